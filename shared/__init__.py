@@ -1,0 +1,1 @@
+"""What two packages need today, and that knows neither HTTP nor LLMs."""

@@ -1,0 +1,1 @@
+"""The durable thread: its runs, journal, conversation and event stream in Redis."""

@@ -1,0 +1,71 @@
+"""The words every package shares: statuses, event types and the event itself (docs/architecture.md, "Words")."""
+
+from enum import StrEnum
+from typing import Any
+
+JSON = dict[str, Any]
+
+
+class Runnable(StrEnum):
+    """What a run executes."""
+
+    AGENT = "agent"
+    TEAM = "team"
+    WORKFLOW = "workflow"
+    FUNCTION = "function"
+
+
+class RunStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED)
+
+
+class StepStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    WAITING_HUMAN = "waiting_human"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELED = "canceled"
+
+
+class EventType(StrEnum):
+    """The built-in event types. A tool may add one of its own (`plan`, `todo`, `file`, ...)."""
+
+    RUN_QUEUED = "run.queued"
+    RUN_STARTED = "run.started"
+    RUN_RESUMED = "run.resumed"
+    RUN_INTERRUPTED = "run.interrupted"
+    RUN_WAITING = "run.waiting"
+    RUN_ROLLED_BACK = "run.rolled_back"
+    RUN_COMPLETED = "run.completed"
+    RUN_FAILED = "run.failed"
+    RUN_CANCELED = "run.canceled"
+    STEP_STARTED = "step.started"
+    STEP_COMPLETED = "step.completed"
+    STEP_FAILED = "step.failed"
+    STEP_WAITING_HUMAN = "step.waiting_human"
+    AGENT_REQUEST = "agent.request"
+    AGENT_THINKING = "agent.thinking"
+    AGENT_DELTA = "agent.delta"
+    AGENT_MESSAGE = "agent.message"
+    AGENT_RESPONSE = "agent.response"
+    TOOL_REQUEST = "tool.request"
+    TOOL_OUTPUT = "tool.output"
+    TOOL_RESPONSE = "tool.response"
+    LOG = "log"
+
+
+TERMINAL_EVENTS = frozenset({EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELED})
+BUILT_IN_EVENTS = frozenset(EventType)
