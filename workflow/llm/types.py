@@ -1,0 +1,116 @@
+"""The seam between the agent loop and a language model: one streaming call, in OpenAI's chat shape."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.errors import AppError, ErrorCode
+from shared.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """`arguments` is the model's JSON text as it came: the tool registry parses and judges it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call; `input_tokens` include `cached_tokens`. `cost` is in USD, None where no price is known."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """A sum's cost is None as soon as one part's is: part of a bill is not the bill."""
+        known = self.cost is not None and other.cost is not None
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            (self.cost or 0.0) + (other.cost or 0.0) if known else None,
+        )
+
+    def as_json(self) -> JSON:
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "cost": self.cost,
+        }
+
+
+NO_USAGE = Usage(cost=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """`messages` and `tools` are in OpenAI's chat-completions shape. None: the model's own default."""
+
+    messages: list[JSON]
+    tools: list[JSON] = field(default_factory=list)
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResponse:
+    """A finished turn. `finish_reason` is `stop`, `tool_calls`, `length` or `content_filter`."""
+
+    content: str
+    thinking: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+
+    def as_message(self) -> JSON:
+        """The assistant message that this turn adds to the conversation."""
+        message: JSON = {"role": "assistant", "content": self.content}
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.tool_calls
+            ]
+        return message
+
+
+class ModelError(AppError):
+    """A model call failed. `retryable`: the same request may succeed later, after `retry_after` seconds if given."""
+
+    def __init__(
+        self, code: ErrorCode, detail: str, *, retryable: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, detail, retry_after=retry_after)
+        self.retryable = retryable
+
+
+class Model(Protocol):
+    """A language model, ready to be called. `context_tokens` is how much it can read in one request."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def context_tokens(self) -> int: ...
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | ThinkingDelta | ModelResponse]:
+        """Deltas as they come, then the ModelResponse as the last item. Raises ModelError.
+
+        Closing the iterator early (`aclose`) aborts the call at the provider.
+        """
+        ...
