@@ -1,0 +1,63 @@
+"""The producer's half of Celery: a message says "this run may be runnable" and carries its id, nothing else.
+
+A message may be lost, late or doubled: `claim` decides, and the sweeper rings again.
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+EXECUTE_RUN = "trunkline.execute_run"
+QUEUE = "runs"
+
+log = logging.getLogger("trunkline.queue")
+
+
+def celery_app(broker_url: str) -> Celery:
+    """Celery with the settings that both its halves need. JSON only; no results; Redis' answers awaited for 5 s."""
+    app = Celery("trunkline", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        result_backend=None,
+        task_publish_retry=False,
+        broker_connection_retry_on_startup=True,
+        # The visibility timeout decides nothing: messages are acknowledged when taken.
+        broker_transport_options={
+            "visibility_timeout": 300,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+    )
+    return app
+
+
+class RunQueue:
+    """Tells workers of runnable runs. Kombu's publishing blocks, so it has a few threads of its own."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ring")
+
+    async def ring(self, run_id: str | None) -> None:
+        """Never raises for a broker that is away: the sweeper rings again."""
+        if run_id is None:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._send, run_id)
+        except (OperationalError, OSError) as error:
+            log.warning("could not ring for run %s (%s); the sweeper will", run_id, error)
+
+    def _send(self, run_id: str) -> None:
+        self._app.send_task(EXECUTE_RUN, args=[run_id])
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+        self._app.close()

@@ -1,0 +1,20 @@
+-- claim: a worker takes a pending run and gets its fencing token, the epoch. Only the thread's head run can be taken.
+-- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 timers
+-- ARGV 1 thread id, 2 run id, 3 worker, 4 op
+-- Answers {claimed, record, journal, messages, metadata} (hashes flattened) or {refused, status or ''}.
+local thread_id, run_id, worker, op = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local status, epoch, last_op, step = unpack(redis.call('HMGET', KEYS[2], 'status', 'epoch', 'op', 'step'))
+if last_op ~= op then
+  if status ~= 'pending' or redis.call('HGET', KEYS[1], 'head') ~= run_id then return {'refused', status or ''} end
+  epoch = tonumber(epoch) + 1
+  redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'op', op)
+  redis.call('HSETNX', KEYS[2], 'started_at', now_ms())
+  redis.call('HINCRBY', KEYS[2], 'seq', 1)
+  redis.call('HSET', KEYS[6], run_id, worker)
+  redis.call('ZREM', KEYS[7], 'ring|' .. run_id)
+  local event, data = 'run.started', '{}'
+  if epoch > 1 then event, data = 'run.resumed', '{"from_step":"' .. run_id .. '.' .. step .. '"}' end
+  append(KEYS[5], KEYS[1], thread_id, run_id, epoch, {event, '', data})
+end
+return {'claimed', redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3]),
+  redis.call('LRANGE', KEYS[4], 0, -1), redis.call('HGETALL', KEYS[1])}

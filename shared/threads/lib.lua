@@ -1,0 +1,91 @@
+-- What every transition of a thread shares. This text is put before each script by store.py.
+--
+-- Conventions: KEYS are declared by each script's header. Times are Redis's own (TIME), in milliseconds.
+-- A script validates before its first write. It answers an array whose first item is a word.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- 1732150000123 -> "2024-11-21T00:46:40.123Z". Lua has no calendar here; the days are Howard Hinnant's civil_from_days.
+local function rfc3339(ms)
+  local s = math.floor(ms / 1000)
+  local days, rest = math.floor(s / 86400), s % 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day, month = doy - math.floor((153 * mp + 2) / 5) + 1, mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, ms % 1000)
+end
+
+-- Appends events to the thread's stream and tells its subscribers the last id.
+-- An id is max(TIME, last id + 1), so that ids rise even when the clock does not (a failover to a slower one).
+-- events: {type, step number or '', data as JSON} flattened; run_id and attempt are the same for all of them.
+local function append(stream, metadata, thread_id, run_id, attempt, events)
+  local ms = now_ms()
+  local time = rfc3339(ms)
+  local last_ms, last_seq = string.match(redis.call('HGET', metadata, 'last_id') or '0-0', '(%d+)-(%d+)')
+  last_ms, last_seq = tonumber(last_ms), tonumber(last_seq)
+  for i = 1, #events, 3 do
+    if ms > last_ms then last_ms, last_seq = ms, 0 else last_seq = last_seq + 1 end
+    local step = events[i + 1] == '' and 'null' or '"' .. run_id .. '.' .. events[i + 1] .. '"'
+    local json = '{"type":"' .. events[i] .. '","thread_id":"' .. thread_id .. '","run_id":"' .. run_id
+      .. '","step_id":' .. step .. ',"attempt":' .. attempt .. ',"time":"' .. time .. '","data":' .. events[i + 2] .. '}'
+    redis.call('XADD', stream, string.format('%.0f-%.0f', last_ms, last_seq), 'e', json, 't', events[i], 'r', run_id)
+  end
+  local id = string.format('%.0f-%.0f', last_ms, last_seq)
+  redis.call('HSET', metadata, 'last_id', id)
+  redis.call('SPUBLISH', string.sub(metadata, 1, -10), id) -- the channel is the metadata key without ':metadata'
+  return id
+end
+
+-- nil when the caller still owns the run and this op is new; otherwise the answer to give.
+-- A run's writes come one after another, so that remembering the last op is enough to know a repeated call.
+local function fence(run, epoch, op)
+  local record = redis.call('HMGET', run, 'epoch', 'status', 'op', 'cancel')
+  if record[1] ~= epoch then return {'fenced', record[1] or '', record[2] or ''} end
+  if record[3] == op then return {'ok', record[4] or ''} end
+  if record[2] ~= 'running' then return {'fenced', record[1], record[2] or ''} end
+  return nil
+end
+
+-- A run's end: its last event, and the thread's next run. Returns the next run's id or ''.
+local function finish(k, thread_id, run_id, status, event, data)
+  local attempt = redis.call('HGET', k.run, 'epoch')
+  local id = append(k.stream, k.metadata, thread_id, run_id, attempt, {event, '', data})
+  local following = redis.call('LPOP', k.queue) or ''
+  redis.call('HSET', k.run, 'status', status, 'worker', '', 'ended_at', now_ms(), 'last_event', id, 'next', following)
+  redis.call('HINCRBY', k.run, 'seq', 1)
+  redis.call('HDEL', k.live, run_id)
+  redis.call('ZREM', k.timers, 'ring|' .. run_id)
+  if following == '' then
+    redis.call('HDEL', k.metadata, 'head')
+  else
+    redis.call('HSET', k.metadata, 'head', following)
+    redis.call('ZADD', k.timers, now_ms() + k.ring_ms, 'ring|' .. following)
+  end
+  return following
+end
+
+-- Back to pending, to be claimed by another worker.
+local function requeue(k, thread_id, run_id, reason)
+  local attempt = redis.call('HGET', k.run, 'epoch')
+  append(k.stream, k.metadata, thread_id, run_id, attempt, {'run.interrupted', '', '{"reason":"' .. reason .. '"}'})
+  redis.call('HSET', k.run, 'status', 'pending', 'worker', '')
+  redis.call('HINCRBY', k.run, 'seq', 1)
+  redis.call('HDEL', k.live, run_id)
+  redis.call('ZADD', k.timers, now_ms() + k.ring_ms, 'ring|' .. run_id)
+end
+
+-- n flattened items of ARGV from position at: a count, then count * width values. Returns the list and what follows.
+local function take(at, width)
+  local count, list = tonumber(ARGV[at]), {}
+  for i = at + 1, at + count * width do list[#list + 1] = ARGV[i] end
+  return list, at + 1 + count * width
+end

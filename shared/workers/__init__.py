@@ -1,0 +1,1 @@
+"""The fleet: which workers are alive, by leases in Redis' own time."""
