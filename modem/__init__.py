@@ -1,0 +1,1 @@
+"""Takes runs off the queue and hands them to the runtime. Thin."""

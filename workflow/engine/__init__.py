@@ -1,0 +1,1 @@
+"""Durable steps: what finished is never done again."""

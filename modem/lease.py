@@ -1,0 +1,94 @@
+"""The worker's lease: one for all its runs, renewed from a thread and a connection of its own.
+
+A busy event loop keeps its lease; a hung one loses it, because the thread renews only while the loop's tick is fresh.
+While Redis is away nothing is given up: the worker cannot know whether it was buried, and every write of its is fenced.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from importlib.resources import files
+
+import redis
+
+from shared import keys, workers
+from shared.config import RedisSettings, WorkerSettings
+
+log = logging.getLogger("trunkline.lease")
+
+
+class Lease:
+    """`on_lost(old name)` is called from the lease's thread when the worker was buried; it then has a new name."""
+
+    def __init__(self, settings: WorkerSettings, redis_settings: RedisSettings, label: str) -> None:
+        self._settings = settings
+        self._label = label
+        self._client = redis.Redis.from_url(
+            redis_settings.url, socket_timeout=settings.renew_seconds, socket_connect_timeout=settings.renew_seconds
+        )
+        self._renew = self._client.register_script(files(workers).joinpath("renew.lua").read_text())
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._tick = time.monotonic()
+        self._on_lost: Callable[[str], None] = lambda name: None
+        self.name = self._new_name()
+
+    def start(self, on_lost: Callable[[str], None]) -> None:
+        """Registers the worker, waiting for Redis if need be, and keeps it registered."""
+        self._on_lost = on_lost
+        while not self._register() and not self._stop.wait(0.5):
+            log.warning("Redis is away; the worker registers when it is back")
+        self._thread.start()
+
+    def tick(self) -> None:
+        """Told by the event loop that it still turns."""
+        self._tick = time.monotonic()
+
+    def stop(self) -> None:
+        """Gives the lease up. Call it when the worker holds no run any more."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+        try:
+            self._client.zrem(keys.WORKERS, self.name)
+            self._client.delete(keys.worker(self.name))
+        except redis.RedisError as error:
+            log.warning("could not unregister (%s); the lease ends by itself", error)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._settings.renew_seconds):
+            if time.monotonic() - self._tick > self._settings.watchdog_seconds:
+                log.error("the event loop has not turned for %s s: not renewing", self._settings.watchdog_seconds)
+                continue
+            try:
+                kept = self._renew(keys=[keys.WORKERS], args=[self.name, self._lease_ms])
+            except redis.RedisError as error:
+                log.warning("could not renew the lease: %s", error)
+                continue
+            if not kept:
+                lost, self.name = self.name, self._new_name()
+                log.error("the lease of %s had ended; its runs go on elsewhere. Now %s", lost, self.name)
+                self._on_lost(lost)
+                self._register()
+
+    def _register(self) -> bool:
+        card = {"host": socket.gethostname(), "pid": os.getpid(), "label": self._label}
+        try:
+            self._client.hset(keys.worker(self.name), mapping=card)
+            self._client.expire(keys.worker(self.name), 7 * 24 * 3600)
+            self._renew(keys=[keys.WORKERS], args=[self.name, self._lease_ms, "new"])
+        except redis.RedisError as error:
+            log.warning("could not register: %s", error)
+            return False
+        return True
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._settings.lease_seconds * 1000)
+
+    def _new_name(self) -> str:
+        return f"{self._label}-{secrets.token_hex(3)}"

@@ -1,0 +1,142 @@
+"""One worker process: an asyncio loop shared by all its runs, its lease, its sweeper, its drain.
+
+Celery's threads hand runs to the loop and wait. `execute` may be called from any thread, the rest from the main one.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+from redis.exceptions import RedisError
+
+from modem.lease import Lease
+from modem.sweep import Sweeper
+from shared.config import Settings
+from shared.queue import RunQueue
+from shared.redis import connect
+from shared.threads.store import ThreadStore
+from shared.workers.registry import WorkerRegistry
+from workflow.runner import Runner, Signals
+from workflow.runtime import open_runtime
+
+log = logging.getLogger("trunkline.worker")
+
+TICK_SECONDS = 0.5
+CANCEL_CHECK_SECONDS = 0.5
+
+
+class Worker:
+    """`queue` is told of the runs that follow."""
+
+    def __init__(self, settings: Settings, queue: RunQueue, label: str) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="runtime", daemon=True)
+        self._lease = Lease(settings.worker, settings.redis, label)
+        self._signals = Signals()
+        self._resources = AsyncExitStack()
+        self._chores: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Loads the runtime and registers the worker; it is ready when this returns."""
+        self._thread.start()
+        self._call(self._open())
+        self._lease.start(self._on_lost)
+        self._call(self._start_chores())
+        log.info("worker %s is ready, %s runs at once", self._lease.name, self._settings.worker.concurrency)
+
+    def execute(self, run_id: str) -> None:
+        """Runs one attempt to its end. Returns at once where the run is not to be had."""
+        self._call(self._execute(run_id))
+
+    def drain(self) -> None:
+        """No new step starts; after `drain_seconds` what still runs is given back. Returns at once."""
+        log.info("draining: runs go on elsewhere within %s s", self._settings.worker.drain_seconds)
+        self._loop.call_soon_threadsafe(self._signals.draining.set)
+        self._loop.call_soon_threadsafe(
+            self._loop.call_later, self._settings.worker.drain_seconds, self._signals.out_of_time.set
+        )
+
+    def stop(self) -> None:
+        """Call it when no run is left."""
+        self._call(self._close())
+        self._lease.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._queue.close()
+        log.info("stopped")
+
+    async def _open(self) -> None:
+        redis = self._settings.redis
+        client, broker = (
+            connect(url, timeout_seconds=redis.timeout_seconds, max_connections=redis.max_connections)
+            for url in (redis.url, redis.broker_url or redis.url)
+        )
+        self._resources.push_async_callback(client.aclose)
+        self._resources.push_async_callback(broker.aclose)
+        ring_seconds = self._settings.worker.ring_seconds
+        # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
+        self._store = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=None)
+        runtime = await self._resources.enter_async_context(open_runtime(self._settings))
+        self._runner = Runner(self._store, runtime)
+        self._sweeper = Sweeper(
+            self._settings.worker,
+            client=client,
+            broker=broker,
+            store=ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=2),
+            registry=WorkerRegistry(client),
+            queue=self._queue,
+        )
+
+    async def _start_chores(self) -> None:
+        for chore in (self._keep_ticking(), self._watch_cancels(), self._sweeper.run(self._lease)):
+            self._chores.append(asyncio.create_task(_supervised(chore)))
+
+    async def _close(self) -> None:
+        for task in self._chores:
+            task.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self._resources.aclose()
+
+    async def _execute(self, run_id: str) -> None:
+        if self._signals.draining.is_set():
+            following: str | None = run_id
+        else:
+            following = await self._runner.execute(run_id, self._lease.name, self._signals)
+        await self._queue.ring(following)
+
+    def _on_lost(self, name: str) -> None:
+        self._loop.call_soon_threadsafe(self._runner.drop, name)
+
+    async def _keep_ticking(self) -> None:
+        while True:
+            self._lease.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _watch_cancels(self) -> None:
+        """An attempt learns of its cancel with its next write; this is for one that waits for a tool or a model."""
+        while True:
+            await asyncio.sleep(CANCEL_CHECK_SECONDS)
+            try:
+                for run_id in await self._store.cancel_requested(self._runner.running()):
+                    self._runner.cancel(run_id)
+            except RedisError as error:
+                log.warning("could not look for canceled runs: %s", error)
+
+    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+async def _supervised(chore: Coroutine[Any, Any, None]) -> None:
+    """A chore that dies would leave the worker half alive, so the process ends and its runs go on elsewhere."""
+    try:
+        await chore
+    except Exception:
+        log.critical("a chore of the worker died", exc_info=True)
+        os._exit(1)

@@ -1,0 +1,141 @@
+"""One attempt of one run, from claim to release: read this first.
+
+    claim -> replay the journal -> go on from the first unfinished step -> release
+
+The flow (an agent's loop) runs as a task beside the reasons to stop it: somebody canceled the run, the worker drains, its
+lease is lost. Whatever happens, the store decides by the epoch who may write.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.errors import AppError, ErrorCode
+from shared.log import bound
+from shared.threads.attempt import Attempt, Fenced
+from shared.threads.store import ThreadStore
+from shared.types import JSON, RunStatus
+from workflow.agent.agent import run_agent
+from workflow.engine.step import Drained, Step
+from workflow.runtime import Runtime
+from workflow.sandbox.base import SandboxError
+
+log = logging.getLogger("trunkline.runner")
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a worker tells all its runs. Made on the loop that waits for them."""
+
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Start no new step."""
+    out_of_time: asyncio.Event = field(default_factory=asyncio.Event)
+    """Stop in the middle of a step: the run is given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    attempt: Attempt
+    worker: str
+    dropped: asyncio.Event
+
+
+class Runner:
+    """The runs that one worker executes. All methods belong to its event loop."""
+
+    def __init__(self, store: ThreadStore, runtime: Runtime) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._held: dict[str, _Held] = {}
+
+    def running(self) -> list[str]:
+        return list(self._held)
+
+    def cancel(self, run_id: str) -> None:
+        """Somebody asked to cancel a run."""
+        if run_id in self._held:
+            self._held[run_id].attempt.canceled.set()
+
+    def drop(self, worker: str) -> None:
+        """The lease under this name is lost: its runs are somebody else's. Stop them, and write nothing."""
+        for held in self._held.values():
+            if held.worker == worker:
+                held.dropped.set()
+
+    async def execute(self, run_id: str, worker: str, signals: Signals) -> str | None:
+        """One attempt, if the run is to be had. Returns the run to ring for, if any."""
+        attempt = await self._store.claim(run_id, worker, op=f"claim.{secrets.token_hex(8)}")
+        if attempt is None:
+            return None
+        held = self._held[run_id] = _Held(attempt, worker, asyncio.Event())
+        try:
+            with bound(run_id=run_id, thread_id=attempt.run.thread_id):
+                return await self._attempt(held, signals)
+        except Fenced as fenced:
+            log.warning("run %s went on elsewhere: %s", run_id, fenced)
+            return None
+        finally:
+            if self._held.get(run_id) is held:
+                del self._held[run_id]
+
+    async def _attempt(self, held: _Held, signals: Signals) -> str | None:
+        attempt = held.attempt
+        flow = asyncio.create_task(run_agent(attempt, Step(attempt, signals.draining), self._runtime))
+        stops = (attempt.canceled, signals.out_of_time, held.dropped)
+        await _first_of(flow, stops)
+        if not flow.done():
+            await _cancel(flow)
+        if held.dropped.is_set():
+            return None
+        if attempt.canceled.is_set() and (flow.cancelled() or flow.exception()):
+            return await self._end_canceled(attempt)
+        if flow.cancelled() or isinstance(flow.exception(), Drained):
+            return await attempt.give_back("drain")
+        return await self._end(attempt, flow)
+
+    async def _end(self, attempt: Attempt, flow: asyncio.Task[JSON]) -> str | None:
+        match flow.exception():
+            case None:
+                result = flow.result()
+                return await attempt.end(RunStatus.SUCCEEDED, result, result)
+            case Fenced() as fenced:
+                raise fenced
+            case AppError() as error:
+                return await self._end_failed(attempt, {"code": error.code, "detail": error.detail})
+            case crash:
+                incident = secrets.token_hex(4)
+                log.error("run %s crashed (incident %s)", attempt.run.id, incident, exc_info=crash)
+                detail = f"An internal error ended the run. The worker's log has it as incident {incident}."
+                return await self._end_failed(attempt, {"code": ErrorCode.RUN_CRASHED, "detail": detail})
+
+    async def _end_failed(self, attempt: Attempt, error: JSON) -> str | None:
+        log.warning("run %s failed: %s", attempt.run.id, error["detail"])
+        return await attempt.end(RunStatus.FAILED, {"error": error}, {"error": error})
+
+    async def _end_canceled(self, attempt: Attempt) -> str | None:
+        """Canceled only when its processes are: the answer must not come before they have ended."""
+        if attempt.thread.sandbox is not None:
+            try:
+                sandbox = await self._runtime.sandboxes.acquire(attempt.run.thread_id, attempt.thread.sandbox)
+                await sandbox.cancel(attempt.run.id)
+            except SandboxError as error:
+                log.warning("run %s: its sandbox is gone, and its processes with it: %s", attempt.run.id, error)
+        return await attempt.end(RunStatus.CANCELED, {"reason": "canceled"}, {})
+
+
+async def _first_of(flow: asyncio.Task[Any], stops: Iterable[asyncio.Event]) -> None:
+    waiters = [asyncio.create_task(stop.wait()) for stop in stops]
+    try:
+        await asyncio.wait({flow, *waiters}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
+
+
+async def _cancel(flow: asyncio.Task[Any]) -> None:
+    """Its cleanup runs to the end; its outcome is the caller's to read."""
+    flow.cancel()
+    await asyncio.wait({flow})
