@@ -1,0 +1,265 @@
+"""The thread store under crashes, zombies, repeated calls and double deliveries, against a real Valkey.
+
+Hypothesis drives the store as a hostile fleet would; after every step the whole of Redis is read back and judged.
+"""
+
+import asyncio
+import itertools
+from typing import Any, TypeVar
+
+import orjson
+import redis.asyncio
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.errors import AppError
+from shared.ids import new_run_id, new_thread_id
+from shared.keys import ThreadKeys
+from shared.redis import connect
+from shared.threads.attempt import Attempt, Change, Fenced, IllegalStep
+from shared.threads.store import ThreadStore, after
+from shared.threads.types import BusyPolicy, NewEvent, NewRun, NewThread, Run, StepRecord
+from shared.types import EventType, RunStatus, StepStatus
+
+MAX_ATTEMPTS = 3
+SETTINGS = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+STATUS_AFTER = {
+    "run.queued": RunStatus.PENDING,
+    "run.started": RunStatus.RUNNING,
+    "run.resumed": RunStatus.RUNNING,
+    "run.interrupted": RunStatus.PENDING,
+    "run.completed": RunStatus.SUCCEEDED,
+    "run.failed": RunStatus.FAILED,
+    "run.canceled": RunStatus.CANCELED,
+}
+LEGAL = {
+    RunStatus.PENDING: {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELED},
+    RunStatus.RUNNING: {RunStatus.RUNNING, RunStatus.PENDING, *(s for s in RunStatus if s.terminal)},
+    **{status: {status} for status in RunStatus if status.terminal},
+}
+WORKERS = ("a", "b")
+T = TypeVar("T")
+
+
+class Fleet(RuleBasedStateMachine):
+    """Two threads, two workers, and every attempt there ever was: a zombie is one that has been taken over."""
+
+    url: str
+
+    @initialize()
+    def open(self) -> None:
+        self.loop = asyncio.Runner()
+        self.client: redis.asyncio.Redis = connect(self.url, timeout_seconds=5, max_connections=4)
+        self.store = ThreadStore(self.client, ring_seconds=5, patience_seconds=2)
+        self.threads = [new_thread_id(), new_thread_id()]
+        self.runs: list[str] = []
+        self.attempts: list[Attempt] = []
+        self.seen: dict[str, Run] = {}
+        self.results: dict[str, Any] = {}
+        self.committed_messages = dict.fromkeys(self.threads, 0)
+        self.numbers = itertools.count()
+        self._repeat_calls()
+        for thread_id in self.threads:
+            self.do(self.store.create_thread(NewThread(thread_id, "w")))
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.do(self.client.flushall())
+            self.do(self.client.aclose())
+            self.loop.close()
+
+    def do(self, call: Any) -> Any:
+        return self.loop.run(_awaited(call))
+
+    def _repeat_calls(self) -> None:
+        """A client library repeats a call whose answer was lost: the second answer is the one that counts."""
+        call = self.store._scripts.call
+
+        async def twice(name: str, keys: list[str], args: list[Any]) -> list[Any]:
+            answer = await call(name, keys, args)
+            return await call(name, keys, args) if next(self.numbers) % 2 else answer
+
+        self.store._scripts.call = twice  # type: ignore[method-assign]
+
+    @precondition(lambda self: len(self.runs) < 8)
+    @rule(thread=st.integers(0, 1), reject=st.booleans())
+    def submit(self, thread: int, reject: bool) -> None:
+        run_id = new_run_id(self.threads[thread])
+        policy: BusyPolicy = "reject" if reject else "enqueue"
+        busy = any(not run.status.terminal for run in self.seen.values() if run.thread_id == self.threads[thread])
+        try:
+            self.do(self.store.submit(NewRun(run_id, "w", {"task": "x"}), queued={}, on_busy=policy))
+            self.runs.append(run_id)
+            assert not (busy and reject)
+        except AppError:
+            assert busy
+            assert reject
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def claim(self, data: st.DataObject, worker: str) -> None:
+        pending = [run.id for run in self.seen.values() if run.status is RunStatus.PENDING]
+        run_id = self.draw(data, pending, self.runs)
+        attempt = self.do(self.store.claim(run_id, worker, f"claim.{next(self.numbers)}"))
+        if attempt is not None:
+            assert self.seen[run_id].status is RunStatus.PENDING
+            self.attempts.append(attempt)
+
+    @precondition(lambda self: self.attempts)
+    @rule(data=st.data())
+    def emit(self, data: st.DataObject) -> None:
+        attempt = self.draw_attempt(data)
+        self.write(attempt, attempt.emit([NewEvent(EventType.AGENT_DELTA, {"text": "é"}, 1)]))
+
+    @precondition(lambda self: self.attempts)
+    @rule(data=st.data(), key=st.sampled_from(["one", "two"]), status=st.sampled_from(["running", "succeeded"]))
+    def commit(self, data: st.DataObject, key: str, status: str) -> None:
+        attempt = self.draw_attempt(data)
+        finished = f"{attempt.run.id}/{key}" in self.results
+        step = StepRecord(key, 1, key, "test", StepStatus(status), "h", result=next(self.numbers))
+        event = NewEvent(EventType.STEP_COMPLETED if status == "succeeded" else EventType.STEP_STARTED, {"key": key}, 1)
+        change = Change(steps=[step], events=[event], messages=[{"role": "user", "content": "x"}], run={"step": 1})
+        try:
+            if not self.write(attempt, attempt.commit(change)):
+                return
+        except IllegalStep:
+            assert finished
+            return
+        assert not finished
+        self.committed_messages[attempt.run.thread_id] += 1
+        if status == "succeeded":
+            self.results[f"{attempt.run.id}/{key}"] = step.result
+
+    @precondition(lambda self: len(self.attempts) > 3)
+    @rule(data=st.data(), status=st.sampled_from([RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED]))
+    def end(self, data: st.DataObject, status: RunStatus) -> None:
+        attempt = self.draw_attempt(data)
+        self.write(attempt, attempt.end(status, {"output": "x"}, {"output": "x"}))
+
+    @precondition(lambda self: self.attempts)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        attempt = self.draw_attempt(data)
+        self.write(attempt, attempt.give_back("drain"))
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def crash(self, data: st.DataObject, worker: str) -> None:
+        held = [run.id for run in self.seen.values() if run.worker == worker]
+        run_id = self.draw(data, held, self.runs)
+        self.do(self.store.expire(run_id, worker, max_attempts=MAX_ATTEMPTS))
+
+    @precondition(lambda self: len(self.attempts) > 2)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        run_id = data.draw(st.sampled_from(self.runs))
+        self.do(self.store.cancel(run_id, reason="test"))
+
+    def draw_attempt(self, data: st.DataObject) -> Attempt:
+        return self.draw(data, [attempt for attempt in self.attempts if self.owns(attempt)], self.attempts)
+
+    def draw(self, data: st.DataObject, likely: list[T], every: list[T]) -> T:
+        """Mostly one where the call should work, now and then any."""
+        careful = likely and data.draw(st.integers(0, 3)) > 0
+        return data.draw(st.sampled_from(likely if careful else every))
+
+    def owns(self, attempt: Attempt) -> bool:
+        run = self.seen[attempt.run.id]
+        return run.status is RunStatus.RUNNING and run.epoch == attempt.run.epoch
+
+    def write(self, attempt: Attempt, call: Any) -> bool:
+        """Whether the write was let in: exactly when the attempt still owns its run."""
+        owner = self.owns(attempt)
+        try:
+            self.do(call)
+        except Fenced:
+            assert not owner
+            return False
+        except IllegalStep:
+            assert owner
+            raise
+        assert owner
+        return True
+
+    @invariant()
+    def redis_agrees_with_itself(self) -> None:
+        for thread_id in getattr(self, "threads", []):
+            self.do(self.judge(thread_id))
+
+    async def judge(self, thread_id: str) -> None:
+        k = ThreadKeys(thread_id)
+        thread = await self.store.thread(thread_id)
+        assert thread is not None
+        events = [(e.id, orjson.loads(e.event)) for e in await self.store.events(thread_id, count=10_000)]
+        ids = [event_id for event_id, _ in events]
+        assert all(after(later, earlier) for earlier, later in itertools.pairwise(ids))
+        assert thread.last_id == (ids[-1] if ids else "0-0")
+        runs = [run for run_id in await self.store.run_ids(thread_id) if (run := await self.store.run(run_id))]
+        assert {run.id for run in runs} == {run_id for run_id in self.runs if run_id.startswith(thread_id)}
+        for run in runs:
+            await self.judge_run(run, [event for _, event in events if event["run_id"] == run.id])
+        assert len(await self.store.messages(thread_id)) == self.committed_messages[thread_id]
+
+        unfinished = [run for run in runs if not run.status.terminal]
+        assert [run.id for run in unfinished] == [
+            *([thread.head] if thread.head else []),
+            *[run_id async for run_id in _each(self.client.lrange(k.queue, 0, -1))],
+        ]
+        assert all(run.status is RunStatus.PENDING for run in unfinished[1:])
+        running = {run.id: run.worker for run in runs if run.status is RunStatus.RUNNING}
+        live: Any = await self.client.hgetall(k.live)
+        assert {run_id: worker for run_id, worker in live.items() if run_id.startswith(thread_id)} == running
+        timers: Any = await self.client.zrange(k.timers, 0, -1)
+        rings = [member for member in timers if member.startswith(f"ring|{thread_id}")]
+        assert rings == [f"ring|{run.id}" for run in unfinished[:1] if run.status is RunStatus.PENDING]
+
+    async def judge_run(self, run: Run, events: list[dict[str, Any]]) -> None:
+        before = self.seen.get(run.id)
+        if before is not None:
+            assert run.epoch >= before.epoch
+            assert run.status in LEGAL[before.status]
+        self.seen[run.id] = run
+        assert events[0]["type"] == "run.queued"
+        assert [STATUS_AFTER[e["type"]] for e in events if e["type"] in STATUS_AFTER][-1] is run.status
+        assert sum(e["type"] in ("run.started", "run.resumed") for e in events) == run.epoch
+        assert sum(e["type"] == "run.started" for e in events) == min(run.epoch, 1)
+        assert [e["attempt"] for e in events] == sorted(e["attempt"] for e in events)
+        journal = {step.key: step for step in await self.store.journal(run.id)}
+        done = {key: step.result for key, step in journal.items() if step.status is StepStatus.SUCCEEDED}
+        mine = {key.split("/")[1]: value for key, value in self.results.items() if key.startswith(run.id)}
+        assert done == mine
+        told = [e["data"]["key"] for e in events if e["type"] == "step.completed"]
+        assert sorted(told) == sorted(done)
+
+
+async def _awaited(call: Any) -> Any:
+    return await call
+
+
+async def _each(call: Any) -> Any:
+    for item in await call:
+        yield item
+
+
+def test_no_order_of_crashes_and_repeats_breaks_a_thread(redis_url: str) -> None:
+    Fleet.url = redis_url
+    run_state_machine_as_test(
+        Fleet,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
