@@ -2,8 +2,8 @@
 
     claim -> replay the journal -> go on from the first unfinished step -> release
 
-The flow (an agent's loop) runs as a task beside the reasons to stop it: somebody canceled the run, the worker drains, its
-lease is lost. Whatever happens, the store decides by the epoch who may write.
+The flow (an agent's loop) runs as a task beside the reasons to stop it: somebody canceled the run, the worker drains,
+its lease is lost. Whatever happens, the store decides by the epoch who may write.
 """
 
 import asyncio
@@ -113,17 +113,23 @@ class Runner:
 
     async def _end_failed(self, attempt: Attempt, error: JSON) -> str | None:
         log.warning("run %s failed: %s", attempt.run.id, error["detail"])
+        await self._end_processes(attempt)
         return await attempt.end(RunStatus.FAILED, {"error": error}, {"error": error})
 
     async def _end_canceled(self, attempt: Attempt) -> str | None:
-        """Canceled only when its processes are: the answer must not come before they have ended."""
-        if attempt.thread.sandbox is not None:
-            try:
-                sandbox = await self._runtime.sandboxes.acquire(attempt.run.thread_id, attempt.thread.sandbox)
-                await sandbox.cancel(attempt.run.id)
-            except SandboxError as error:
-                log.warning("run %s: its sandbox is gone, and its processes with it: %s", attempt.run.id, error)
+        await self._end_processes(attempt)
         return await attempt.end(RunStatus.CANCELED, {"reason": "canceled"}, {})
+
+    async def _end_processes(self, attempt: Attempt) -> None:
+        """What the run still does in its sandbox ends before the run does: nothing may happen after its last event."""
+        thread = await self._store.thread(attempt.run.thread_id)
+        if thread is None or thread.sandbox is None:
+            return
+        try:
+            sandbox = await self._runtime.sandboxes.acquire(thread.id, thread.sandbox)
+            await sandbox.cancel(attempt.run.id)
+        except SandboxError as error:
+            log.warning("run %s: its sandbox is gone, and its processes with it: %s", attempt.run.id, error)
 
 
 async def _first_of(flow: asyncio.Task[Any], stops: Iterable[asyncio.Event]) -> None:

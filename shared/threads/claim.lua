@@ -7,7 +7,8 @@ local status, epoch, last_op, step = unpack(redis.call('HMGET', KEYS[2], 'status
 if last_op ~= op then
   if status ~= 'pending' or redis.call('HGET', KEYS[1], 'head') ~= run_id then return {'refused', status or ''} end
   epoch = tonumber(epoch) + 1
-  redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'op', op)
+  redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'op', op,
+    'claimed_at', now_ms())
   redis.call('HSETNX', KEYS[2], 'started_at', now_ms())
   redis.call('HINCRBY', KEYS[2], 'seq', 1)
   redis.call('HSET', KEYS[6], run_id, worker)

@@ -1,0 +1,49 @@
+"""A worker process: `python -m modem --name worker-1`.
+
+Exit code 0 after a drain on SIGTERM or SIGINT.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+from celery.signals import worker_shutting_down
+
+from modem.app import create_app
+from modem.tasks import register
+from modem.worker import Worker
+from shared.config import load_settings
+from shared.errors import AppError
+from shared.log import configure_logging
+from shared.queue import RunQueue, celery_app
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(prog="python -m modem", description=__doc__)
+    arguments.add_argument("--name", default="worker", help="a label for logs and for GET /health")
+    name = arguments.parse_args().name
+    try:
+        settings = load_settings()
+    except AppError as error:
+        print(error.detail, file=sys.stderr)  # noqa: T201 - before there is a log
+        return 2
+    configure_logging(settings.log, name)
+    broker_url = settings.redis.broker_url or settings.redis.url
+    app = create_app(broker_url, settings.worker)
+    worker = Worker(settings, RunQueue(celery_app(broker_url)), name)
+    register(app, worker)
+
+    # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain.
+    @worker_shutting_down.connect(weak=False)
+    def drain(**_: Any) -> None:
+        worker.drain()
+
+    worker.start()
+    celery = app.Worker(hostname=name, pool="threads", without_gossip=True, without_mingle=True, without_heartbeat=True)
+    celery.start()
+    worker.stop()
+    return int(celery.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""One turn of the model, as a durable step: its text streams out, its finished answer is committed."""
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from shared.types import JSON, EventType
+from workflow.agent.context import build_context
+from workflow.engine.coalesce import Coalescer
+from workflow.engine.journal import StepSpec
+from workflow.engine.step import Outcome, Step, StepScope
+from workflow.llm.retry import complete
+from workflow.llm.types import Model, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
+from workflow.runtime import Runtime
+from workflow.tool.registry import ToolRegistry
+
+
+class Thinker:
+    """Asks one model with one set of tools."""
+
+    def __init__(self, step: Step, model: Model, tools: ToolRegistry, runtime: Runtime, parameters: JSON) -> None:
+        self._step = step
+        self._model = model
+        self._tools = tools
+        self._runtime = runtime
+        self._parameters = parameters
+
+    async def think(self, turn: int, messages: list[JSON], spent: Usage) -> ModelResponse:
+        """Raises ModelError, AppError CONTEXT_EXCEEDED."""
+
+        async def body(scope: StepScope) -> Outcome:
+            response, rest = await self._stream(scope, messages)
+            usage = spent + response.usage
+            return Outcome(
+                _as_json(response),
+                messages=[response.as_message()],
+                events=[*rest, (EventType.AGENT_RESPONSE, _as_json(response))],
+                run={"usage": orjson.dumps(usage.as_json())},
+            )
+
+        seen = hashlib.sha256(orjson.dumps(messages[-1])).hexdigest()[:16]
+        spec = StepSpec(f"llm:{turn}", "llm", "llm", {"messages": len(messages), "last": seen})
+        return _from_json(await self._step.perform(spec, body))
+
+    async def _stream(self, scope: StepScope, messages: list[JSON]) -> tuple[ModelResponse, list[tuple[str, JSON]]]:
+        """The answer, and the events of its text that were not sent yet."""
+        settings = self._runtime.settings
+        request = ModelRequest(
+            messages=build_context(messages, self._model, settings),
+            tools=self._tools.schemas(),
+            temperature=self._parameters.get("temperature", settings.llm.temperature),
+            max_output_tokens=settings.llm.max_output_tokens,
+        )
+
+        async with Coalescer(scope.emit, _delta_event, settings.agent.coalesce_ms / 1000) as stream:
+
+            async def on_delta(delta: TextDelta | ThinkingDelta) -> None:
+                stream.add("agent.delta" if isinstance(delta, TextDelta) else "agent.thinking", delta.text)
+
+            async def on_try(number: int, cause: str | None) -> None:
+                await stream.flush()
+                data: JSON = {"model": self._model.name, "try": number}
+                await scope.emit([(EventType.AGENT_REQUEST, {**data, "cause": cause} if cause else data)])
+
+            response = await complete(self._model, request, self._runtime.retry, on_delta, on_try)
+            return _with_unique_ids(response, messages), await stream.rest()
+
+
+def _delta_event(label: str, text: str) -> tuple[str, JSON]:
+    return label, {"text": text}
+
+
+def _with_unique_ids(response: ModelResponse, messages: list[JSON]) -> ModelResponse:
+    """Some providers number calls from zero in every turn; a step's key must name one call of the run."""
+    used = {call["id"] for message in messages for call in message.get("tool_calls") or ()}
+    calls = []
+    for place, call in enumerate(response.tool_calls):
+        unique = call if call.id and call.id not in used else ToolCall(f"call_{len(messages)}_{place}", call.name, call.arguments)
+        used.add(unique.id)
+        calls.append(unique)
+    return ModelResponse(response.content, response.thinking, calls, response.usage, response.finish_reason)
+
+
+def _as_json(response: ModelResponse) -> JSON:
+    return asdict(response)
+
+
+def _from_json(recorded: JSON) -> ModelResponse:
+    calls = [ToolCall(**call) for call in recorded["tool_calls"]]
+    return ModelResponse(**{**recorded, "tool_calls": calls, "usage": Usage(**recorded["usage"])})
