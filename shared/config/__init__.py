@@ -1,0 +1,37 @@
+"""Settings from config.toml and the environment: typed sections, frozen, loaded once by a program and passed on."""
+
+from shared.config.load import load_settings
+from shared.config.sections import (
+    AgentSettings,
+    AgentsSettings,
+    ApiSettings,
+    AuthSettings,
+    DatabaseSettings,
+    LlmSettings,
+    LogSettings,
+    RateLimitSettings,
+    RedisSettings,
+    SandboxSettings,
+    Settings,
+    StreamSettings,
+    ToolsSettings,
+    WorkerSettings,
+)
+
+__all__ = [
+    "AgentSettings",
+    "AgentsSettings",
+    "ApiSettings",
+    "AuthSettings",
+    "DatabaseSettings",
+    "LlmSettings",
+    "LogSettings",
+    "RateLimitSettings",
+    "RedisSettings",
+    "SandboxSettings",
+    "Settings",
+    "StreamSettings",
+    "ToolsSettings",
+    "WorkerSettings",
+    "load_settings",
+]

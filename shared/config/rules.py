@@ -1,0 +1,76 @@
+"""Rules between settings: each value is fine alone, and together they would hurt."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.config.sections import Settings
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`fields` as `section.key`; `text` says what must hold, and why or what to do."""
+
+    fields: tuple[str, ...]
+    holds: Callable[[Settings], bool]
+    text: str
+
+
+def broken_rules(settings: Settings) -> list[Rule]:
+    return [rule for rule in RULES if not rule.holds(settings)]
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _output_fits(settings: Settings) -> bool:
+    window, output = settings.llm.context_tokens, settings.llm.max_output_tokens
+    return window is None or output is None or output < window
+
+
+RULES = (
+    Rule(
+        ("auth.enabled", "api.host", "auth.allow_insecure"),
+        lambda s: s.auth.enabled or s.auth.allow_insecure or is_loopback(s.api.host),
+        "without keys the gateway may only listen on a loopback address: "
+        "leave auth.enabled = true, or set api.host to 127.0.0.1, or auth.allow_insecure to true",
+    ),
+    Rule(
+        ("api.cors_origins", "api.cors_credentials"),
+        lambda s: not ("*" in s.api.cors_origins and s.api.cors_credentials),
+        "cookies must not be accepted from every page: name the origins, or set api.cors_credentials to false",
+    ),
+    Rule(
+        ("api.reload", "api.workers"),
+        lambda s: not s.api.reload or s.api.workers == 1,
+        "reloading works with one gateway process only",
+    ),
+    Rule(
+        ("worker.renew_seconds", "worker.lease_seconds"),
+        lambda s: s.worker.renew_seconds < s.worker.lease_seconds / 2,
+        "renew_seconds should be less than half of lease_seconds, or one late renewal loses the lease",
+    ),
+    Rule(
+        ("llm.backoff_seconds", "llm.backoff_max_seconds"),
+        lambda s: s.llm.backoff_seconds <= s.llm.backoff_max_seconds,
+        "backoff_seconds should not be more than backoff_max_seconds",
+    ),
+    Rule(
+        ("llm.max_output_tokens", "llm.context_tokens"),
+        _output_fits,
+        "max_output_tokens should be less than context_tokens, or no room is left for the conversation",
+    ),
+    Rule(
+        ("stream.keep_alive_seconds", "stream.idle_timeout_seconds"),
+        lambda s: s.stream.keep_alive_seconds < s.stream.idle_timeout_seconds,
+        "keep_alive_seconds should be less than idle_timeout_seconds, or no keep-alive is ever sent",
+    ),
+)

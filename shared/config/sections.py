@@ -1,0 +1,356 @@
+"""Every setting: its type, default, rule and meaning. docs/configuration.md and config.toml are made from this file.
+
+Plain frozen data: making a section reads no file and no environment, so a test says `Settings(api=ApiSettings(...))`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from shared.config.rules import broken_rules
+from shared.config.types import (
+    BUILT_IN_TOOLS,
+    ApiKey,
+    Count,
+    DatabaseUrl,
+    Environment,
+    HttpUrl,
+    LocalPath,
+    LogLevel,
+    OllamaHost,
+    Origin,
+    Port,
+    RedisUrl,
+    Seconds,
+    Text,
+    ToolName,
+)
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+class Section(BaseModel):
+    # The input stays out of pydantic's messages, because it may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class ApiSettings(Section):
+    """The HTTP gateway."""
+
+    host: Text = Field(
+        default="127.0.0.1", description="Address that the gateway listens on; 0.0.0.0 is every interface."
+    )
+    port: Port = Field(default=8000, description="Port that the gateway listens on.")
+    workers: Count = Field(default=1, description="Gateway processes that share the port.")
+    reload: bool = Field(default=False, description="Restart the gateway when its code changes; for development only.")
+    public_url: HttpUrl | None = Field(
+        default=None,
+        description="The gateway's address as clients see it, for links. Unset: made from host and port.",
+        examples=["https://agents.example.com"],
+    )
+    cors_origins: list[Origin] = Field(
+        default=[], description='Origins whose pages may call the API from a browser; "*" is all of them.'
+    )
+    cors_credentials: bool = Field(default=True, description="Whether those pages may send cookies.")
+    cors_methods: list[Text] = Field(
+        default=["GET", "POST", "PUT", "PATCH", "DELETE"], description="Methods that those pages may use."
+    )
+    cors_headers: list[Text] = Field(
+        default=[
+            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"),
+            *("X-Workspace-Id", "X-Workspace-Slug"),
+        ],
+        description="Request headers that those pages may send.",
+    )
+    max_body_bytes: Count = Field(default=1_048_576, description="Largest request body; a larger one is answered 413.")
+    max_task_chars: Count = Field(default=100_000, description="Longest task; a longer one is answered 400.")
+
+
+class LogSettings(Section):
+    """What is logged, and how it looks."""
+
+    level: LogLevel = Field(
+        default="INFO", description="Least severity logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."
+    )
+    format: Literal["auto", "color", "json"] = Field(
+        default="auto",
+        description="color for people, json for machines; auto is color on a terminal and json elsewhere.",
+    )
+    debug: bool = Field(
+        default=False, description="Log everything, the libraries' debug messages too, whatever the level."
+    )
+
+
+class RedisSettings(Section):
+    """Redis (or Valkey): live threads and runs, and the queue."""
+
+    url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", description="Where runs and streams live.")
+    broker_url: RedisUrl | None = Field(
+        default=None,
+        description="A Redis of its own for the queue. Unset: the same one.",
+        examples=["redis://127.0.0.1:6379/1"],
+    )
+    timeout_seconds: Seconds = Field(
+        default=5, description="Patience with one command and with one connection attempt."
+    )
+    max_connections: Count = Field(default=200, description="Connections that one process may open.")
+
+
+class DatabaseSettings(Section):
+    """The SQL database: the catalogue and the archive."""
+
+    url: DatabaseUrl | None = Field(
+        default=None,
+        description="postgresql+asyncpg:// or sqlite+aiosqlite:// URL. Unset: SQLite in the data folder.",
+        examples=["postgresql+asyncpg://trunkline:password@127.0.0.1:5432/trunkline"],
+    )
+    pool_size: Count = Field(default=5, description="Connections that one process keeps open.")
+
+
+class AuthSettings(Section):
+    """Who may use the API."""
+
+    enabled: bool = Field(default=True, description="Ask for a key. Switching it off needs a loopback api.host.")
+    allow_insecure: bool = Field(
+        default=False,
+        description="Allow auth.enabled = false on any api.host: whoever reaches the port may do everything.",
+    )
+    key_file: LocalPath | None = Field(
+        default=None,
+        description="File that holds the first key, made at the first start. Unset: key in the data folder.",
+        examples=["/etc/trunkline/key"],
+    )
+    keys: list[ApiKey] = Field(
+        default=[], description="Further keys that are accepted, of at least 16 characters each."
+    )
+
+
+class RateLimitSettings(Section):
+    """How often one client may ask."""
+
+    max_requests: Count = Field(default=100, description="Requests that one key may make in a window.")
+    window_seconds: Seconds = Field(default=60, description="Length of the window.")
+
+
+class StreamSettings(Section):
+    """Event streams, as the gateway serves them."""
+
+    keep_alive_seconds: Seconds = Field(default=30, description="Silence after which a keep-alive is sent.")
+    idle_timeout_seconds: Seconds = Field(
+        default=300, description="Time without an event after which a stream is closed (408); the client may resume."
+    )
+    max_seconds: Seconds = Field(default=1800, description="Longest life of one connection; the client may resume.")
+    retry_ms: Count = Field(
+        default=1000, description="Milliseconds that an EventSource waits before it connects again."
+    )
+    ring_entries: Count = Field(
+        default=1024, description="Newest events of a followed thread that a gateway holds in memory."
+    )
+    check_seconds: Seconds = Field(default=15, description="Pause between checks that no published event was missed.")
+
+
+class LlmSettings(Section):
+    """The language model."""
+
+    model: Text | None = Field(
+        default=None,
+        description="A LiteLLM model name. Unset: the first provider with a key in the environment, "
+        "else a reachable Ollama, else the scripted demo model.",
+        examples=["anthropic/claude-sonnet-4-5"],
+    )
+    planning_model: Text | None = Field(
+        default=None, description="The model that plans. Unset: the same one.", examples=["anthropic/claude-opus-4-1"]
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="Key for the model's server. Unset: the provider's own variable, such as OPENAI_API_KEY.",
+        examples=["the-server-s-key"],
+    )
+    base_url: HttpUrl | None = Field(
+        default=None,
+        description="An OpenAI-compatible server to use instead of the provider's own address.",
+        examples=["http://127.0.0.1:8080/v1"],
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None, description="Sampling temperature, 0 to 2. Unset: the model's own.", examples=[0.2]
+    )
+    max_output_tokens: Count | None = Field(
+        default=None, description="Longest answer of one call. Unset: the model's own.", examples=[8192]
+    )
+    context_tokens: Count | None = Field(
+        default=None,
+        description="The model's context window. Unset: what LiteLLM knows of the model, else 128000.",
+        examples=[200_000],
+    )
+    timeout_seconds: Seconds = Field(default=120, description="Longest wait for a call's first or next piece.")
+    max_attempts: Count = Field(default=4, description="Tries of one call before the run fails.")
+    backoff_seconds: Seconds = Field(
+        default=1, description="Pause before the second try; it doubles with each further one."
+    )
+    backoff_max_seconds: Seconds = Field(default=30, description="Longest pause between tries.")
+    ollama_host: OllamaHost | None = Field(
+        default=None,
+        description="Ollama's address, host:port or an URL. Unset: http://127.0.0.1:11434 is tried.",
+        examples=["http://127.0.0.1:11434"],
+    )
+
+
+class AgentSettings(Section):
+    """Limits of one run, unless its agent or its request says otherwise."""
+
+    max_turns: Count = Field(default=50, description="Model calls in one run.")
+    max_seconds: Seconds = Field(default=3600, description="Time that one run may take; waiting does not count.")
+    max_cost: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="US dollars that one run may cost. Unset: no limit.", examples=[2.5]
+    )
+    system_prompt: Text | None = Field(
+        default=None, description="Replaces the built-in system prompt.", examples=["You are a careful data analyst."]
+    )
+    coalesce_ms: Annotated[int, Field(ge=0)] = Field(
+        default=30,
+        description="Milliseconds for which text deltas are gathered into one event; the first goes at once.",
+    )
+
+
+class AgentsSettings(Section):
+    """Agents as lasting instances with a context and messages of their own."""
+
+    enabled: bool = Field(default=True, description="Offer them.")
+    max_concurrency: Count = Field(default=10, description="Agents of one workspace that may work at the same time.")
+    context_history_limit: Count = Field(default=100, description="Versions of a context that are kept.")
+    message_retention_limit: Count = Field(default=1000, description="Messages of an agent that are kept.")
+    message_ack_window_seconds: Seconds = Field(
+        default=3600, description="Time in which a message may be acknowledged."
+    )
+    registry_modules: list[Text] = Field(default=[], description="Python modules that register agent definitions.")
+    response_cache: Literal["none", "memory", "redis"] = Field(
+        default="none", description="Where repeated answers are cached: none, memory or redis."
+    )
+
+
+class WorkerSettings(Section):
+    """The processes that execute runs."""
+
+    concurrency: Count = Field(default=100, description="Runs that one worker executes at the same time.")
+    lease_seconds: Seconds = Field(
+        default=8, description="Silence after which a worker counts as dead and its runs go on."
+    )
+    renew_seconds: Seconds = Field(default=2, description="Pause between renewals of the lease.")
+    watchdog_seconds: Seconds = Field(
+        default=5, description="Standstill of its loop after which a worker renews no more."
+    )
+    sweep_seconds: Seconds = Field(default=0.5, description="Pause between looks for dead workers and due timers.")
+    drain_seconds: Seconds = Field(default=25, description="Time that a stopping worker gives its steps to finish.")
+    max_attempts: Count = Field(default=5, description="Attempts in a row that may commit nothing before a run fails.")
+    ring_seconds: Seconds = Field(
+        default=5, description="Wait before a queued run that no worker took is queued again."
+    )
+
+
+class SandboxSettings(Section):
+    """Where tools run."""
+
+    provider: Literal["local"] = Field(default="local", description="local: bubblewrap on the sandbox host's machine.")
+    host_url: HttpUrl = Field(default="http://127.0.0.1:8765", description="Address of the sandbox host.")
+    token_file: LocalPath | None = Field(
+        default=None,
+        description="File with the token for the sandbox host. Unset: sandbox-token in the data folder.",
+        examples=["/etc/trunkline/sandbox-token"],
+    )
+    root: LocalPath | None = Field(
+        default=None,
+        description="Folder of the workspaces. Unset: workspaces in the data folder.",
+        examples=["/var/lib/trunkline/workspaces"],
+    )
+    uid: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
+        default=64321, description="User id that sandboxes run as where the host was started as root."
+    )
+    memory_bytes: Annotated[int, Field(ge=64 * MIB)] = Field(default=GIB, description="Memory of one sandbox.")
+    processes: Annotated[int, Field(ge=16)] = Field(default=256, description="Processes and threads of one sandbox.")
+    open_files: Annotated[int, Field(ge=64)] = Field(default=1024, description="Files that one process may hold open.")
+    file_bytes: Annotated[int, Field(ge=MIB)] = Field(default=512 * MIB, description="Largest file.")
+    disk_bytes: Annotated[int, Field(ge=MIB)] = Field(default=2 * GIB, description="Disk space of one sandbox.")
+    cpu_seconds: Count = Field(default=3600, description="CPU time that one process may use.")
+    idle_seconds: Seconds = Field(default=900, description="Time without use after which a sandbox is put to rest.")
+    max_command_seconds: Seconds = Field(default=1800, description="Longest run of one foreground command.")
+
+
+class ToolsSettings(Section):
+    """What agents may use."""
+
+    enabled: list[ToolName] = Field(default=list(BUILT_IN_TOOLS), description="Tools that agents are given.")
+    max_output_chars: Annotated[int, Field(ge=1000)] = Field(
+        default=30_000,
+        description="Characters of one result that the model reads; the middle of a longer one is left out.",
+    )
+
+
+class Settings(Section):
+    env: Environment = Field(default="local", description="Kind of installation: local, dev or prod.")
+    data: LocalPath = Field(default=Path("data"), description="Folder for keys, workspaces, the database and logs.")
+    api: ApiSettings = ApiSettings()
+    log: LogSettings = LogSettings()
+    redis: RedisSettings = RedisSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    auth: AuthSettings = AuthSettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
+    stream: StreamSettings = StreamSettings()
+    llm: LlmSettings = LlmSettings()
+    agent: AgentSettings = AgentSettings()
+    agents: AgentsSettings = AgentsSettings()
+    worker: WorkerSettings = WorkerSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    tools: ToolsSettings = ToolsSettings()
+
+    @model_validator(mode="after")
+    def _rules_hold(self) -> "Settings":
+        broken = broken_rules(self)
+        if broken:
+            text = "; ".join(rule.text for rule in broken)
+            raise PydanticCustomError("broken_rules", "{text}", {"text": text, "broken": broken})
+        return self
+
+    @property
+    def broker_url(self) -> str:
+        return self.redis.broker_url or self.redis.url
+
+    @property
+    def database_url(self) -> SecretStr:
+        path = (self.data / "trunkline.db").absolute()
+        return self.database.url or SecretStr(f"sqlite+aiosqlite:///{path}")
+
+    @property
+    def key_file(self) -> Path:
+        return self.auth.key_file or self.data / "key"
+
+    @property
+    def sandbox_token_file(self) -> Path:
+        return self.sandbox.token_file or self.data / "sandbox-token"
+
+    @property
+    def workspaces(self) -> Path:
+        return self.sandbox.root or self.data / "workspaces"
+
+
+def sections() -> dict[str, type[Section]]:
+    """Section name -> its model."""
+    annotations = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {name: kind for name, kind in annotations.items() if isinstance(kind, type) and issubclass(kind, Section)}
+
+
+@cache
+def setting_fields() -> dict[str, FieldInfo]:
+    """Every setting as `section.key` (or `key`, for the two that have no section) -> its field."""
+    fields = {name: field for name, field in Settings.model_fields.items() if name not in sections()}
+    for section, model in sections().items():
+        fields.update({f"{section}.{key}": field for key, field in model.model_fields.items()})
+    return fields
+
+
+def is_secret(path: str) -> bool:
+    return "SecretStr" in str(setting_fields()[path].annotation)

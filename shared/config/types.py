@@ -1,0 +1,109 @@
+"""The kinds of value a setting can be, beyond pydantic's own: addresses, names, limits, each with its rule."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
+
+POSTGRES_DRIVER = "postgresql+asyncpg"
+SQLITE_DRIVER = "sqlite+aiosqlite"
+_DRIVERS = {
+    "postgres": POSTGRES_DRIVER,
+    "postgresql": POSTGRES_DRIVER,
+    POSTGRES_DRIVER: POSTGRES_DRIVER,
+    "sqlite": SQLITE_DRIVER,
+    SQLITE_DRIVER: SQLITE_DRIVER,
+}
+_OLLAMA_PORTS = {"http": 80, "https": 443, "": 11434}  # as Ollama itself reads OLLAMA_HOST
+
+BUILT_IN_TOOLS = ("bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls")
+
+
+def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+    try:
+        parts = urlsplit(url)
+        port_is_wrong = parts.port == 0
+    except ValueError as error:
+        # urlsplit's own words can quote a part of a password
+        raise ValueError(f"should be an URL that begins with {allowed}, with a valid host and port") from error
+    if parts.scheme not in schemes or not parts.hostname or port_is_wrong:
+        raise ValueError(f"should be an URL that begins with {allowed} and names a host")
+    return parts
+
+
+def _http_url(url: str) -> str:
+    _split(url, ("http", "https"))
+    return url.rstrip("/")
+
+
+def _redis_url(url: str) -> str:
+    _split(url, ("redis", "rediss"))
+    return url
+
+
+def _origin(origin: str) -> str:
+    if origin == "*":
+        return origin
+    parts = _split(origin, ("http", "https"))
+    if origin != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError('should be an origin as browsers send it, without a path or a final slash, or "*"')
+    return origin
+
+
+def _ollama_host(host: str) -> str:
+    scheme, _, address = host.rpartition("://")
+    parts = _split(f"{scheme or 'http'}://{address}", ("http", "https"))
+    port = parts.port or _OLLAMA_PORTS[scheme.lower()]
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{name}:{port}"
+
+
+def _database_url(url: SecretStr) -> SecretStr:
+    scheme, separator, rest = url.get_secret_value().partition("://")
+    driver = _DRIVERS.get(scheme)
+    if driver is None or not separator:
+        raise ValueError(f"should begin with {POSTGRES_DRIVER}:// or {SQLITE_DRIVER}:// (no other driver is known)")
+    if driver == POSTGRES_DRIVER:
+        _split(f"{driver}://{rest}", (POSTGRES_DRIVER,))
+        # libpq's name of the parameter; SQLAlchemy hands it to asyncpg, which knows it as `ssl`.
+        rest = re.sub(r"(?<=[?&])sslmode=", "ssl=", rest)
+    return SecretStr(f"{driver}://{rest}")
+
+
+def _api_key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < 16:
+        raise ValueError("should have at least 16 characters, so that nobody guesses it")
+    return key
+
+
+def _one_of_the_tools(name: str) -> str:
+    if name not in BUILT_IN_TOOLS:
+        raise ValueError(f"should be one of {', '.join(BUILT_IN_TOOLS)}")
+    return name
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Environment = Annotated[Literal["local", "dev", "prod"], BeforeValidator(_lower)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
+OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+ToolName = Annotated[str, AfterValidator(_one_of_the_tools)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+LocalPath = Annotated[Path, AfterValidator(Path.expanduser)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
