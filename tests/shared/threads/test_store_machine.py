@@ -111,7 +111,9 @@ class Fleet(RuleBasedStateMachine):
         pending = [run.id for run in self.seen.values() if run.status is RunStatus.PENDING]
         run_id = self.draw(data, pending, self.runs)
         attempt = self.do(self.store.claim(run_id, worker, f"claim.{next(self.numbers)}"))
-        if attempt is not None:
+        if attempt is None:
+            assert self.do(self.store.run(run_id)).epoch == self.seen[run_id].epoch
+        else:
             assert self.seen[run_id].status is RunStatus.PENDING
             self.attempts.append(attempt)
 
