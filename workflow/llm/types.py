@@ -1,6 +1,6 @@
 """The seam between the agent loop and a language model: one streaming call, in OpenAI's chat shape."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,9 +108,9 @@ class Model(Protocol):
     @property
     def context_tokens(self) -> int: ...
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | ThinkingDelta | ModelResponse]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """Deltas as they come, then the ModelResponse as the last item. Raises ModelError.
 
-        Closing the iterator early (`aclose`) aborts the call at the provider.
+        Closing the generator early (`aclose`) aborts the call at the provider.
         """
         ...

@@ -1,0 +1,104 @@
+"""Says in plain words why a provider refused or broke off a call, and whether trying again can help."""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from shared.errors import ErrorCode
+from workflow.llm.types import ModelError
+
+# "litellm.RateLimitError: RateLimitError: OpenAIException - slow down" -> "slow down"
+_WRAPPING = re.compile(r"^(?:[\w.]+(?:Error|Timeout): )*(?:\w+Exception - )?")
+_CONTEXT = re.compile(
+    r"context (?:length|window|size|limit)|prompt is too long|too many (?:input )?tokens", re.IGNORECASE
+)
+_OUT_OF_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing", re.IGNORECASE)
+_REASON_CHARS = 500
+
+
+def describe(error: Exception, model: str, how_to_set_key: str) -> ModelError:
+    """The ModelError for an exception that LiteLLM raised. `how_to_set_key`: "Set X." for this model's provider."""
+    cause = getattr(error, "original_exception", None) or error
+    status = getattr(cause, "status_code", None) or 500
+    reason = reason_of(cause)
+    retry_after = retry_after_of(_headers(cause), datetime.now(UTC))
+    if status in (401, 403):
+        return ModelError(ErrorCode.MODEL_AUTH, f"{model}: the provider refused the key ({reason}). {how_to_set_key}")
+    if type(cause).__name__ == "ContextWindowExceededError" or (status in (400, 413) and _CONTEXT.search(reason)):
+        return _context_exceeded(model, reason)
+    if status == 429:
+        return _rate_limited(model, reason, retry_after)
+    if status >= 500 or status in (408, 409):
+        detail = f"{model}: the provider did not answer as it should ({reason})."
+        return ModelError(ErrorCode.MODEL_UNAVAILABLE, detail, retryable=True, retry_after=retry_after)
+    return ModelError(ErrorCode.MODEL_ERROR, f"{model}: the provider refused the request ({reason}).")
+
+
+def cut_off(model: str) -> ModelError:
+    """The answer ended without a finish reason."""
+    detail = f"{model}: the answer broke off before its end (no finish reason came)."
+    return ModelError(ErrorCode.MODEL_UNAVAILABLE, detail, retryable=True)
+
+
+def reason_of(error: Exception) -> str:
+    """The provider's own words, without LiteLLM's wrapping."""
+    text = _WRAPPING.sub("", str(getattr(error, "message", None) or error)).strip()
+    with suppress(ValueError):  # not JSON: as it is
+        text = _message_in(json.loads(text)) or text
+    return text[:_REASON_CHARS] or type(error).__name__
+
+
+def retry_after_of(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait, from `retry-after-ms`, or `Retry-After` as seconds or as an HTTP date."""
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    if value is None or (seconds := _number(value)) is not None:
+        return seconds if value is not None else None
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _context_exceeded(model: str, reason: str) -> ModelError:
+    return ModelError(
+        ErrorCode.CONTEXT_EXCEEDED,
+        f"{model}: the conversation is longer than the model can read ({reason}). "
+        "Begin a new thread, give it less text, or choose a model with a larger context.",
+    )
+
+
+def _rate_limited(model: str, reason: str, retry_after: float | None) -> ModelError:
+    if _OUT_OF_QUOTA.search(reason):
+        detail = f"{model}: the account has no quota left ({reason}). Add credit, or choose another model."
+        return ModelError(ErrorCode.MODEL_RATE_LIMITED, detail)
+    detail = f"{model}: the provider's rate limit is reached ({reason})."
+    if retry_after is not None:
+        detail += f" It asks to wait {retry_after:g} s."
+    return ModelError(ErrorCode.MODEL_RATE_LIMITED, detail, retryable=True, retry_after=retry_after)
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    # LiteLLM gives its own exceptions an empty response and keeps the provider's headers here.
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    return {str(name).lower(): str(value) for name, value in headers.items()}
+
+
+def _message_in(body: Any) -> str | None:
+    """The text in `{"error": {"message": ...}}`, `{"message": ...}` or `{"error": "..."}`."""
+    if isinstance(body, dict):
+        found = body.get("error", body.get("message"))
+        return _message_in(found) if isinstance(found, dict) else found if isinstance(found, str) else None
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return max(0.0, float(text)) if text is not None else None
+    except ValueError:
+        return None
