@@ -26,6 +26,7 @@ UV_OPTIONS = {
     "find-links": "--find-links",
     "trusted-host": "--allow-insecure-host",
 }
+UV_VARIABLES = {"cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
 
 
 def main(lists: list[str]) -> None:
@@ -93,45 +94,40 @@ def install(name: str) -> None:
 def pip_install(file: str) -> None:
     """Stops everything when it fails: pip has said why."""
     options = ["-qq", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    if subprocess.run([PYTHON, "-m", "pip", "install", *options, "-r", f"requirements/{file}"], cwd=ROOT).returncode:
+    command = [PYTHON, "-m", "pip", "install", *options, "-r", f"requirements/{file}"]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
         sys.exit("Installing the locked packages failed. Is this machine's pip set to an index that it can reach?")
 
 
 def uv_install(*arguments: str) -> bool:
     settings = pip_settings()
-    options = [
-        part
-        for name, option in UV_OPTIONS.items()
-        for value in settings.get(name, "").split()
-        for part in (option, value)
-    ]
-    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", PYTHON, *options]
-    environment = dict(os.environ)
-    if "cert" in settings:
-        environment.setdefault("SSL_CERT_FILE", settings["cert"])
-    if "proxy" in settings:
-        environment.setdefault("ALL_PROXY", settings["proxy"])
+    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", PYTHON]
+    for name, option in UV_OPTIONS.items():
+        for value in settings.get(name, "").split():
+            command += [option, value]
     if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         command.append("--no-index")
+    environment = dict(os.environ)
+    for name, variable in UV_VARIABLES.items():
+        if name in settings:
+            environment.setdefault(variable, settings[name])
     command += ["--index-strategy", "unsafe-best-match", *arguments]
     try:
-        return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
     except OSError:
         return False
 
 
 @cache
 def pip_settings() -> dict[str, str]:
-    """What pip's files and PIP_ variables set, the stronger over the weaker: for all commands, for install, environment."""
+    """What pip's files and PIP_ variables set; the environment counts most, then [install], then [global]."""
     listing = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
-    found = dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
+    found = [line.split("=", 1) for line in listing.splitlines() if "=" in line]
     settings: dict[str, str] = {}
     for section in ("global.", "install.", ":env:."):
-        settings |= {
-            key.removeprefix(section): str(ast.literal_eval(value))
-            for key, value in found.items()
-            if key.startswith(section)
-        }
+        for key, value in found:
+            if key.startswith(section):
+                settings[key.removeprefix(section)] = str(ast.literal_eval(value))
     return settings
 
 
@@ -149,10 +145,12 @@ def apt_install(packages: list[str]) -> None:
     say(f"Installing {' and '.join(packages)} ...")
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *packages]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(command, env=environment, capture_output=True).returncode:
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
-        if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:
-            sys.exit(f"apt-get could not install {' '.join(packages)}: its words are above.")
+    if subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0:
+        return
+    # The list of packages is empty or old.
+    subprocess.run(["apt-get", "update", "-qq"], check=False)
+    if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
+        sys.exit(f"apt-get could not install {' '.join(packages)}: its words are above.")
 
 
 if __name__ == "__main__":
