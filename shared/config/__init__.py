@@ -1,6 +1,6 @@
 """Settings from config.toml and the environment: typed sections, frozen, loaded once by a program and passed on."""
 
-from shared.config.load import load_settings
+from shared.config.load import export_env_file, load_settings
 from shared.config.sections import (
     AgentSettings,
     AgentsSettings,
@@ -33,5 +33,6 @@ __all__ = [
     "StreamSettings",
     "ToolsSettings",
     "WorkerSettings",
+    "export_env_file",
     "load_settings",
 ]

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -36,6 +36,14 @@ def load_settings(environ: Mapping[str, str] | None = None, folder: Path | None 
     The files are those of `folder` (the current one). Raises AppError(INVALID_CONFIG) that names all that is wrong.
     """
     return load(environ, folder).settings
+
+
+def export_env_file(environ: MutableMapping[str, str] | None = None, folder: Path | None = None) -> None:
+    """Adds the variables of `.env` to the environment, which wins, for libraries that look there (OPENAI_API_KEY)."""
+    environ = os.environ if environ is None else environ
+    variables, _ = read_env_file((folder or Path()) / ".env")
+    for name, value in _without_empty(variables).items():
+        environ.setdefault(name, value)
 
 
 def load(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Loaded:

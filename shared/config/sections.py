@@ -102,7 +102,7 @@ class RedisSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """The SQL database: the catalogue and the archive."""
+    """The SQL database: the catalogue and the archive. Checked now, in use from a later version on."""
 
     url: DatabaseUrl | None = Field(
         default=None,
@@ -131,7 +131,7 @@ class AuthSettings(Section):
 
 
 class RateLimitSettings(Section):
-    """How often one client may ask."""
+    """How often one client may ask. Checked now, in force from a later version on."""
 
     max_requests: Count = Field(default=100, description="Requests that one key may make in a window.")
     window_seconds: Seconds = Field(default=60, description="Length of the window.")
@@ -161,15 +161,15 @@ class LlmSettings(Section):
         default=None,
         description="A LiteLLM model name. Unset: the first provider with a key in the environment, "
         "else a reachable Ollama, else the scripted demo model.",
-        examples=["anthropic/claude-sonnet-4-5"],
+        examples=["anthropic/claude-sonnet-5-5"],
     )
     planning_model: Text | None = Field(
-        default=None, description="The model that plans. Unset: the same one.", examples=["anthropic/claude-opus-4-1"]
+        default=None, description="The model that plans. Unset: the same one.", examples=["anthropic/claude-opus-5-5"]
     )
     api_key: SecretStr | None = Field(
         default=None,
         description="Key for the model's server. Unset: the provider's own variable, such as OPENAI_API_KEY.",
-        examples=["the-server-s-key"],
+        examples=["key-of-that-server"],
     )
     base_url: HttpUrl | None = Field(
         default=None,
@@ -218,7 +218,7 @@ class AgentSettings(Section):
 
 
 class AgentsSettings(Section):
-    """Agents as lasting instances with a context and messages of their own."""
+    """Agents as lasting instances with a context and messages. Checked now, in use from a later version on."""
 
     enabled: bool = Field(default=True, description="Offer them.")
     max_concurrency: Count = Field(default=10, description="Agents of one workspace that may work at the same time.")

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_origin
@@ -100,7 +100,7 @@ def read_toml(path: Path, *, required: bool) -> Reading:
         elif path_in_file in sections():
             yield Problem(path_in_file, str(path), f"should be a table: [{path_in_file}]")
         else:
-            yield _unknown_key(path_in_file, str(path))
+            yield _unknown_key(path_in_file, str(path), is_table=isinstance(value, dict))
 
 
 def read_text(path: Path, *, required: bool) -> tuple[str, list[Problem]]:
@@ -142,15 +142,15 @@ def _unknown_variables(variables: Mapping[str, str], source: str) -> Reading:
     for name in sorted(variables):
         nearly = by_shape.get(_squash(name))
         if name not in known and (nearly or name.upper().startswith(PREFIX)):
-            guess = nearly or _closest(name.upper(), known)
+            near_path = _closest(name[len(PREFIX) :].replace("__", ".").lower(), setting_fields())
+            guess = nearly or (variable_name(near_path) if near_path else None)
             yield Problem(name, source, "is not a setting" + _did_you_mean(guess))
 
 
-def _unknown_key(path: str, source: str) -> Problem:
-    """A key, or a whole section."""
-    guess = _closest(path, setting_fields()) or _closest(path, sections())
-    shown = f"[{guess}]" if guess in sections() else toml_name(guess or "")
-    return Problem(toml_name(path), source, "is not a setting" + _did_you_mean(shown))
+def _unknown_key(path: str, source: str, *, is_table: bool) -> Problem:
+    near = _closest(path, sections() if is_table else setting_fields())
+    guess = f"[{near}]" if near and is_table else toml_name(near or "")
+    return Problem(toml_name(path), source, "is not a setting" + _did_you_mean(guess))
 
 
 def _flatten(document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -165,7 +165,7 @@ def _squash(name: str) -> str:
     return re.sub(r"_+", "_", name.upper())
 
 
-def _closest(name: str, known: Mapping[str, object] | set[str]) -> str | None:
+def _closest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
 
 
