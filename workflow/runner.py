@@ -21,7 +21,7 @@ from shared.types import JSON, RunStatus
 from workflow.agent.agent import run_agent
 from workflow.engine.step import Drained, Step
 from workflow.runtime import Runtime
-from workflow.sandbox.base import SandboxError
+from workflow.sandbox.base import SandboxError, SandboxFenced
 
 log = logging.getLogger("trunkline.runner")
 
@@ -74,7 +74,7 @@ class Runner:
         try:
             with bound(run_id=run_id, thread_id=attempt.run.thread_id):
                 return await self._attempt(held, signals)
-        except Fenced as fenced:
+        except (Fenced, SandboxFenced) as fenced:
             log.warning("run %s went on elsewhere: %s", run_id, fenced)
             return None
         finally:
@@ -101,7 +101,7 @@ class Runner:
             case None:
                 result = flow.result()
                 return await attempt.end(RunStatus.SUCCEEDED, result, result)
-            case Fenced() as fenced:
+            case Fenced() | SandboxFenced() as fenced:
                 raise fenced
             case AppError() as error:
                 return await self._end_failed(attempt, {"code": error.code, "detail": error.detail})

@@ -1,7 +1,7 @@
 """The agent: think, act, until the model has nothing more to do.
 
-Every model turn and every tool call is a durable step, so that the loop itself keeps no state worth saving: after a crash
-it runs again from its first line, and finished steps answer at once.
+Every model turn and every tool call is a durable step, so that the loop itself keeps no state worth saving: after a
+crash it runs again from its first line, and finished steps answer at once.
 """
 
 import asyncio
@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from shared.errors import AppError, ErrorCode
 from shared.threads.attempt import Attempt, Change
@@ -20,7 +22,7 @@ from workflow.agent.think import Thinker
 from workflow.engine.step import Step
 from workflow.llm.types import NO_USAGE, Model, ModelResponse, Usage
 from workflow.runtime import Runtime
-from workflow.tool.base import Effect
+from workflow.sandbox.base import Sandbox, SandboxProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,12 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     )
     model = runtime.model(attempt.run.model or parameters.get("model"))
     messages = await _opening(attempt, model, runtime)
+    tools = runtime.tools(parameters.get("tools"))
+    caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
+    agent = Agent(Thinker(step, model, tools, runtime, parameters), caller, limits)
     try:
         async with asyncio.timeout(max(0.0, limits.seconds - attempt.run.elapsed_seconds)) as clock:
-            return await Agent(attempt, step, runtime, model, limits).run(messages)
+            return await agent.run(messages)
     except TimeoutError as error:
         if not clock.expired():
             raise
@@ -65,23 +70,41 @@ async def _opening(attempt: Attempt, model: Model, runtime: Runtime) -> list[JSO
         return attempt.messages[: run.base + 1]
     message = user_message(run.input)
     events = [NewEvent(EventType.AGENT_MESSAGE, message)]
-    if runtime.notice:
-        events.append(NewEvent(EventType.LOG, {"level": "warning", "message": runtime.notice}))
-    await attempt.commit(
-        Change(messages=[message], events=events, run={"base": len(attempt.messages), "model": model.name})
-    )
+    if notice := runtime.chosen.how_to_set_a_real_one:
+        events.append(NewEvent(EventType.LOG, {"level": "warning", "message": notice}))
+    fields: dict[str, str | int | bytes] = {"base": len(attempt.messages), "model": model.name}
+    await attempt.commit(Change(messages=[message], events=events, run=fields))
     return [*attempt.messages, message]
+
+
+class ThreadSandbox:
+    """The thread's sandbox, made or found at the first call; where it is found again is kept with the thread."""
+
+    def __init__(self, attempt: Attempt, provider: SandboxProvider) -> None:
+        self._attempt = attempt
+        self._provider = provider
+        self._sandbox: Sandbox | None = None
+        self._making = asyncio.Lock()
+
+    async def __call__(self) -> Sandbox:
+        """Raises SandboxUnavailable, Fenced."""
+        async with self._making:
+            if self._sandbox is None:
+                known = self._attempt.thread.sandbox
+                sandbox = await self._provider.acquire(self._attempt.thread.id, known)
+                if sandbox.ref != known:
+                    await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
+                self._sandbox = sandbox
+            return self._sandbox
 
 
 class Agent:
     """One run's loop."""
 
-    def __init__(self, attempt: Attempt, step: Step, runtime: Runtime, model: Model, limits: Limits) -> None:
+    def __init__(self, thinker: Thinker, caller: ToolCaller, limits: Limits) -> None:
+        self._thinker = thinker
+        self._caller = caller
         self._limits = limits
-        tools = runtime.tools(attempt.run.parameters.get("tools"))
-        self._thinker = Thinker(step, model, tools, runtime, attempt.run.parameters)
-        self._caller = ToolCaller(attempt, step, tools, runtime)
-        self._tools = tools
 
     async def run(self, messages: list[JSON]) -> JSON:
         usage = NO_USAGE
@@ -97,7 +120,7 @@ class Agent:
 
     async def _act(self, response: ModelResponse) -> list[JSON]:
         calls = response.tool_calls
-        if all(self._tools.effect(call.name) is Effect.REPEATABLE for call in calls):
+        if all(self._caller.repeatable(call) for call in calls):
             return await _together([self._caller.call(call) for call in calls])
         return [await self._caller.call(call) for call in calls]
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 
@@ -12,15 +11,15 @@ from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
 from workflow.engine.step import Outcome, Step, StepScope
 from workflow.llm.retry import complete
-from workflow.llm.types import Model, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
+from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime
-from workflow.tool.registry import ToolRegistry
+from workflow.tool.registry import Registry
 
 
 class Thinker:
     """Asks one model with one set of tools."""
 
-    def __init__(self, step: Step, model: Model, tools: ToolRegistry, runtime: Runtime, parameters: JSON) -> None:
+    def __init__(self, step: Step, model: Model, tools: Registry, runtime: Runtime, parameters: JSON) -> None:
         self._step = step
         self._model = model
         self._tools = tools
@@ -42,7 +41,11 @@ class Thinker:
 
         seen = hashlib.sha256(orjson.dumps(messages[-1])).hexdigest()[:16]
         spec = StepSpec(f"llm:{turn}", "llm", "llm", {"messages": len(messages), "last": seen})
-        return _from_json(await self._step.perform(spec, body))
+        started = [(EventType.AGENT_REQUEST, self._request(1))]
+        return _from_json(await self._step.perform(spec, body, started=started))
+
+    def _request(self, number: int) -> JSON:
+        return {"model": self._model.name, "try": number}
 
     async def _stream(self, scope: StepScope, messages: list[JSON]) -> tuple[ModelResponse, list[tuple[str, JSON]]]:
         """The answer, and the events of its text that were not sent yet."""
@@ -59,12 +62,12 @@ class Thinker:
             async def on_delta(delta: TextDelta | ThinkingDelta) -> None:
                 stream.add("agent.delta" if isinstance(delta, TextDelta) else "agent.thinking", delta.text)
 
-            async def on_try(number: int, cause: str | None) -> None:
+            async def on_retry(number: int, error: ModelError, pause: float) -> None:
                 await stream.flush()
-                data: JSON = {"model": self._model.name, "try": number}
-                await scope.emit([(EventType.AGENT_REQUEST, {**data, "cause": cause} if cause else data)])
+                retry = {"cause": error.detail, "after_seconds": round(pause, 3)}
+                await scope.emit([(EventType.AGENT_REQUEST, {**self._request(number), **retry})])
 
-            response = await complete(self._model, request, self._runtime.retry, on_delta, on_try)
+            response = await complete(self._model, request, self._runtime.retry, on_delta, on_retry)
             return _with_unique_ids(response, messages), await stream.rest()
 
 
@@ -77,7 +80,8 @@ def _with_unique_ids(response: ModelResponse, messages: list[JSON]) -> ModelResp
     used = {call["id"] for message in messages for call in message.get("tool_calls") or ()}
     calls = []
     for place, call in enumerate(response.tool_calls):
-        unique = call if call.id and call.id not in used else ToolCall(f"call_{len(messages)}_{place}", call.name, call.arguments)
+        known = not call.id or call.id in used
+        unique = ToolCall(f"call_{len(messages)}_{place}", call.name, call.arguments) if known else call
         used.add(unique.id)
         calls.append(unique)
     return ModelResponse(response.content, response.thinking, calls, response.usage, response.finish_reason)

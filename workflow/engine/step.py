@@ -45,6 +45,7 @@ class StepScope:
     def __init__(self, attempt: Attempt, record: StepRecord) -> None:
         self._attempt = attempt
         self.number = record.number
+        self.run_id = attempt.run.id
         self.step_id = f"{attempt.run.id}.{record.number}"
         self.effect_key = f"{attempt.run.id}/{record.key}"
         """Names the effect, the same in every attempt: a tool or a sandbox tells a repeated call by it."""

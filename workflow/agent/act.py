@@ -1,0 +1,121 @@
+"""One tool call of the model, as a durable step.
+
+A call with effects is committed as started before it runs. Found in flight after a crash, it is asked what became of
+it: its result, "never began" (then it runs), or nobody can tell (then the model is told so, and decides).
+"""
+
+from collections.abc import Awaitable, Callable
+
+from shared.types import JSON, EventType, StepStatus
+from workflow.engine.coalesce import Coalescer
+from workflow.engine.journal import StepSpec
+from workflow.engine.step import Outcome, Step, StepScope
+from workflow.llm.types import ToolCall
+from workflow.runtime import Runtime
+from workflow.sandbox.base import Sandbox
+from workflow.tool.base import Effect, OutcomeUnknown, ToolContext, ToolResult
+from workflow.tool.dispatch import recover_call, run_call
+from workflow.tool.memory import Memory
+from workflow.tool.registry import Registry
+
+UNKNOWN = "outcome_unknown"
+
+
+class ToolCaller:
+    """Calls one run's tools. `sandbox` makes or finds the thread's sandbox."""
+
+    def __init__(
+        self,
+        step: Step,
+        tools: Registry,
+        runtime: Runtime,
+        *,
+        sandbox: Callable[[], Awaitable[Sandbox]],
+        messages: list[JSON],
+    ) -> None:
+        self._step = step
+        self._tools = tools
+        self._interval_seconds = runtime.settings.agent.coalesce_ms / 1000
+        self._limits = runtime.tool_limits
+        self._sandbox = sandbox
+        self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
+
+    def repeatable(self, call: ToolCall) -> bool:
+        """Whether it may run beside others of its turn: it only reads, or it is refused anyway."""
+        parsed = self._tools.parse(call.name, call.arguments)
+        return isinstance(parsed, str) or parsed.tool.effect is Effect.REPEATABLE
+
+    async def call(self, call: ToolCall) -> JSON:
+        """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Drained, Fenced."""
+        parsed = self._tools.parse(call.name, call.arguments)
+        request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
+
+        async def body(scope: StepScope) -> Outcome:
+            outcome = await self._outcome(scope, call, lambda ctx: run_call(parsed, ctx))
+            assert outcome is not None
+            return outcome
+
+        async def recover(scope: StepScope) -> Outcome | None:
+            return await self._outcome(scope, call, lambda ctx: recover_call(parsed, ctx))
+
+        spec = StepSpec(f"tool:{call.id}", call.name, "tool", request, intent=not self.repeatable(call))
+        started = [(EventType.TOOL_REQUEST, request)]
+        message: JSON = await self._step.perform(spec, body, started=started, recover=recover)
+        self._memory.learn(message["memory"])
+        return message
+
+    async def _outcome(
+        self, scope: StepScope, call: ToolCall, do: Callable[[ToolContext], Awaitable[ToolResult | None]]
+    ) -> Outcome | None:
+        async with self._streamed(scope, call) as output:
+            try:
+                result = await do(self._context(scope, call, output))
+            except OutcomeUnknown as unknown:
+                result = ToolResult.error(UNKNOWN, unknown.detail)
+            return None if result is None else _outcome(call, result, await output.rest())
+
+    def _context(self, scope: StepScope, call: ToolCall, output: Coalescer) -> ToolContext:
+        async def show(stream: str, text: str) -> None:
+            output.add(stream, text)
+
+        return ToolContext(
+            run_id=scope.run_id,
+            step_id=scope.step_id,
+            call_id=call.id,
+            key=scope.effect_key,
+            epoch=scope.epoch,
+            sandbox=self._sandbox,
+            output=show,
+            memory=self._memory,
+            limits=self._limits,
+        )
+
+    def _streamed(self, scope: StepScope, call: ToolCall) -> Coalescer:
+        def event(stream: str, text: str) -> tuple[str, JSON]:
+            return EventType.TOOL_OUTPUT, {"tool_call_id": call.id, "stream": stream, "text": text}
+
+        return Coalescer(scope.emit, event, self._interval_seconds)
+
+
+def _outcome(call: ToolCall, result: ToolResult, rest: list[tuple[str, JSON]]) -> Outcome:
+    message = {
+        "role": "tool",
+        "tool_call_id": call.id,
+        "name": call.name,
+        "content": result.content,
+        "memory": result.memory,
+    }
+    response = {
+        "tool_call_id": call.id,
+        "name": call.name,
+        "ok": result.ok,
+        "content": result.content,
+        "data": result.data,
+        "error_code": result.error_code,
+    }
+    return Outcome(
+        message,
+        messages=[message],
+        events=[*rest, *result.events, (EventType.TOOL_RESPONSE, response)],
+        status=StepStatus.UNKNOWN if result.error_code == UNKNOWN else StepStatus.SUCCEEDED,
+    )

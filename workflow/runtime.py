@@ -1,0 +1,60 @@
+"""What runs share in one worker: settings, models, tools, the sandbox provider. Built once, passed on."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from shared.config import Settings
+from workflow.llm.choose import Chosen, build_model, choose_model
+from workflow.llm.retry import RetryPolicy
+from workflow.llm.types import Model
+from workflow.sandbox.base import SandboxProvider
+from workflow.sandbox.local import LocalProvider
+from workflow.tool.base import Limits
+from workflow.tool.registry import Registry, built_in_tools
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`chosen`: the model of runs that name none."""
+
+    settings: Settings
+    chosen: Chosen
+    sandboxes: SandboxProvider
+    all_tools: Registry
+    retry: RetryPolicy
+    tool_limits: Limits
+    _models: dict[str, Model] = field(default_factory=dict)
+
+    def model(self, name: str | None) -> Model:
+        """The model of that name, or the default one. Raises AppError INVALID_CONFIG for a name of no provider."""
+        chosen = self.chosen
+        if name is not None and name != chosen.name:
+            chosen = choose_model(self.settings.llm, os.environ, name)
+        if chosen.name not in self._models:
+            self._models[chosen.name] = build_model(chosen, self.settings.llm)
+        return self._models[chosen.name]
+
+    def tools(self, names: list[str] | None) -> Registry:
+        """Those of the names, or all that are enabled. Raises AppError INVALID_REQUEST for an unknown one."""
+        return self.all_tools if names is None else self.all_tools.only(names)
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    """Loads the default model (LiteLLM takes two seconds), so that a ready worker is ready."""
+    llm = settings.llm
+    runtime = Runtime(
+        settings=settings,
+        chosen=choose_model(llm, os.environ),
+        sandboxes=LocalProvider(settings.sandbox),
+        all_tools=built_in_tools().only(settings.tools.enabled),
+        retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
+        tool_limits=Limits(output_chars=settings.tools.max_output_chars),
+    )
+    runtime.model(None)
+    try:
+        yield runtime
+    finally:
+        await runtime.sandboxes.close()
