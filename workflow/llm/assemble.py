@@ -1,11 +1,9 @@
 """Puts a streamed turn together from the chunks of a chat completion."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.ids import new_id
-from shared.types import JSON
 from workflow.llm.types import ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 
 
@@ -51,24 +49,6 @@ class Turn:
         call.name += piece.function.name or ""
         call.arguments.append(piece.function.arguments or "")
 
-    def response(self, usage: Usage, taken_ids: Iterable[str]) -> ModelResponse:
-        """The finished turn; its call ids differ from each other and from `taken_ids`."""
-        taken = set(taken_ids)
-        calls = [ToolCall(_unique(call.id, taken), call.name, "".join(call.arguments)) for call in self.calls]
-        finish_reason = self.finish_reason or "stop"
-        return ModelResponse("".join(self.text), "".join(self.thinking), calls, usage, finish_reason)
-
-
-def call_ids(messages: Iterable[JSON]) -> Iterator[str]:
-    """The ids of every tool call in a conversation."""
-    for message in messages:
-        for call in message.get("tool_calls") or ():
-            yield call["id"]
-
-
-def _unique(call_id: str, taken: set[str]) -> str:
-    # Small servers number their calls from 0 in each answer, or give them no id; a call's id is its key in the journal.
-    if not call_id or call_id in taken:
-        call_id = f"call_{new_id()}"
-    taken.add(call_id)
-    return call_id
+    def response(self, usage: Usage) -> ModelResponse:
+        calls = [ToolCall(call.id, call.name, "".join(call.arguments)) for call in self.calls]
+        return ModelResponse("".join(self.text), "".join(self.thinking), calls, usage, self.finish_reason or "stop")

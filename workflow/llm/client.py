@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
-from workflow.llm.assemble import Turn, call_ids
+from workflow.llm.assemble import Turn
 from workflow.llm.provider_errors import cut_off, describe
 from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, Usage
 
@@ -89,7 +89,7 @@ class LiteLLMModel:
         # LiteLLM makes a "stop" of its own up where none came.
         if chunks.received_finish_reason is None and chunks.intermittent_finish_reason is None:
             raise cut_off(self.name)
-        yield turn.response(self._usage(usage), call_ids(request.messages))
+        yield turn.response(self._usage(usage))
 
     def _arguments(self, request: ModelRequest) -> JSON:
         arguments = {
