@@ -148,7 +148,7 @@ def test_the_environment_and_the_current_folder_are_read_by_default(
 ) -> None:
     write(tmp_path, "config.toml", "[api]\nport = 7\nworkers = 2\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("API_PORT", "8")
+    monkeypatch.setattr(os, "environ", {"API_PORT": "8"})
     api = load_settings().api
     assert (api.port, api.workers) == (8, 2)
 
