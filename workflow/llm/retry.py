@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta
 
 OnDelta = Callable[[TextDelta | ThinkingDelta], Awaitable[None]]
-OnTry = Callable[[int, str | None], Awaitable[None]]
+OnRetry = Callable[[int, ModelError, float], Awaitable[None]]
 
 LONGEST_RETRY_AFTER = 120.0
 """Seconds. A provider that asks for more is not waited for: the run would hold its place in the worker."""
@@ -39,24 +39,23 @@ class RetryPolicy:
 
 
 async def complete(
-    model: Model, request: ModelRequest, policy: RetryPolicy, on_delta: OnDelta, on_try: OnTry
+    model: Model, request: ModelRequest, policy: RetryPolicy, on_delta: OnDelta, on_retry: OnRetry
 ) -> ModelResponse:
     """One finished turn. Raises the last try's ModelError.
 
-    `on_try(number, cause)` is awaited for each try, 1 first: the deltas given before it are void. From the second on,
-    `cause` says why, and the pause comes after it.
+    `on_retry(number, error, pause)` is awaited before the pause that precedes try `number` (2, 3, ...): the deltas
+    given so far are void.
     """
-    await on_try(1, None)
-    number = 1
+    tries = 0
     while True:
+        tries += 1
         try:
             return await _try(model, request, on_delta)
         except ModelError as error:
-            pause = policy.pause(number, error)
+            pause = policy.pause(tries, error)
             if pause is None:
                 raise
-            number += 1
-            await on_try(number, f"{error.detail} Trying again in {pause:.1f} s.")
+            await on_retry(tries + 1, error, pause)
         await policy.sleep(pause)
 
 
