@@ -7,14 +7,14 @@ import argparse
 import sys
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
 from modem.app import create_app
 from modem.tasks import register
 from modem.worker import Worker
-from shared.config import load_settings
+from shared.config import export_env_file, load_settings
 from shared.errors import AppError
-from shared.log import configure_logging
+from shared.log import adopt_loggers, configure_logging
 from shared.queue import RunQueue, celery_app
 
 
@@ -23,14 +23,16 @@ def main() -> int:
     arguments.add_argument("--name", default="worker", help="a label for logs and for GET /health")
     name = arguments.parse_args().name
     try:
+        export_env_file()
         settings = load_settings()
     except AppError as error:
         print(error.detail, file=sys.stderr)  # noqa: T201 - before there is a log
         return 2
     configure_logging(settings.log, name)
-    broker_url = settings.redis.broker_url or settings.redis.url
-    app = create_app(broker_url, settings.worker)
-    worker = Worker(settings, RunQueue(celery_app(broker_url)), name)
+    # Celery would give its loggers a format of its own; a receiver, whatever it does, keeps it from that.
+    setup_logging.connect(_keep_our_logs, weak=False)
+    app = create_app(settings.broker_url, settings.worker)
+    worker = Worker(settings, RunQueue(celery_app(settings.broker_url)), name)
     register(app, worker)
 
     # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain.
@@ -39,10 +41,15 @@ def main() -> int:
         worker.drain()
 
     worker.start()
+    adopt_loggers()  # LiteLLM brought its own with its import
     celery = app.Worker(hostname=name, pool="threads", without_gossip=True, without_mingle=True, without_heartbeat=True)
     celery.start()
     worker.stop()
     return int(celery.exitcode or 0)
+
+
+def _keep_our_logs(**_: Any) -> None:
+    """The logs are configured already."""
 
 
 if __name__ == "__main__":

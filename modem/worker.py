@@ -76,7 +76,7 @@ class Worker:
         redis = self._settings.redis
         client, broker = (
             connect(url, timeout_seconds=redis.timeout_seconds, max_connections=redis.max_connections)
-            for url in (redis.url, redis.broker_url or redis.url)
+            for url in (redis.url, self._settings.broker_url)
         )
         self._resources.push_async_callback(client.aclose)
         self._resources.push_async_callback(broker.aclose)
