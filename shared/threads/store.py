@@ -3,7 +3,8 @@
 What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -28,6 +29,8 @@ from shared.threads.types import (
     time_of,
 )
 from shared.types import RunStatus
+
+EVENTS_IN_ONE_READ = 500
 
 
 class ThreadStore:
@@ -54,6 +57,11 @@ class ThreadStore:
     async def thread(self, thread_id: str) -> Thread | None:
         record = await self._do(lambda: self._client.hgetall(ThreadKeys(thread_id).metadata))
         return Thread.parse(thread_id, record) if record else None
+
+    async def threads(self, thread_ids: Sequence[str]) -> list[Thread]:
+        """Those of the threads that exist, in the order given, in one round trip."""
+        found = await self._hashes([ThreadKeys(thread_id).metadata for thread_id in thread_ids])
+        return [Thread.parse(i, record) for i, record in zip(thread_ids, found, strict=True) if record]
 
     async def thread_ids(self, workspace: str, *, before: str | None, limit: int) -> list[str]:
         """Newest first, those older than `before`."""
@@ -90,9 +98,15 @@ class ThreadStore:
         record = await self._do(lambda: self._client.hgetall(thread_keys_of(run_id).run(run_id)))
         return Run.parse(run_id, record) if record else None
 
-    async def run_ids(self, thread_id: str) -> list[str]:
+    async def runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Those of the runs that exist, in the order given, in one round trip."""
+        found = await self._hashes([thread_keys_of(run_id).run(run_id) for run_id in run_ids])
+        return [Run.parse(i, record) for i, record in zip(run_ids, found, strict=True) if record]
+
+    async def run_ids(self, thread_id: str, start: int = 0, count: int | None = None) -> list[str]:
         """Oldest first."""
-        return list(await self._do(lambda: self._client.zrange(ThreadKeys(thread_id).runs, 0, -1)))
+        stop = -1 if count is None else start + count - 1
+        return list(await self._do(lambda: self._client.zrange(ThreadKeys(thread_id).runs, start, stop)))
 
     async def journal(self, run_id: str) -> list[StepRecord]:
         """The run's steps in the order they were started."""
@@ -107,7 +121,21 @@ class ThreadStore:
 
     async def events(self, thread_id: str, after: str = "0-0", count: int = 500) -> list[StreamEntry]:
         found = await self._do(lambda: self._client.xrange(ThreadKeys(thread_id).stream, f"({after}", "+", count))
-        return [StreamEntry(id=i, type=f["t"], run_id=f["r"], event=f["e"].encode()) for i, f in found]
+        return [_entry(entry_id, fields) for entry_id, fields in found]
+
+    async def events_of(self, run: Run, *, since: str | None, count: int) -> list[StreamEntry]:
+        """The run's first events, or its first ones after an id. Other runs' events lie between them."""
+        start = f"({since}" if since and after(since, run.first_event) else run.first_event
+        stream, end = thread_keys_of(run.id).stream, run.last_event or "+"
+        events: list[StreamEntry] = []
+        while len(events) < count:
+            read = partial(self._client.xrange, stream, start, end, EVENTS_IN_ONE_READ)
+            found = await self._do(read)
+            events += [_entry(entry_id, fields) for entry_id, fields in found if fields["r"] == run.id]
+            if len(found) < EVENTS_IN_ONE_READ:
+                break
+            start = f"({found[-1][0]}"
+        return events[:count]
 
     async def claim(self, run_id: str, worker: str, op: str) -> Attempt | None:
         """Takes a pending run for a worker; None when it is not to be had. `op` names the call, to repeat it safely."""
@@ -182,6 +210,15 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         return [k.run(run_id), k.metadata, k.stream, k.queue, k.live, k.timers]
 
+    async def _hashes(self, names: list[str]) -> list[dict[str, str]]:
+        async def read() -> list[dict[str, str]]:
+            pipeline = self._client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hgetall(name)
+            return list(await pipeline.execute())
+
+        return await self._do(read) if names else []
+
     async def _do(self, call: Any) -> Any:
         return await patiently(call, self._patience_seconds)
 
@@ -189,6 +226,10 @@ class ThreadStore:
 def after(one: str, other: str) -> bool:
     """Whether a stream id is later than another."""
     return stream_position(one) > stream_position(other)
+
+
+def _entry(entry_id: str, fields: Mapping[str, str]) -> StreamEntry:
+    return StreamEntry(id=entry_id, type=fields["t"], run_id=fields["r"], event=fields["e"].encode())
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

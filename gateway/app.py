@@ -1,0 +1,132 @@
+"""The gateway as an ASGI application: HTTP in, events out. It keeps nothing that another gateway would miss."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.auth import Authenticator
+from gateway.deps import Services
+from gateway.errors import add_error_handlers
+from gateway.idempotency import Idempotency
+from gateway.middleware import BodyLimit, Exchanges, Faults
+from gateway.openapi import describe, serve_docs
+from gateway.routes import health, root, runs, session, threads
+from gateway.stream.fanout import Fanout
+from gateway.stream.open import Streams
+from shared.config import ApiSettings, Settings, load_settings
+from shared.log import configure_logging
+from shared.queue import RunQueue, celery_app
+from shared.redis import connect
+from shared.threads.store import ThreadStore
+from shared.version import VERSION
+from shared.workers.registry import WorkerRegistry
+
+log = logging.getLogger("trunkline.gateway")
+
+PATIENCE_SECONDS = 2.0
+"""How long a request waits for a Redis that is away, before 503: a restart passes unnoticed."""
+
+API_PREFIXES = ("/api", "/api/v1")
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Raises AppError(INVALID_CONFIG) where there is no key to ask for."""
+    app = FastAPI(
+        title="Trunkline",
+        version=VERSION,
+        summary="Durable AI agents behind one resumable event stream",
+        lifespan=_lifespan(settings, Authenticator.from_settings(settings)),
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for prefix in API_PREFIXES:
+        app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
+    for router in (root.router, health.router, session.root):
+        app.include_router(router)
+    serve_docs(app)
+    describe(app)
+    add_error_handlers(app)
+    _add_middleware(app, settings.api)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The application of a process of its own (uvicorn's factory)."""
+    settings = load_settings()
+    configure_logging(settings.log, "gateway")
+    # Our access log has the request's id, and no query, which may hold a ticket. This one asks for its handlers only.
+    logging.getLogger("uvicorn.access").propagate = False
+    return create_app(settings)
+
+
+def _api() -> APIRouter:
+    api = APIRouter()
+    for router in (threads.router, runs.router, session.api):
+        api.include_router(router)
+    return api
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
+    """Innermost first. What must stand in every answer is outermost, a crash's answer still gets CORS headers."""
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Faults)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=settings.cors_credentials,
+            allow_methods=settings.cors_methods,
+            allow_headers=settings.cors_headers,
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(Exchanges)
+
+
+def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        timeout, connections = settings.redis.timeout_seconds, settings.redis.max_connections
+        broker_url = settings.broker_url
+        redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=connections)
+        broker = connect(broker_url, timeout_seconds=timeout, max_connections=connections)
+        streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
+        fanout = Fanout(
+            streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
+        )
+        app.state.services = services = Services(
+            settings=settings,
+            auth=auth,
+            redis=redis,
+            broker=broker,
+            store=ThreadStore(redis, ring_seconds=settings.worker.ring_seconds, patience_seconds=PATIENCE_SECONDS),
+            idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
+            queue=RunQueue(celery_app(broker_url)),
+            workers=WorkerRegistry(redis),
+            streams=Streams(fanout, settings.stream),
+        )
+        following = asyncio.create_task(fanout.run())
+        following.add_done_callback(_stop_if_crashed)
+        yield
+        following.cancel()
+        await asyncio.wait({following, *services.tasks}, timeout=1)
+        for client in (redis, broker, streams_redis):
+            await client.aclose()
+        services.queue.close()
+
+    return lifespan
+
+
+def _stop_if_crashed(following: asyncio.Task[None]) -> None:
+    """Without its reader a gateway would serve streams that say nothing: better that a new one takes its place."""
+    if not following.cancelled() and (error := following.exception()):
+        log.critical("the stream reader crashed, the gateway stops", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,85 @@
+"""What endpoints are given: the process's services, and who calls."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from redis.asyncio import Redis
+
+from gateway.auth import Authenticator, Principal
+from gateway.idempotency import Idempotency
+from gateway.stream.open import Streams
+from shared.config import Settings
+from shared.errors import AppError, ErrorCode
+from shared.ids import is_run_id, is_thread_id
+from shared.queue import RunQueue
+from shared.threads.store import ThreadStore
+from shared.threads.types import Run, Thread
+from shared.workers.registry import WorkerRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One of each a process; made by the application's lifespan."""
+
+    settings: Settings
+    auth: Authenticator
+    redis: Redis
+    broker: Redis
+    store: ThreadStore
+    idempotency: Idempotency
+    queue: RunQueue
+    workers: WorkerRegistry
+    streams: Streams
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """For what the answer need not wait for. `work` must not raise."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def thread_of(self, caller: Principal, thread_id: str) -> Thread:
+        """Raises AppError NOT_FOUND, for a thread of somebody else too."""
+        thread = await self.store.thread(thread_id) if is_thread_id(thread_id) else None
+        if thread is None or thread.workspace != caller.workspace:
+            raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_id[:100]}.")
+        return thread
+
+    async def run_of(self, caller: Principal, run_id: str) -> Run:
+        """Raises AppError NOT_FOUND, for a run of somebody else too."""
+        run = await self.store.run(run_id) if is_run_id(run_id) else None
+        if run is None or run.workspace != caller.workspace:
+            raise AppError(ErrorCode.NOT_FOUND, f"There is no run {run_id[:100]}.")
+        return run
+
+
+async def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+async def caller(request: Request, services: Annotated[Services, Depends(services)]) -> Principal:
+    return services.auth.caller(request)
+
+
+async def stream_caller(
+    request: Request, services: Annotated[Services, Depends(services)], ticket: str | None = None
+) -> Principal:
+    """Streams also take a ticket, because a browser's EventSource can send no header."""
+    return services.auth.caller(request, ticket=ticket)
+
+
+WithServices = Annotated[Services, Depends(services)]
+Caller = Annotated[Principal, Depends(caller)]
+StreamCaller = Annotated[Principal, Depends(stream_caller)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Makes it safe to send the request again: the same key and body get the same answer for 24 hours.",
+        examples=["5f0c5b2e-order-1182"],
+    ),
+]

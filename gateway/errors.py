@@ -1,0 +1,151 @@
+"""Error codes become HTTP statuses and RFC 9457 problem documents here, and nowhere else."""
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared.errors import AppError, ErrorCode, FieldError
+from shared.redis import passes
+from shared.types import JSON
+
+log = logging.getLogger("trunkline.gateway")
+
+PROBLEM_JSON = "application/problem+json"
+CLIENT_CLOSED_REQUEST = 499
+"""Only in the log: the client went away before the answer was complete."""
+RETRY_SECONDS = 2.0
+
+_STATUS = {
+    ErrorCode.INVALID_REQUEST: 400,
+    ErrorCode.UNSUPPORTED: 400,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.STREAM_TIMEOUT: 408,
+    ErrorCode.CONFLICT: 409,
+    ErrorCode.IDEMPOTENCY_CONFLICT: 409,
+    ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.UNAVAILABLE: 503,
+}
+_CODE_OF_STATUS = {
+    401: ErrorCode.UNAUTHORIZED,
+    403: ErrorCode.FORBIDDEN,
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+}
+
+
+def status_of(code: ErrorCode) -> int:
+    return _STATUS.get(code, 500)
+
+
+def problem(error: AppError, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+    """The answer for an error. `members`: more of the document's members."""
+    status = status_of(error.code)
+    document: JSON = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.detail,
+        "code": error.code,
+        **members,
+    }
+    if error.errors:
+        document["errors"] = error.errors
+    answer = Response(orjson.dumps(document), status, headers, PROBLEM_JSON)
+    if error.retry_after is not None:
+        answer.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="trunkline"'
+    return answer
+
+
+def internal_problem(request_id: str) -> Response:
+    """For a crash: nothing of its cause, but the id under which the log has it."""
+    detail = f"Something failed inside the service. Its log has the cause under request {request_id}."
+    return problem(AppError(ErrorCode.INTERNAL, detail), request_id=request_id)
+
+
+def too_large(max_body_bytes: int) -> AppError:
+    return AppError(ErrorCode.PAYLOAD_TOO_LARGE, f"The body is larger than the {max_body_bytes} bytes allowed.")
+
+
+def redis_away() -> AppError:
+    return AppError(
+        ErrorCode.UNAVAILABLE, "Redis does not answer. Nothing is lost: try again soon.", retry_after=RETRY_SECONDS
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RedisError, _redis_error)
+
+
+async def _app_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    if error.code not in _STATUS:
+        raise error
+    return problem(error)
+
+
+async def _redis_error(_: Request, error: Exception) -> Response:
+    if not passes(error):
+        raise error
+    log.warning("Redis is away: %s", error)
+    return problem(redis_away())
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the framework raises: unknown paths and methods, mostly."""
+    assert isinstance(error, HTTPException)
+    code = _CODE_OF_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
+    detail = str(error.detail)
+    if code is ErrorCode.NOT_FOUND:
+        detail = f"There is nothing at {request.url.path}. The API is described at /openapi.json."
+    elif code is ErrorCode.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "other methods")
+        detail = f"{request.method} is not possible at {request.url.path}, only {allowed}."
+    return problem(AppError(code, detail), error.headers)
+
+
+async def _invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    items = error.errors()
+    unsupported = any(item["type"] == ErrorCode.UNSUPPORTED for item in items)
+    code = ErrorCode.UNSUPPORTED if unsupported else ErrorCode.INVALID_REQUEST
+    return problem(invalid([_field_error(item) for item in items], code))
+
+
+def invalid(errors: list[FieldError], code: ErrorCode = ErrorCode.INVALID_REQUEST) -> AppError:
+    """A request with so many things wrong."""
+    return AppError(code, "; ".join(f"{item['place']}: {item['detail']}" for item in errors[:5]), errors=errors)
+
+
+def _field_error(item: Mapping[str, Any]) -> FieldError:
+    """One of pydantic's errors in plain words, with the place as a path: `body.parameters.max_turns`."""
+    kind, place = item["type"], [str(part) for part in item["loc"]]
+    match kind:
+        case "json_invalid":
+            return FieldError(place="body", detail=f"not JSON: {item['ctx']['error']} (at character {place[-1]})")
+        case "extra_forbidden":
+            return FieldError(place=".".join(place), detail="there is no such field")
+        case "missing" if place == ["body"]:
+            return FieldError(place="body", detail="a JSON object is needed here")
+        case "model_attributes_type" | "model_type" | "dict_type" if place == ["body"]:
+            detail = "should be a JSON object, sent as Content-Type: application/json"
+            return FieldError(place="body", detail=detail)
+    return FieldError(place=".".join(place), detail=str(item["msg"]).removeprefix("Value error, "))

@@ -1,0 +1,142 @@
+"""What every request passes through. Pure ASGI: `BaseHTTPMiddleware` would turn a stream's crash into a clean end."""
+
+import logging
+import re
+import time
+from http import HTTPStatus
+
+from fastapi.exceptions import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.errors import CLIENT_CLOSED_REQUEST, internal_problem, problem, too_large
+from shared.ids import new_id
+from shared.log import bound
+
+access_log = logging.getLogger("trunkline.gateway.access")
+log = logging.getLogger("trunkline.gateway")
+
+REQUEST_ID = "trunkline.request_id"
+"""The request's id in the ASGI scope."""
+
+_CLIENT_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+class Exchanges:
+    """Gives each request its id, each answer the common headers, and the access log one line for both.
+
+    Besides, a path's trailing slash is taken away: it makes no difference anywhere.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = scope[REQUEST_ID] = given if _CLIENT_GIVEN_ID.fullmatch(given) else new_id()
+        scope["path"] = scope["path"].rstrip("/") or "/"
+        exchange = _Exchange(request_id, receive, send)
+        with bound(request_id=request_id):
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            finally:
+                exchange.log(scope)
+
+
+class _Exchange:
+    def __init__(self, request_id: str, receive: Receive, send: Send) -> None:
+        self._request_id = request_id
+        self._receive = receive
+        self._send = send
+        self._began = time.monotonic()
+        self._status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        self._complete = self._client_gone = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._client_gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            for name, value in _SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        elif not message.get("more_body", False):
+            self._complete = True
+        await self._send(message)
+
+    def log(self, scope: Scope) -> None:
+        """Without the query: it may hold a ticket."""
+        status = CLIENT_CLOSED_REQUEST if self._client_gone and not self._complete else self._status
+        level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
+        milliseconds = (time.monotonic() - self._began) * 1000
+        access_log.log(level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, milliseconds)
+
+
+class Faults:
+    """A crash becomes a problem document with an id. Where an answer has begun, the server cuts the connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_on)
+        except Exception:
+            log.exception("request %s: %s %s crashed", scope[REQUEST_ID], scope["method"], scope["path"])
+            if started:
+                raise
+            await internal_problem(scope[REQUEST_ID])(scope, receive, send)
+
+
+class BodyLimit:
+    """413 for a body that is too large: at once where its length is told, else as soon as it has grown too large."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        if length.isdigit() and int(length) > self._max_bytes:
+            # The rest of the body is not worth reading: closed, the connection says so.
+            await problem(too_large(self._max_bytes), {"Connection": "close"})(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_on() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                # FastAPI makes a 400 of whatever else is raised while it reads a body.
+                detail = too_large(self._max_bytes).detail
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, {"Connection": "close"})
+            return message
+
+        await self.app(scope, receive_on, send)

@@ -1,0 +1,176 @@
+"""The API's own description: errors as they are, the ways to authenticate, and pages to read it offline."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from gateway.errors import PROBLEM_JSON
+from shared.errors import ErrorCode
+from shared.types import JSON
+
+ASSETS = "/docs-assets"
+ASSETS_PACKAGE = ("fastapi_offline", "static")
+
+_MEANINGS = {
+    400: "The request is wrong; `errors` lists each place and rule.",
+    401: "No valid credentials.",
+    403: "The caller may not do this.",
+    404: "It is not there, or not the caller's.",
+    409: "In conflict with the present state, or the Idempotency-Key was used for another request.",
+    413: "The body is too large.",
+    500: "Something failed inside; `request_id` finds it in the log.",
+    503: "Redis is away. Nothing is lost: try again after `Retry-After` seconds.",
+}
+_ALWAYS = (401, 403, 500, 503)
+
+_PROBLEM_SCHEMA: JSON = {
+    "title": "Problem",
+    "description": "An error (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened, and what to do about it."},
+        "code": {"type": "string", "enum": [code.value for code in ErrorCode], "description": "Stable, for programs."},
+        "request_id": {"type": "string", "description": "Finds the cause of a 500 in the service's log."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["place", "detail"],
+                "properties": {"place": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+    "examples": [
+        {
+            "type": "about:blank",
+            "title": "Bad Request",
+            "status": 400,
+            "detail": "body.tusk: There is no such field.",
+            "code": "invalid_request",
+            "errors": [{"place": "body.tusk", "detail": "There is no such field."}],
+        }
+    ],
+}
+
+_SECURITY: JSON = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "keyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_TICKET: JSON = {
+    "type": "apiKey",
+    "in": "query",
+    "name": "ticket",
+    "description": "For streams, where no header can be sent: from POST /api/stream-tickets, good for a minute.",
+}
+
+TAKES_TICKET: JSON = {"security": [{name: []} for name in (*_SECURITY, "ticket")]}
+
+_SSE_EXAMPLE = """retry: 1000
+
+id: 1732150000000-0
+event: task_agent_execute
+data: {"type":"run.queued","thread_id":"...","run_id":"...","step_id":null,"attempt":0,"time":"...","data":{}}
+"""
+
+EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-Sent Events. `data` is an event's JSON, `id` the place to resume from. Without an id: "
+        "`waiting` (nothing has happened yet), `keep_alive`, `gap` (events that are nowhere any more) and `error` "
+        "(408: the connection was idle or open for too long and is closed; 503: Redis is away, the stream waits).",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
+    },
+    204: {"description": "The run has ended and `last_id` is its last event: there is no more to come."},
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    **EVENT_STREAM,
+    200: {
+        "description": "The events, as the Accept header wants them; the stream names them by their type.",
+        "content": {
+            **EVENT_STREAM[200]["content"],
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["items", "next_cursor"],
+                    "properties": {
+                        "items": {"type": "array", "items": {"type": "object"}},
+                        "next_cursor": {"type": ["string", "null"]},
+                    },
+                }
+            },
+        },
+    },
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented errors of an operation, those that any operation may answer included."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in sorted({*statuses, *_ALWAYS})}
+
+
+def describe(app: FastAPI) -> None:
+    """Mends FastAPI's description: it would promise 422, which is never answered, and know of no keys."""
+    made_by_fastapi = app.openapi
+
+    def openapi() -> JSON:
+        if app.openapi_schema is None:
+            schema = made_by_fastapi()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            schemas["Problem"] = _PROBLEM_SCHEMA
+            schema["components"]["securitySchemes"] = {**_SECURITY, "ticket": _TICKET}
+            schema["security"] = [{name: []} for name in _SECURITY]
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def serve_docs(app: FastAPI) -> None:
+    """/docs and /redoc, with their scripts from a package: no page of ours needs another host."""
+    app.mount(ASSETS, StaticFiles(packages=[ASSETS_PACKAGE]))
+    icon = f"{ASSETS}/favicon.png"
+
+    async def docs() -> HTMLResponse:
+        page = get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Trunkline API",
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=icon,
+            swagger_ui_parameters={"validatorUrl": None},
+        )
+        return _only_from_here(page)
+
+    async def redoc() -> HTMLResponse:
+        page = get_redoc_html(
+            openapi_url="/openapi.json",
+            title="Trunkline API",
+            redoc_js_url=f"{ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=icon,
+            with_google_fonts=False,
+        )
+        return _only_from_here(page)
+
+    app.add_api_route("/docs", docs, include_in_schema=False)
+    app.add_api_route("/redoc", redoc, include_in_schema=False)
+
+
+def _only_from_here(page: HTMLResponse) -> HTMLResponse:
+    """The pages start by a script in themselves, and Redoc would load its maker's logo from the maker's host."""
+    page.headers["Content-Security-Policy"] = (
+        "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+        "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; worker-src blob:; frame-ancestors 'none'"
+    )
+    return page

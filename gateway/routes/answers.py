@@ -1,0 +1,125 @@
+"""What answers say."""
+
+from datetime import datetime
+from typing import Any, Generic, Self, TypeVar
+
+from pydantic import BaseModel, Field
+
+from shared.threads.types import Run, StepRecord, Thread
+from shared.types import JSON, Runnable, RunStatus, StepStatus
+
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last one.")
+
+
+class ThreadOpened(BaseModel):
+    thread_id: str
+    created_at: datetime
+    status: str
+
+
+class ThreadAnswer(ThreadOpened):
+    metadata: JSON
+    context: JSON
+    current_run_id: str | None = Field(description="The run whose turn it is.")
+    last_event_id: str
+
+    @classmethod
+    def of(cls, thread: Thread) -> Self:
+        return cls(
+            thread_id=thread.id,
+            created_at=thread.created_at,
+            status=thread.status,
+            metadata=thread.metadata,
+            context=thread.context,
+            current_run_id=thread.head,
+            last_event_id=thread.last_id,
+        )
+
+
+class RunAccepted(BaseModel):
+    thread_id: str
+    run_id: str
+    status: RunStatus
+    created_at: datetime
+
+
+class RunAnswer(BaseModel):
+    run_id: str
+    thread_id: str
+    runnable_type: Runnable
+    status: RunStatus
+    cancel_requested: bool
+    input: JSON
+    parameters: JSON
+    output: Any
+    error: JSON | None
+    usage: JSON
+    user_uuid: str | None
+    attempt: int = Field(description="How often a worker has taken it up.")
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    first_event_id: str
+    last_event_id: str | None = Field(description="Its terminal event, once it has ended.")
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        return cls(
+            run_id=run.id,
+            thread_id=run.thread_id,
+            runnable_type=run.runnable_type,
+            status=run.status,
+            cancel_requested=run.cancel_requested,
+            input=run.input,
+            parameters=run.parameters,
+            output=run.output,
+            error=run.error,
+            usage=run.usage,
+            user_uuid=run.user_uuid,
+            attempt=run.epoch,
+            worker=run.worker,
+            created_at=run.created_at,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            first_event_id=run.first_event,
+            last_event_id=run.last_event,
+        )
+
+
+class StepAnswer(BaseModel):
+    step_id: str
+    run_id: str
+    key: str
+    name: str
+    kind: str
+    status: StepStatus
+    tries: int
+    output: Any
+    error: JSON | None
+    duration_ms: int | None
+
+    @classmethod
+    def of(cls, run_id: str, step: StepRecord) -> Self:
+        return cls(
+            step_id=f"{run_id}.{step.number}",
+            run_id=run_id,
+            key=step.key,
+            name=step.name,
+            kind=step.kind,
+            status=step.status,
+            tries=step.tries,
+            output=step.result,
+            error=step.error,
+            duration_ms=step.duration_ms,
+        )
+
+
+class StreamTicket(BaseModel):
+    ticket: str
+    expires_in: int = Field(description="Seconds.")

@@ -1,0 +1,23 @@
+"""What is here: the first thing somebody meets who opens the address."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from shared.version import VERSION
+
+router = APIRouter(tags=["root"])
+
+
+class Root(BaseModel):
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+@router.get("/", operation_id="getRoot", summary="What is here", openapi_extra={"security": []})
+async def root() -> Root:
+    return Root(
+        name="Trunkline",
+        version=VERSION,
+        links={"api": "/api", "docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health"},
+    )

@@ -1,0 +1,140 @@
+"""Threads: open one, execute tasks in it, follow it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from gateway.deps import Caller, IdempotencyKey, StreamCaller, WithServices
+from gateway.errors import invalid
+from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
+from gateway.routes.answers import Page, RunAccepted, RunAnswer, ThreadAnswer, ThreadOpened
+from gateway.routes.bodies import ExecuteBody, InitiateBody
+from gateway.routes.json_route import StrictJsonRoute
+from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of
+from shared.errors import FieldError
+from shared.ids import is_thread_id, new_run_id, new_thread_id
+from shared.threads.types import NewRun, NewThread
+from shared.types import JSON, RunStatus
+
+router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRoute)
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
+]
+LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
+
+
+@router.post("/initiate", operation_id="initiateThread", summary="Open a thread", responses=errors(400, 409, 413))
+async def initiate(
+    services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
+) -> ThreadOpened:
+    body = body or InitiateBody()
+    request = ["initiate", body.model_dump()]
+    thread_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
+    thread = await services.store.create_thread(NewThread(thread_id, caller.workspace, body.metadata, body.context))
+    return ThreadOpened(thread_id=thread.id, created_at=thread.created_at, status=thread.status)
+
+
+@router.post(
+    "/{thread_id}/execute", operation_id="execute", summary="Execute a task", responses=errors(400, 404, 409, 413)
+)
+async def execute(
+    thread_id: str, body: ExecuteBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> RunAccepted:
+    """The run is accepted at once and waits for a worker. Follow it on the thread's stream."""
+    thread = await services.thread_of(caller, thread_id)
+    _check_limits(body, services.settings.api.max_task_chars, services.settings.tools.enabled)
+    request = ["execute", thread.id, body.model_dump()]
+    run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread.id))
+    new = NewRun(
+        run_id,
+        caller.workspace,
+        input={"task": body.task, "context_data": [item.model_dump() for item in body.context_data]},
+        parameters=body.parameters.model_dump(exclude_none=True),
+        user_uuid=body.user_uuid,
+    )
+    submitted = await services.store.submit(new, queued={"task": body.task}, on_busy=body.on_busy)
+    if submitted.ring:
+        services.in_background(services.queue.ring(run_id))
+    # Not the status of now: whoever sends the request again gets the same answer.
+    return RunAccepted(thread_id=thread.id, run_id=run_id, status=RunStatus.PENDING, created_at=submitted.created_at)
+
+
+@router.get("", operation_id="listThreads", summary="List threads, newest first", responses=errors(400))
+async def list_threads(
+    services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ThreadAnswer]:
+    if cursor is not None and not is_thread_id(cursor):
+        raise bad_cursor()
+    ids = await services.store.thread_ids(caller.workspace, before=cursor, limit=limit + 1)
+    threads = await services.store.threads(ids[:limit])
+    more = len(ids) > limit
+    return Page(items=[ThreadAnswer.of(thread) for thread in threads], next_cursor=ids[limit - 1] if more else None)
+
+
+@router.get("/{thread_id}", operation_id="getThread", summary="A thread", responses=errors(404))
+async def get_thread(thread_id: str, services: WithServices, caller: Caller) -> ThreadAnswer:
+    return ThreadAnswer.of(await services.thread_of(caller, thread_id))
+
+
+@router.get(
+    "/{thread_id}/messages",
+    operation_id="listMessages",
+    summary="The conversation as the model sees it, oldest first",
+    responses=errors(400, 404),
+)
+async def list_messages(
+    thread_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[JSON]:
+    thread = await services.thread_of(caller, thread_id)
+    start = offset_of(cursor)
+    found = await services.store.messages(thread.id, start, limit + 1)
+    return Page(items=found[:limit], next_cursor=str(start + limit) if len(found) > limit else None)
+
+
+@router.get(
+    "/{thread_id}/runs", operation_id="listRunsOfThread", summary="Its runs, oldest first", responses=errors(400, 404)
+)
+async def list_runs(
+    thread_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[RunAnswer]:
+    thread = await services.thread_of(caller, thread_id)
+    start = offset_of(cursor)
+    ids = await services.store.run_ids(thread.id, start, limit + 1)
+    runs = await services.store.runs(ids[:limit])
+    return Page(items=[RunAnswer.of(run) for run in runs], next_cursor=str(start + limit) if len(ids) > limit else None)
+
+
+@router.get(
+    "/{thread_id}/stream",
+    operation_id="streamThread",
+    summary="Follow a thread",
+    response_class=Response,
+    responses={**EVENT_STREAM, **errors(400, 404)},
+    openapi_extra=TAKES_TICKET,
+)
+async def stream(
+    thread_id: str,
+    *,
+    services: WithServices,
+    caller: StreamCaller,
+    last_id: LastId = None,
+    run_id: Annotated[str | None, Query(description="Only what this run adds; the stream ends with the run.")] = None,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """All events from the first on, or from after `last_id`, then each as it happens."""
+    return await services.streams.of_thread(caller, thread_id, last_event_id or last_id, run_id)
+
+
+def _check_limits(body: ExecuteBody, max_task_chars: int, tools: list[str]) -> None:
+    """What depends on the configuration. Raises AppError INVALID_REQUEST."""
+    wrong: list[FieldError] = []
+    if len(body.task) > max_task_chars:
+        detail = f"has {len(body.task)} characters, {max_task_chars} are allowed"
+        wrong.append(FieldError(place="body.task", detail=detail))
+    if unknown := sorted(set(body.parameters.tools or []) - set(tools)):
+        detail = f"there is no tool {', '.join(unknown)}; there are {', '.join(tools)}"
+        wrong.append(FieldError(place="body.parameters.tools", detail=detail))
+    if wrong:
+        raise invalid(wrong)

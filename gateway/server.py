@@ -1,0 +1,54 @@
+"""The gateway as a process: uvicorn, stopped quickly and without losing anything."""
+
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.stream.sse import STREAMING
+from shared.config import Settings
+
+GRACE_SECONDS = 2
+"""For requests under way when the process is told to stop."""
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection that does not make a stopping server wait for a stream, which has no end of its own.
+
+    It is cut, so that its client goes on elsewhere from its last event.
+    """
+
+    def shutdown(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete and STREAMING in self.cycle.scope:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+
+def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Raises SystemExit, with 0 after either."""
+    # uvicorn raises the signal once more when it is done, for whatever stood here before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    uvicorn.run(
+        "gateway.app:from_environment",
+        factory=True,
+        host=settings.api.host,
+        port=settings.api.port,
+        workers=settings.api.workers,
+        reload=settings.api.reload,
+        loop="uvloop",
+        http="gateway.server:Protocol",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a load balancer keeps an idle connection, or it may use one just closed
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _exit(_: int, __: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,0 +1,281 @@
+"""One reader, many subscribers: a thread's new entries are read once, into a small ring that its cursors share.
+
+A cursor that the ring no longer covers (a late joiner, a laggard) reads pages from Redis until it does, so that nothing
+is ever kept for anybody. Whatever is published only says "look": a stream's truth is what Redis has in it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.stream.entries import START, Entry, Gap, Position, text_of
+from gateway.stream.listener import Listener
+from gateway.stream.reader import Reader
+from shared.ids import stream_position
+from shared.keys import ThreadKeys
+
+PAGE = 200  # entries in one read
+RING_BYTES = 4 << 20  # of events in one thread's ring
+
+Wake = Callable[[], None]
+
+
+class Feed:
+    """One thread's stream, followed. The ring holds all entries after `start`, up to `tail`."""
+
+    def __init__(self, thread_id: str, ring_entries: int) -> None:
+        self.keys = ThreadKeys(thread_id)
+        self.start = self.tail = START
+        self.known = False
+        """Whether `tail` has been asked for."""
+        self.heard = False
+        """Whether news of it are told."""
+        self.followers: set[Wake] = set()
+        self.checks: list[asyncio.Future[None]] = []
+        """To be resolved by a read that began after they were put here."""
+        self.error: RedisError | None = None
+        self._ring: deque[Entry] = deque()
+        self._ring_entries = ring_entries
+        self._ring_bytes = 0
+
+    def since(self, position: Position) -> list[Entry] | None:
+        """What came after a position; None when the ring does not reach back so far."""
+        if position < self.start:
+            return None
+        found = []
+        for entry in reversed(self._ring):
+            if entry.position <= position:
+                break
+            found.append(entry)
+        return found[::-1]
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self._ring.append(entry)
+            self._ring_bytes += len(entry.event)
+            self.tail = entry.position
+        while len(self._ring) > self._ring_entries or self._ring_bytes > RING_BYTES:
+            oldest = self._ring.popleft()
+            self._ring_bytes -= len(oldest.event)
+            self.start = oldest.position
+
+    def reset(self, tail: Position) -> None:
+        """The stream ends elsewhere than we knew: at first, or because Redis lost what it had."""
+        self._ring.clear()
+        self._ring_bytes = 0
+        self.start = self.tail = tail
+        self.known = True
+
+    def wake(self) -> None:
+        for wake in tuple(self.followers):
+            wake()
+
+
+class Fanout:
+    """All feeds of a gateway process: one reading and one subscriber connection, whatever their number."""
+
+    def __init__(self, client: Redis, *, ring_entries: int, check_seconds: float) -> None:
+        self.reader = Reader(client, on_change=self._wake_all)
+        self._listener = Listener(
+            client, on_news=self._on_news, on_subscribed=self._on_subscribed, on_lost=self._verify_all
+        )
+        self._ring_entries = ring_entries
+        self._check_seconds = check_seconds
+        self._feeds: dict[bytes, Feed] = {}
+        self._dirty: dict[Feed, bool] = {}
+        """Feeds to read, and whether to look where the stream ends as well."""
+        self._work = asyncio.Event()
+        self._pages: dict[tuple[Feed, Position], asyncio.Future[list[Entry]]] = {}
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.reader.run())
+            tasks.create_task(self._listener.run())
+            tasks.create_task(self._read_dirty())
+            tasks.create_task(self._check())
+
+    async def follow(self, thread_id: str, position: Position, wake: Wake, *, run_id: str | None = None) -> "Cursor":
+        """A cursor after `position`, as soon as news are heard and the stream's end is known; close it."""
+        channel = ThreadKeys(thread_id).channel.encode()
+        feed = self._feeds.get(channel)
+        if feed is None:
+            feed = self._feeds[channel] = Feed(thread_id, self._ring_entries)
+            self._listener.subscribe(channel)
+        cursor = Cursor(self, feed, position, wake, run_id)
+        checked = asyncio.get_running_loop().create_future()
+        feed.checks.append(checked)
+        self._look(feed, verify=True)
+        try:
+            await checked
+        except BaseException:
+            cursor.close()
+            raise
+        return cursor
+
+    def page(self, feed: Feed, position: Position) -> asyncio.Future[list[Entry]]:
+        """Entries after a position, from Redis, not beyond what the feed knows; shared by all who ask for the same."""
+        key = (feed, position)
+        page = self._pages.get(key)
+        if page is None:
+            page = self._pages[key] = asyncio.get_running_loop().create_future()
+            answer = self.reader.ask(
+                "XRANGE", feed.keys.stream, f"({text_of(position)}", text_of(feed.tail), "COUNT", PAGE
+            )
+            answer.add_done_callback(lambda done: self._turn_page(key, done))
+        return page
+
+    def leave(self, feed: Feed, wake: Wake) -> None:
+        feed.followers.discard(wake)
+        if not feed.followers:
+            channel = feed.keys.channel.encode()
+            self._listener.unsubscribe(channel)
+            self._feeds.pop(channel, None)
+            self._dirty.pop(feed, None)
+
+    def _turn_page(self, key: tuple[Feed, Position], answer: asyncio.Future[Any]) -> None:
+        page = self._pages.pop(key)
+        if answer.cancelled():
+            page.cancel()
+        elif error := answer.exception():
+            page.set_exception(error)
+        else:
+            page.set_result(_entries(answer.result()))
+
+    def _on_news(self, channel: bytes) -> None:
+        if feed := self._feeds.get(channel):
+            self._look(feed, verify=False)
+
+    def _on_subscribed(self, channel: bytes) -> None:
+        if feed := self._feeds.get(channel):
+            feed.heard = True
+            self._look(feed, verify=True)
+
+    def _verify_all(self) -> None:
+        for feed in self._feeds.values():
+            self._look(feed, verify=True)
+
+    def _wake_all(self) -> None:
+        for feed in self._feeds.values():
+            feed.wake()
+
+    def _look(self, feed: Feed, *, verify: bool) -> None:
+        self._dirty[feed] = self._dirty.get(feed, False) or verify
+        self._work.set()
+
+    async def _check(self) -> None:
+        """Against a message that never came."""
+        while True:
+            await asyncio.sleep(self._check_seconds)
+            await self._listener.check()
+            self._verify_all()
+
+    async def _read_dirty(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            dirty, self._dirty = self._dirty, {}
+            reads = [_Read(self.reader, feed, verify=verify) for feed, verify in dirty.items() if feed.heard]
+            for read in reads:
+                if await read.finish():
+                    self._look(read.feed, verify=False)
+
+
+class _Read:
+    """One look at one feed: begun for all dirty feeds before the first is awaited, so that one pipeline serves all."""
+
+    def __init__(self, reader: Reader, feed: Feed, *, verify: bool) -> None:
+        self.feed = feed
+        self._checks: list[asyncio.Future[None]] = []
+        self._end = self._entries = None
+        keys = feed.keys
+        if verify or not feed.known:
+            self._checks, feed.checks = feed.checks, []
+            self._end = reader.ask("HGET", keys.metadata, "last_id")
+        if feed.known:
+            self._entries = reader.ask("XRANGE", keys.stream, f"({text_of(feed.tail)}", "+", "COUNT", PAGE)
+
+    async def finish(self) -> bool:
+        """Puts what was found into the feed, and tells its followers. Whether there may be more to read."""
+        feed, more = self.feed, False
+        try:
+            end = _position(await self._end) if self._end else None
+            entries = _entries(await self._entries) if self._entries else []
+        except RedisError as error:
+            feed.error = error
+        else:
+            if end is not None and (not feed.known or end < feed.tail):
+                feed.reset(end)
+                more = True
+            else:
+                feed.extend(entries)
+                more = len(entries) == PAGE
+        feed.wake()
+        for check in self._checks:
+            if not check.done():
+                check.set_result(None)
+        return more
+
+
+class Cursor:
+    """A place in a thread's stream that moves on: a subscriber. `run_id`: only that run's entries."""
+
+    def __init__(self, fanout: Fanout, feed: Feed, position: Position, wake: Wake, run_id: str | None) -> None:
+        self.position = position
+        self._fanout = fanout
+        self._feed = feed
+        self._wake = wake
+        self._run_id = run_id
+        self._page: tuple[Position, asyncio.Future[list[Entry]]] | None = None
+        feed.followers.add(wake)
+
+    @property
+    def at_start(self) -> bool:
+        """Whether nothing has happened in the thread."""
+        return self._feed.tail == START
+
+    def take(self) -> list[Entry] | Gap:
+        """What comes next; nothing when there is nothing yet: `wake` is called when it is worth asking again.
+
+        Raises RedisError for a stream that cannot be read though Redis is there.
+        """
+        while found := self._next():
+            if isinstance(found, Gap):
+                self.position, self._page = found.until, None
+                return found
+            self.position = found[-1].position
+            if mine := [entry for entry in found if self._run_id in (None, entry.run_id)]:
+                return mine
+        return []
+
+    def close(self) -> None:
+        self._fanout.leave(self._feed, self._wake)
+
+    def _next(self) -> list[Entry] | Gap | None:
+        feed = self._feed
+        if feed.error:
+            raise feed.error
+        if self.position > feed.tail:
+            return Gap(self.position, feed.tail)
+        if self._page is None:
+            found = feed.since(self.position)
+            if found is not None:
+                return found
+            self._page = (feed.tail, self._fanout.page(feed, self.position))
+            self._page[1].add_done_callback(lambda _: self._wake())
+        until, page = self._page
+        if not page.done():
+            return None
+        self._page = None
+        return page.result() or Gap(self.position, until)
+
+
+def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    return [Entry.parse(entry_id, fields) for entry_id, fields in found]
+
+
+def _position(stream_id: bytes | None) -> Position:
+    return stream_position(stream_id.decode()) if stream_id else START
