@@ -214,7 +214,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class FileWrite:
-    """One file to be. `executable` None keeps an existing file's mode. `expect`: a sha256, "absent", or None: anything."""
+    """One file to be. `executable` None keeps an existing mode. `expect`: a sha256, "absent", or None (anything)."""
 
     path: str
     content: bytes

@@ -1,0 +1,240 @@
+"""The program inside every local sandbox: it runs commands and touches files for the sandbox host.
+
+    python3 -I -S ARCHIVE FD
+
+FD is a stream socket to the host (frames.py). A request carries an `id`; every answer to it carries the same one, and
+the last answer has `done`. One thread, one epoll loop; the standard library only, nothing newer than Python 3.9. The
+host trusts nothing that comes from here: an agent's processes have the same user, and could speak in this program's
+name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from workflow.sandbox import sandboxd_files as files
+from workflow.sandbox.frames import Decoder, encode
+from workflow.sandbox.sandboxd_commands import PIPE_BYTES, Command, Ending
+
+WORKSPACE = "/workspace"
+RECEIVE_BYTES = 256 * 1024
+MAX_BACKLOG = 1024 * 1024  # bytes for the host above which no output is read, so that whoever writes it waits
+GRACE = 0.1  # seconds in which the children of an ended command may still add output
+QUIET = 0.02  # seconds of silence that end the grace
+TICK = 0.02  # seconds between two looks at what is ending
+
+Message = dict[str, Any]
+
+
+class Daemon:
+    """The loop: requests in, answers out."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        link.setblocking(False)
+        self._decoder = Decoder()
+        self._backlog = bytearray()
+        self._poll = select.epoll()
+        self._ready: dict[int, Callable[[], object]] = {}
+        self._outputs: dict[int, Callable[[], object]] = {}
+        self._commands: dict[int, Command] = {}  # by the request that began it
+        self._ended: dict[int, int] = {}  # request -> exit code, while output may still come
+        self._endings: list[Ending] = []
+        self._writes: dict[int, tuple[Message, bytearray]] = {}
+        self._operations = {
+            "hello": self._hello,
+            "run": self._run,
+            "end": self._end,
+            "read": self._read,
+            "stat": self._stat,
+            "hashes": self._hashes,
+            "list": self._list,
+            "write": self._write,
+        }
+
+    def run(self) -> None:
+        """Returns when the host has gone."""
+        self._watch(self._link.fileno(), lambda: None)
+        while True:
+            timeout = TICK if self._ended or self._endings else -1
+            events = self._poll.poll(timeout)
+            if any(fd == self._link.fileno() for fd, _ in events) and not self._receive():
+                return
+            for fd, _ in events:
+                self._ready.get(fd, _nothing)()
+            self._settle()
+            self._flush()
+
+    # --- the link
+
+    def _receive(self) -> bool:
+        try:
+            chunk = self._link.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return True
+        for message, data in self._decoder.feed(chunk):
+            try:
+                self._operations[message["op"]](message, data)
+            except files.Refused as refused:
+                self._answer(message, **refused.answer)
+        return bool(chunk)
+
+    def _answer(self, message: Message, **fields: Any) -> None:
+        self._send({"id": message["id"], "done": True, **fields})
+
+    def _send(self, message: Message, data: bytes = b"") -> None:
+        self._backlog += encode(message, data)
+
+    def _flush(self) -> None:
+        """Sends what the host takes now. A full backlog stops the reading of output, never that of requests."""
+        with contextlib.suppress(BlockingIOError):
+            while self._backlog:
+                del self._backlog[: self._link.send(self._backlog[:RECEIVE_BYTES])]
+        self._poll.modify(self._link.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._backlog else 0))
+        full = len(self._backlog) > MAX_BACKLOG
+        for fd, then in self._outputs.items():
+            if full == (fd in self._ready):
+                self._unwatch(fd) if full else self._watch(fd, then)
+
+    def _watch(self, fd: int, then: Callable[[], object]) -> None:
+        self._ready[fd] = then
+        self._poll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._ready.pop(fd, None):
+            self._poll.unregister(fd)
+
+    # --- commands
+
+    def _hello(self, message: Message, _: bytes) -> None:
+        for name, value in message["limits"].items():
+            resource.setrlimit(getattr(resource, name), (value, value))
+        self._answer(message, python=list(sys.version_info[:3]))
+
+    def _run(self, message: Message, _: bytes) -> None:
+        request, cwd = message["id"], os.path.join(WORKSPACE, message["cwd"])
+        try:
+            command = Command(message["command"], cwd, message["env"])
+        except (OSError, ValueError) as error:
+            raise files.refusal(error, cwd) from error
+        self._commands[request] = command
+        self._outputs[command.output] = lambda: self._pump(request, command)
+        self._watch(command.output, self._outputs[command.output])
+        self._watch(command.exit, lambda: self._exited(request, command))
+
+    def _pump(self, request: int, command: Command) -> bool:
+        """Passes on what one read of the pipe gives; False when there is nothing now."""
+        try:
+            chunk = os.read(command.output, PIPE_BYTES)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._close_output(command)
+        elif request in self._commands:
+            command.last_output = time.monotonic()
+            self._send({"id": request}, chunk)
+        # else: a process that outlived its command still writes, and nobody listens any more; it must not block
+        return bool(chunk)
+
+    def _close_output(self, command: Command) -> None:
+        self._unwatch(command.output)
+        del self._outputs[command.output]
+        os.close(command.output)
+
+    def _exited(self, request: int, command: Command) -> None:
+        self._ended[request] = command.reap()
+        self._unwatch(command.exit)
+        os.close(command.exit)
+
+    def _settle(self) -> None:
+        """Ends what can end now."""
+        now = time.monotonic()
+        for request in list(self._ended):
+            command = self._commands[request]
+            for _ in range(2 * MAX_BACKLOG // PIPE_BYTES):  # what a full backlog has left in the pipe belongs to it
+                if command.output not in self._outputs or not self._pump(request, command):
+                    break
+            silent = now - command.last_output > QUIET or now - command.ended > GRACE
+            if silent or command.output not in self._outputs:
+                self._finish(request)
+        for ending in list(self._endings):
+            if ending.over():
+                self._endings.remove(ending)
+                self._send({"id": ending.request, "done": True})
+
+    def _finish(self, request: int) -> None:
+        command = self._commands.pop(request)
+        code = self._ended.pop(request)
+        milliseconds = round((command.ended - command.began) * 1000)
+        self._send({"id": request, "done": True, "code": code, "cwd": command.final_cwd(), "ms": milliseconds})
+
+    def _end(self, message: Message, _: bytes) -> None:
+        command = self._commands.get(message["run"])
+        if command is None:
+            self._answer(message)
+        else:
+            self._endings.append(Ending(message["id"], command, message["grace"]))
+
+    # --- files
+
+    def _read(self, message: Message, _: bytes) -> None:
+        info, pieces = files.read(_path(message), message["offset"], message["limit"])
+        for piece in pieces:
+            self._send({"id": message["id"]}, piece)
+        self._answer(message, **info)
+
+    def _stat(self, message: Message, _: bytes) -> None:
+        self._answer(message, **files.info(_path(message)))
+
+    def _hashes(self, message: Message, _: bytes) -> None:
+        paths = message["paths"]
+        self._answer(message, hashes=[files.sha256(os.path.join(WORKSPACE, path)) for path in paths])
+
+    def _list(self, message: Message, _: bytes) -> None:
+        self._answer(message, **files.listing(_path(message), message["depth"], message["ignore"], message["limit"]))
+
+    def _write(self, message: Message, data: bytes) -> None:
+        """The first frame names the files; frames with the same id bring their bytes, until all are there."""
+        first, content = self._writes.setdefault(message["id"], (message, bytearray()))
+        content += data
+        if len(content) < sum(file["size"] for file in first["files"]):
+            return
+        del self._writes[message["id"]]
+        wanted = [{**file, "path": os.path.join(WORKSPACE, file["path"])} for file in first["files"]]
+        files.write(wanted, memoryview(content))
+        self._answer(message)
+
+
+def _path(message: Message) -> str:
+    return os.path.join(WORKSPACE, message["path"])
+
+
+def _nothing() -> None:
+    pass
+
+
+def _close_all_but(kept: int) -> None:
+    """Whatever leaked in from outside is closed; standard input, output and error become /dev/null."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd, inheritable=False)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def main() -> None:
+    link = int(sys.argv[1])
+    os.set_inheritable(link, False)
+    _close_all_but(link)
+    with socket.socket(fileno=link) as connection:
+        Daemon(connection).run()
