@@ -1,0 +1,138 @@
+"""What a tool is: written once against the sandbox protocol, judged by what a model makes of its answers.
+
+What goes wrong inside a tool's own business (no such file, no match) is a value that the model reads. What the model
+cannot mend (the sandbox is unreachable) is an exception.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from importlib import resources
+from typing import ClassVar, Generic, Self, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from shared.errors import AppError, ErrorCode
+from shared.types import JSON
+from workflow.sandbox.base import MAX_WRITE_BYTES, Sandbox
+from workflow.tool.memory import Memory
+
+
+class Effect(StrEnum):
+    """What a second run of the same call would do."""
+
+    REPEATABLE = "repeatable"
+    """Nothing more: it only reads. Such calls of one turn run side by side."""
+    IDEMPOTENT = "idempotent"
+    """Nothing more, because the effect is told by its key."""
+    NONE = "none"
+    """Its effect again."""
+
+
+class OutcomeUnknown(AppError):
+    """A call was in flight at a crash, and nobody can tell any more whether it took effect."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(ErrorCode.SANDBOX_LOST, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one call. `output_chars`: of a result; `read_chars`: of a page of a file, as shown."""
+
+    output_chars: int = 30_000
+    read_chars: int = 50_000
+    streamed_chars: int = 200_000
+    """Of a command's output as events; the rest is in its result and its file."""
+    file_bytes: int = MAX_WRITE_BYTES
+    """A larger file is not read or edited as a whole."""
+    foreground_seconds: float = 600
+    """How long a call may keep the model waiting, whatever it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a call may use. `call_id` names it within its thread, as `key` does everywhere.
+
+    `sandbox` makes or finds the thread's sandbox: a tool asks only when it needs one. `output(stream, text)` shows
+    a running tool's output to whoever watches. `memory` is of all earlier results, and not the tool's to change.
+    """
+
+    run_id: str
+    step_id: str
+    call_id: str
+    key: str
+    epoch: int
+    sandbox: Callable[[], Awaitable[Sandbox]]
+    output: Callable[[str, str], Awaitable[None]]
+    memory: Memory = field(default_factory=Memory)
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """`content` is what the model reads, `data` what people and programs see. `memory` is for later calls."""
+
+    ok: bool
+    content: str
+    data: JSON = field(default_factory=dict)
+    error_code: str | None = None
+    events: list[tuple[str, JSON]] = field(default_factory=list)
+    memory: JSON = field(default_factory=dict)
+
+    @classmethod
+    def error(cls, code: str, content: str, data: JSON | None = None, memory: JSON | None = None) -> Self:
+        """`content`: what failed, what the state is, what to call next."""
+        return cls(False, content, data or {}, code, memory=memory or {})
+
+    def encode(self) -> bytes:
+        return orjson.dumps(
+            {
+                "ok": self.ok,
+                "content": self.content,
+                "data": self.data,
+                "error_code": self.error_code,
+                "events": self.events,
+                "memory": self.memory,
+            }
+        )
+
+    @classmethod
+    def decode(cls, note: bytes) -> Self:
+        fields = orjson.loads(note)
+        return cls(**fields | {"events": [(kind, data) for kind, data in fields["events"]]})
+
+
+class Args(BaseModel):
+    """A tool's arguments: their schema is what the model is told, their rules what its call is judged by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+A = TypeVar("A", bound=Args)
+
+
+class Tool(ABC, Generic[A]):
+    """`name` also names the description, a .md file beside the tool's module."""
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+    Args: type[A]
+
+    @cached_property
+    def description(self) -> str:
+        return resources.files("workflow.tool").joinpath(f"{self.name}.md").read_text("utf-8").strip()
+
+    @abstractmethod
+    async def run(self, args: A, ctx: ToolContext) -> ToolResult:
+        """Raises SandboxError. A SandboxRefused is told to the model as it is."""
+
+    async def recover(self, args: A, ctx: ToolContext) -> ToolResult | None:
+        """After a crash with this call in flight: its result, or None when it is to be run (again).
+
+        Raises SandboxError; SandboxLost when nobody can tell any more whether it took effect.
+        """
+        return None

@@ -1,0 +1,79 @@
+"""The tools by name: what the model is told of them, and what its calls mean."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from shared.errors import AppError, ErrorCode
+from shared.types import JSON
+from workflow.tool.arguments import parse_arguments
+from workflow.tool.base import Args, Tool
+from workflow.tool.bash import BashTool
+from workflow.tool.bash_kill import BashKillTool
+from workflow.tool.bash_output import BashOutputTool
+from workflow.tool.edit_file import FileEditTool
+from workflow.tool.ls import LsTool
+from workflow.tool.read_file import FileReadTool
+from workflow.tool.schema import function_schema
+from workflow.tool.write_files import FilesCreationTool
+
+BUILT_IN: tuple[type[Tool[Any]], ...] = (
+    BashTool,
+    BashOutputTool,
+    BashKillTool,
+    FileReadTool,
+    FileEditTool,
+    FilesCreationTool,
+    LsTool,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that its tool can be given as it is."""
+
+    tool: Tool[Any]
+    args: Args
+
+
+class Registry:
+    """A fixed set of tools."""
+
+    def __init__(self, tools: Iterable[Tool[Any]]) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._tools)
+
+    def only(self, names: Sequence[str]) -> "Registry":
+        """Some of these tools. Raises AppError naming what there is none of."""
+        if unknown := [name for name in names if name not in self._tools]:
+            raise AppError(
+                ErrorCode.INVALID_REQUEST,
+                f"No such tool: {', '.join(unknown)}. The tools are: {', '.join(self._tools)}.",
+            )
+        return Registry(tool for tool in self._tools.values() if tool.name in names)
+
+    def schemas(self) -> list[JSON]:
+        """As OpenAI's `tools`. Not the caller's to change."""
+        return list(self._schemas.values())
+
+    def parse(self, name: str, arguments: str) -> Call | str:
+        """A model's call, or a text that tells the model which rule it breaks. Never raises."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return f"There is no tool named {name[:100]!r}. The tools are: {', '.join(self._tools)}."
+        schema = self._schemas[name]["function"]["parameters"]
+        args = parse_arguments(name, schema, tool.Args, arguments)
+        return args if isinstance(args, str) else Call(tool, args)
+
+    @cached_property
+    def _schemas(self) -> dict[str, JSON]:
+        tools = self._tools.values()
+        return {tool.name: function_schema(tool.name, tool.description, tool.Args) for tool in tools}
+
+
+def built_in_tools() -> Registry:
+    return Registry(tool() for tool in BUILT_IN)
