@@ -36,9 +36,7 @@ def main() -> int:
     register(app, worker)
 
     # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain.
-    @worker_shutting_down.connect(weak=False)
-    def drain(**_: Any) -> None:
-        worker.drain()
+    worker_shutting_down.connect(lambda **_: worker.drain(), weak=False)
 
     worker.start()
     adopt_loggers()  # LiteLLM brought its own with its import

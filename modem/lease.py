@@ -76,9 +76,9 @@ class Lease:
                 self._register()
 
     def _register(self) -> bool:
-        card = {"host": socket.gethostname(), "pid": os.getpid(), "label": self._label}
         try:
-            self._client.hset(keys.worker(self.name), mapping=card)
+            card = ["host", socket.gethostname(), "pid", os.getpid(), "label", self._label]
+            self._client.hset(keys.worker(self.name), items=card)
             self._client.expire(keys.worker(self.name), 7 * 24 * 3600)
             self._renew(keys=[keys.WORKERS], args=[self.name, self._lease_ms, "new"])
         except redis.RedisError as error:

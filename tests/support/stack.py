@@ -1,0 +1,125 @@
+"""A whole stack, started as a user starts it (`scripts/up`), on a free port and a new folder, with the scripted model."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 120
+DOWN_SECONDS = 60
+
+
+class Stack:
+    """`async with Stack(workers=2) as stack:`. `client` is an HTTP client with the stack's key."""
+
+    def __init__(self, *, workers: int = 1, env: Mapping[str, str] | None = None) -> None:
+        self.workers = workers
+        self.folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
+        self.data = Path(self.folder.name) / "data"
+        self.port = free_port()
+        self.model_port = free_port()
+        self.log = Path(self.folder.name) / "up.log"
+        self.env = {
+            **os.environ,
+            "TRUNKLINE__LLM__MODEL": "openai/scripted",
+            "TRUNKLINE__LLM__BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
+            "TRUNKLINE__LLM__API_KEY": "sk-test",
+            **(env or {}),
+        }
+
+    async def __aenter__(self) -> Self:
+        self._model = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.model_server", "--port", str(self.model_port)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+        await self.up()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.down()
+        finally:
+            self._model.terminate()
+            self._model.wait(10)
+            if error is not None:
+                print(self.log.read_text()[-20_000:])
+            self.folder.cleanup()
+
+    async def up(self) -> None:
+        command = ["bash", "scripts/up", "--port", str(self.port), "--data", str(self.data)]
+        with self.log.open("ab") as log:
+            self._main = subprocess.Popen(
+                [*command, "--workers", str(self.workers)], cwd=ROOT, env=self.env, stdout=log, stderr=log
+            )
+        await until(
+            lambda: "Trunkline is ready" in self.log.read_text() or self._main.poll() is not None, READY_SECONDS
+        )
+        assert self._main.poll() is None, self.log.read_text()[-4000:]
+        key = (self.data / "key").read_text().strip()
+        self.client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=30,
+            limits=httpx.Limits(max_connections=500),
+        )
+
+    async def down(self) -> int:
+        """Ctrl-C. Returns the exit code."""
+        await self.client.aclose()
+        if self._main.poll() is None:
+            self._main.send_signal(signal.SIGINT)
+        return await asyncio.to_thread(self._main.wait, DOWN_SECONDS)
+
+    def pid(self, name: str) -> int:
+        return int((self.data / "run" / f"{name}.pid").read_text())
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    async def thread(self) -> str:
+        answer = await self.client.post("/api/agent/initiate", json={})
+        return str(_json(answer)["thread_id"])
+
+    async def execute(self, thread_id: str, task: str, **fields: Any) -> str:
+        answer = await self.client.post(f"/api/agent/{thread_id}/execute", json={"task": task, **fields})
+        return str(_json(answer)["run_id"])
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        return _json(await self.client.get(f"/api/runs/{run_id}"))
+
+    async def steps(self, run_id: str) -> list[dict[str, Any]]:
+        return list(_json(await self.client.get(f"/api/runs/{run_id}/steps"))["items"])
+
+    def workspace(self, thread_id: str) -> Path:
+        return self.data / "workspaces" / thread_id
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 200, f"{answer.status_code} {answer.text[:500]}"
+    return dict(json.loads(answer.content))
+
+
+async def until(condition: Any, seconds: float) -> None:
+    """Waits until the condition holds; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.05)
