@@ -30,7 +30,7 @@ class _Block:
 
 
 def diff_of(text: str, spans: Sequence[Span]) -> Diff:
-    """What `spans` (in order, not overlapping, together a change) do to `text`."""
+    """What `spans` (in order, none empty, none overlapping, together a change) do to `text`."""
     lines = split_lines(text)
     blocks = [fine for block in _blocks(text, lines, spans) for fine in _refine(lines, block)]
     hunks: list[str] = []

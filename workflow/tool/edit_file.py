@@ -53,7 +53,6 @@ class Edit:
     match: Match
     spans: list[Span]
 
-    @property
     def after(self) -> bytes:
         return self.before.with_text(replace_spans(self.before.text, self.spans)).encode()
 
@@ -88,8 +87,9 @@ class FileEditTool(Tool[EditArgs]):
         if isinstance(edit, Refusal):
             text = f"{path} was not edited: {edit.text}" + (f"\n{STALE} Read it again." if view.stale else "")
             return ToolResult.error(edit.code, text, {"path": path})
-        result = _edited(path, edit, view, ctx.limits.output_chars)
-        write = FileWrite(path, edit.after, expect=digest(file.content))
+        after = edit.after()
+        result = _edited(path, edit, after, view, ctx.limits.output_chars)
+        write = FileWrite(path, after, expect=digest(file.content))
         try:
             written = await sandbox.write([write], ctx.key, ctx.epoch, result.encode())
         except FileChanged:
@@ -160,18 +160,18 @@ def _ambiguous(text: str, match: Match, spans: list[Span]) -> Refusal:
     )
 
 
-def _edited(path: str, edit: Edit, view: View, limit_chars: int) -> ToolResult:
+def _edited(path: str, edit: Edit, after: bytes, view: View, limit_chars: int) -> ToolResult:
     diff = diff_of(edit.before.text, edit.spans)
     shown = readable(cut_middle(diff.text, limit_chars - NOTES_CHARS, 0.6, f"read_file shows all of {path}"))
     first, last = diff.lines
     places = f"{len(edit.spans)} places, " if len(edit.spans) > 1 else ""
     lines = f"line {first}" if first == last else f"lines {first}-{last}"
     head = f"Edited {path}: {places}now {lines}, +{diff.added} -{diff.removed}{HOW[edit.match]}"
-    sha256 = digest(edit.after)
+    sha256 = digest(after)
     data: JSON = {
         "path": path,
         "action": "edited",
-        "size": len(edit.after),
+        "size": len(after),
         "sha256": sha256,
         "added": diff.added,
         "removed": diff.removed,
