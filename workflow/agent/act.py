@@ -13,8 +13,8 @@ from workflow.engine.step import Outcome, Step, StepScope
 from workflow.llm.types import ToolCall
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox
-from workflow.tool.base import Effect, OutcomeUnknown, ToolContext, ToolResult
-from workflow.tool.dispatch import recover_call, run_call
+from workflow.tool.base import OutcomeUnknown, ToolContext, ToolResult
+from workflow.tool.dispatch import is_repeatable, recover_call, run_call
 from workflow.tool.memory import Memory
 from workflow.tool.registry import Registry
 
@@ -42,8 +42,7 @@ class ToolCaller:
 
     def repeatable(self, call: ToolCall) -> bool:
         """Whether it may run beside others of its turn: it only reads, or it is refused anyway."""
-        parsed = self._tools.parse(call.name, call.arguments)
-        return isinstance(parsed, str) or parsed.tool.effect is Effect.REPEATABLE
+        return is_repeatable(self._tools.parse(call.name, call.arguments))
 
     async def call(self, call: ToolCall) -> JSON:
         """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Drained, Fenced."""
@@ -58,7 +57,7 @@ class ToolCaller:
         async def recover(scope: StepScope) -> Outcome | None:
             return await self._outcome(scope, call, lambda ctx: recover_call(parsed, ctx))
 
-        spec = StepSpec(f"tool:{call.id}", call.name, "tool", request, intent=not self.repeatable(call))
+        spec = StepSpec(f"tool:{call.id}", call.name, "tool", request, intent=not is_repeatable(parsed))
         started = [(EventType.TOOL_REQUEST, request)]
         message: JSON = await self._step.perform(spec, body, started=started, recover=recover)
         self._memory.learn(message["memory"])

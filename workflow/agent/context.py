@@ -50,8 +50,8 @@ def build_context(messages: Sequence[JSON], model: Model, settings: Settings) ->
         raise AppError(
             ErrorCode.CONTEXT_EXCEEDED,
             f"The conversation is about {needed:,} tokens long. {model.name} can read {model.context_tokens:,}, "
-            f"of which {answer:,} are kept for its answer. Begin a new thread, shorten the task or what is attached to it, "
-            "or choose a model with a larger context (if this one has: set llm.context_tokens).",
+            f"of which {answer:,} are kept for its answer. Begin a new thread, shorten the task or what is attached "
+            "to it, or choose a model with a larger context (if this one has: set llm.context_tokens).",
         )
     return context
 

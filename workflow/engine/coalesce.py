@@ -42,6 +42,8 @@ class Coalescer(AbstractAsyncContextManager["Coalescer"]):
     ) -> None:
         self._pump.cancel()
         await asyncio.wait({self._pump})
+        if not self._pump.cancelled():
+            self._pump.exception()  # seen: whoever left early has a reason of its own, or `add` and `rest` raised it
 
     def add(self, label: str, text: str) -> None:
         """Never waits."""

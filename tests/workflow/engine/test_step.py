@@ -1,0 +1,145 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_run_id, new_thread_id
+from shared.redis import connect
+from shared.threads.attempt import Attempt, Fenced
+from shared.threads.store import ThreadStore
+from shared.threads.types import NewRun, NewThread
+from workflow.engine.coalesce import Coalescer
+from workflow.engine.step import Drained, Step, StepFailed
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[ThreadStore]:
+    client = connect(redis_url, timeout_seconds=5, max_connections=10)
+    yield ThreadStore(client, ring_seconds=5, patience_seconds=2)
+    await client.aclose()
+
+
+@pytest.fixture
+async def run_id(store: ThreadStore) -> str:
+    thread = await store.create_thread(NewThread(new_thread_id(), "w"))
+    run_id = new_run_id(thread.id)
+    await store.submit(NewRun(run_id, "w", {"task": "x"}), queued={})
+    return run_id
+
+
+async def claim(store: ThreadStore, run_id: str, worker: str) -> Attempt:
+    attempt = await store.claim(run_id, worker, op=worker)
+    assert attempt is not None
+    return attempt
+
+
+async def resumed(store: ThreadStore, run_id: str) -> Step:
+    """The run as the next worker has it."""
+    await store.expire(run_id, "w1", max_attempts=9)
+    return Step(await claim(store, run_id, "w2"), asyncio.Event())
+
+
+def counted() -> tuple[Callable[[], Any], list[int]]:
+    calls: list[int] = []
+
+    async def fn() -> dict[str, int]:
+        calls.append(1)
+        return {"call": len(calls)}
+
+    return fn, calls
+
+
+async def test_a_finished_step_is_not_done_again_by_the_next_attempt(store: ThreadStore, run_id: str) -> None:
+    fn, calls = counted()
+    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    assert await step.do("charge", fn) == {"call": 1}
+    assert await (await resumed(store, run_id)).do("charge", fn) == {"call": 1}
+    assert len(calls) == 1
+
+
+async def test_a_name_used_in_a_loop_is_a_step_each_time(store: ThreadStore, run_id: str) -> None:
+    fn, calls = counted()
+    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    assert [(await step.do("poll", fn))["call"] for _ in range(3)] == [1, 2, 3]
+    again = await resumed(store, run_id)
+    assert [(await again.do("poll", fn))["call"] for _ in range(4)] == [1, 2, 3, 4]
+    assert len(calls) == 4
+
+
+async def test_a_step_that_failed_fails_the_same_way_on_replay(store: ThreadStore, run_id: str) -> None:
+    calls = []
+
+    async def refuse() -> None:
+        calls.append(1)
+        raise AppError(ErrorCode.MODEL_AUTH, "The key is wrong.")
+
+    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    with pytest.raises(AppError):
+        await step.do("ask", refuse)
+    again = await resumed(store, run_id)
+    with pytest.raises(StepFailed, match=r"The key is wrong\.") as caught:
+        await again.do("ask", refuse)
+    assert caught.value.code is ErrorCode.MODEL_AUTH
+    assert len(calls) == 1
+
+
+async def test_replay_into_changed_code_is_refused(store: ThreadStore, run_id: str) -> None:
+    fn, _ = counted()
+    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    await step.do("charge", fn, input={"order": 7})
+    again = await resumed(store, run_id)
+    with pytest.raises(AppError) as caught:
+        await again.do("charge", fn, input={"order": 8})
+    assert caught.value.code is ErrorCode.REPLAY_MISMATCH
+
+
+async def test_a_draining_worker_replays_but_starts_nothing_new(store: ThreadStore, run_id: str) -> None:
+    fn, calls = counted()
+    attempt = await claim(store, run_id, "w1")
+    await Step(attempt, asyncio.Event()).do("one", fn)
+    await store.expire(run_id, "w1", max_attempts=9)
+    draining = asyncio.Event()
+    draining.set()
+    step = Step(await claim(store, run_id, "w2"), draining)
+    assert await step.do("one", fn) == {"call": 1}
+    with pytest.raises(Drained):
+        await step.do("two", fn)
+    assert len(calls) == 1
+
+
+async def test_a_zombies_step_is_refused_and_its_result_lost(store: ThreadStore, run_id: str) -> None:
+    fn, _ = counted()
+    zombie = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    alive = await resumed(store, run_id)
+    with pytest.raises(Fenced):
+        await zombie.do("charge", fn)
+    assert await alive.do("charge", fn) == {"call": 1}
+
+
+async def test_what_a_coalescer_cannot_send_is_raised_where_text_is_added() -> None:
+    async def fail(_: Any) -> None:
+        raise Fenced("over")
+
+    async with Coalescer(fail, lambda label, text: (label, {"text": text}), 0) as stream:
+        stream.add("agent.delta", "first")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(Fenced):
+            stream.add("agent.delta", "second")
+
+
+async def test_a_coalescer_keeps_order_and_loses_nothing_between_its_last_send_and_the_rest() -> None:
+    sent: list[tuple[str, dict[str, Any]]] = []
+
+    async def emit(events: Any) -> None:
+        await asyncio.sleep(0.001)
+        sent.extend(events)
+
+    async with Coalescer(emit, lambda label, text: (label, {"text": text}), 0.002) as stream:
+        for i in range(200):
+            stream.add("agent.delta" if i % 50 < 40 else "agent.thinking", f"{i} ")
+            await asyncio.sleep(0)
+        sent.extend(await stream.rest())
+    assert "".join(data["text"] for _, data in sent) == "".join(f"{i} " for i in range(200))
