@@ -114,7 +114,7 @@ class ModelServer:
 
     async def until(self, condition: Callable[[], bool], seconds: float = 5) -> None:
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 -- the condition is any test's own
+            while not condition():
                 await asyncio.sleep(0.002)
 
     async def start(self, port: int = 0) -> asyncio.Server:

@@ -12,11 +12,12 @@ from shared.errors import ErrorCode
 from workflow.llm.types import ModelError
 
 # "litellm.RateLimitError: RateLimitError: OpenAIException - slow down" -> "slow down"
-_WRAPPING = re.compile(r"^(?:[\w.]+(?:Error|Timeout): )*(?:\w+Exception - )?")
+_WRAPPING = re.compile(r"^(?:[\w.]+(?:Error|Timeout): )*(?:\w+(?:Exception|Error) - )?")
 _CONTEXT = re.compile(
     r"context (?:length|window|size|limit)|prompt is too long|too many (?:input )?tokens", re.IGNORECASE
 )
 _OUT_OF_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|billing", re.IGNORECASE)
+_NO_KEY = re.compile(r"missing credentials|api_key client option must be set|missing .{0,20}api.?key", re.IGNORECASE)
 _REASON_CHARS = 500
 
 
@@ -26,8 +27,8 @@ def describe(error: Exception, model: str, how_to_set_key: str) -> ModelError:
     status = getattr(cause, "status_code", None) or 500
     reason = reason_of(cause)
     retry_after = retry_after_of(_headers(cause), datetime.now(UTC))
-    if status in (401, 403):
-        return ModelError(ErrorCode.MODEL_AUTH, f"{model}: the provider refused the key ({reason}). {how_to_set_key}")
+    if status in (401, 403) or _NO_KEY.search(reason):  # without a key LiteLLM asks nobody, and calls it a 500
+        return ModelError(ErrorCode.MODEL_AUTH, f"{model}: the provider wants another key ({reason}). {how_to_set_key}")
     if type(cause).__name__ == "ContextWindowExceededError" or (status in (400, 413) and _CONTEXT.search(reason)):
         return _context_exceeded(model, reason)
     if status == 429:
