@@ -22,9 +22,9 @@ WAITING_LINES = 5000
 COLOURS = ("36", "35", "34", "32", "33", "95", "94", "96")  # by the order in which the services appear
 LEVEL_COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "1;31", "DEBUG": "2"}
 SHOWN_FIELDS = {"time", "level", "service", "logger", "message", "exception", "stack"}
-# Of Valkey's lines only its warnings ("#") are for a person, and not its advice about the machine at each start.
-VALKEY_LINE = re.compile(r"^\d+:[XCSM] .*? (?P<mark>[.\-*#]) (?P<text>.*)$")
-VALKEY_ADVICE = ("WARNING Memory overcommit", "WARNING You have Transparent Huge")
+# Of Valkey's lines only warnings ("#") are for a person, without those of every start and stop.
+VALKEY_LINE = re.compile(r"^\d+:(?:signal-handler \(|[XCSM] .*? (?P<mark>[.\-*#]) (?P<text>.*)$)")
+VALKEY_ROUTINE = ("WARNING Memory overcommit", "WARNING You have Transparent Huge", "Valkey is now ready to exit")
 NAME_WIDTH = 12
 
 
@@ -96,7 +96,8 @@ class View:
         valkey = VALKEY_LINE.match(line)
         if valkey is None:
             return line
-        return valkey["text"] if valkey["mark"] == "#" and not valkey["text"].startswith(VALKEY_ADVICE) else None
+        routine = valkey["mark"] != "#" or valkey["text"].startswith(VALKEY_ROUTINE)
+        return None if routine else valkey["text"]
 
     def _entry(self, entry: dict[str, str]) -> str:
         clock = self.dim(datetime.fromisoformat(entry["time"]).astimezone().strftime("%H:%M:%S"))

@@ -1,0 +1,111 @@
+"""Runs one task from nothing: starts a stack unless one runs on the data folder, and stops what it started."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from scripts.stack.errors import StackError
+from scripts.stack.folder import DataFolder
+from scripts.stack.service import CHILD
+from trunkline import Client, TrunklineError
+from trunkline.locate import locate, running_in
+
+START_SECONDS = 180
+STOP_SECONDS = 60
+READY = "Trunkline is ready"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/run", description=__doc__)
+    parser.add_argument("task", help="what to do, in your own words")
+    parser.add_argument("--data", type=Path, help="the data folder (./data)")
+    parser.add_argument("--model", help='any LiteLLM model name, "demo", or "local": a small one on this machine')
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def running_stack(folder: Path, model: str | None, console: Console) -> Iterator[bool]:
+    """A stack on the data folder; gives whether it was started here. Raises StackError."""
+    if running_in(folder) is not None:
+        yield False
+        return
+    log = DataFolder(folder).logs / "up.log"
+    command = [sys.executable, "-P", "-m", "scripts.stack", "--port", "0", "--data", str(folder)]
+    command += ["--model", model] if model else []
+    # If this is killed, the stack stops by itself. It does not hear Ctrl-C, which is for the run.
+    guard = [sys.executable, "-I", "-S", str(CHILD), str(int(signal.SIGTERM)), str(os.getpid())]
+    with log.open("wb") as output:
+        stack = subprocess.Popen([*guard, *command], stdout=output, stderr=output, start_new_session=True)
+    try:
+        with console.status("Starting Trunkline ..."):
+            _until_ready(stack, log)
+        yield True
+    finally:
+        stack.terminate()
+        stack.wait(STOP_SECONDS)
+
+
+def _until_ready(stack: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while READY not in log.read_text(errors="replace"):
+        if stack.poll() is not None or time.monotonic() > deadline:
+            last = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-20:])
+            raise StackError(f"Trunkline did not start. From {log}:\n{last}")
+        time.sleep(0.05)
+
+
+def run_task(folder: Path, task: str) -> tuple[int, str]:
+    """Runs the task with the command line that a person would use. Returns its exit code and the thread's id."""
+    server = locate(None, None, folder, os.environ)
+    with Client(server.url, server.key) as client:
+        thread = client.threads.create()
+    command = [str(Path(sys.executable).with_name("trunkline")), "run", task, "--thread", thread.id]
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which knows what to do with it
+    return subprocess.run([*command, "--data", str(folder)], check=False).returncode, thread.id
+
+
+def go_on(console: Console, folder: Path, thread_id: str, *, started: bool) -> None:
+    shown = _shown(folder)
+    option = "" if shown == Path("data") else f" --data {shown}"
+    trunkline = _shown(Path(sys.executable).with_name("trunkline"))
+    rows = [
+        ("its files", str(shown / "workspaces" / thread_id)),
+        ("keep it running", f"scripts/up{option}" if started else "it runs already"),
+        ("then", f'{trunkline} run{option} --thread {thread_id} "and now ..."'),
+        ("", f"{trunkline} threads{option}"),
+    ]
+    console.print()
+    for name, text in rows:
+        console.print(f"  [dim]{name:<16}[/]{text}", soft_wrap=True, highlight=False)
+
+
+def _shown(path: Path) -> Path:
+    """Relative to here where that is shorter to read."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def main() -> int:
+    options = parse()
+    folder = (options.data or Path(os.environ.get("TRUNKLINE__DATA", "data"))).absolute()
+    console = Console(stderr=True)
+    try:
+        with running_stack(folder, options.model, console) as started:
+            code, thread_id = run_task(folder, options.task)
+            go_on(console, folder, thread_id, started=started)
+    except (StackError, TrunklineError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
