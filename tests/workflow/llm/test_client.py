@@ -195,6 +195,42 @@ async def test_after_the_warm_up_a_call_imports_next_to_nothing(server: ModelSer
     assert len(server.requests) == 1, "warming up calls nobody"
 
 
+CALLS_AND_PRINTS_WHERE_IT_WENT = """
+import asyncio, sys
+from pydantic import SecretStr
+from workflow.llm.client import LiteLLMModel, ModelOptions, close_connections
+from workflow.llm.types import ModelError, ModelRequest
+
+places = set()
+def watch(event, args):
+    if event == "socket.getaddrinfo":
+        places.add(args[0])
+    if event == "socket.connect":
+        places.add(args[1][0] if isinstance(args[1], tuple) else args[1])
+sys.addaudithook(watch)
+
+async def main():
+    for name in ("openai/x", "anthropic/claude-sonnet-5-5", "gemini/gemini-pro-latest"):
+        model = LiteLLMModel(ModelOptions(name, SecretStr("k"), sys.argv[1]))
+        await model.warm_up()
+        try:
+            _ = [item async for item in model.stream(ModelRequest([{"role": "user", "content": "Hi"}]))]
+        except ModelError as error:
+            pass
+    await close_connections()
+asyncio.run(main())
+print(sorted(str(place) for place in places))
+"""
+
+
+async def test_nothing_is_asked_of_anyone_but_the_models_server(server: ModelServer) -> None:
+    python = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CALLS_AND_PRINTS_WHERE_IT_WENT, server.url, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await python.communicate()
+    assert output.decode().splitlines() == ["['127.0.0.1']"]
+
+
 def test_importing_the_package_does_not_import_litellm() -> None:
     code = "import sys, workflow.llm.choose; print([m for m in ('litellm', 'openai') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
