@@ -1,4 +1,4 @@
-"""A whole stack, started as a user starts it (`scripts/up`), on a free port and a new folder, with the scripted model."""
+"""A whole stack as a user starts it (`scripts/up`), on a free port and a new folder, with the scripted model."""
 
 import asyncio
 import json
