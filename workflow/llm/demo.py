@@ -23,7 +23,9 @@ HOW_TO_SET_A_REAL_ONE = (
 WORD_SECONDS = 0.012
 QUOTED_CHARS = 4_000
 
-ENDING = re.compile(r"\n*\[exit code (-?\d+)[^\]\n]*\]\s*$")
+# How the tools' answers begin and end (workflow/tool/write_files.py, bash.py).
+WRITTEN = "Wrote "
+ENDING = re.compile(r"^\[exit code (-?\d+).*\]$", re.MULTILINE)
 
 
 class DemoModel:
@@ -82,13 +84,15 @@ def _next_calls(job: Job, offered: set[str], results: Mapping[str, str]) -> tupl
         files = [{"file_path": file, "content": content} for file, content in job.files.items()]
         return f"I write {job.what}: {_names(job.files)}.", [("write_files", {"files": files})]
     if "bash" in todo:
-        written = "" if "write_files" in results else _shell_writes(job)
-        return f"Now I run `{job.command}`.", [("bash", {"command": written + job.command, "description": "Run it"})]
+        written = results.get("write_files", "").startswith(WRITTEN)
+        text = f"Now I run `{job.command}`." if written else f"I write {job.what} with the shell, and run it."
+        command = job.command if written else _shell_writes(job) + job.command
+        return text, [("bash", {"command": command, "description": f"Run {job.script}"})]
     return "", []
 
 
 def _shell_writes(job: Job) -> str:
-    """Commands that write the job's files, for where there is no tool for that."""
+    """Commands that write the job's files, for where there is no tool for that or it refused."""
     return "".join(f"cat > {file} <<'END_OF_FILE'\n{content}END_OF_FILE\n" for file, content in job.files.items())
 
 
@@ -97,9 +101,10 @@ def _report(job: Job, results: Mapping[str, str]) -> str:
     if not results:
         return f"I am the demo model: a script, not an AI. I was given no tool that I can use.\n\n{closing}"
     tool, answer = list(results.items())[-1]
-    ending = ENDING.search(answer) if tool == "bash" else None
-    quoted = f"```\n{_short(ENDING.sub('', answer) if ending else answer)}\n```"
-    if ending and ending[1] == "0":
+    endings = list(ENDING.finditer(answer)) if tool == "bash" else []
+    worked = bool(endings) and endings[-1][1] == "0"
+    quoted = f"```\n{_short(answer[: endings[-1].start()] if worked else answer)}\n```"
+    if worked:
         return f"I wrote {_names(job.files)} and ran `{job.command}`. Its output:\n\n{quoted}\n\n{closing}"
     if tool == "bash":
         return f"I ran `{job.command}`, and it did not go well. The tool's answer:\n\n{quoted}\n\n{closing}"

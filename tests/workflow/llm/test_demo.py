@@ -36,7 +36,7 @@ class Workspace:
     def _write_files(self, files: list[dict[str, str]]) -> str:
         for file in files:
             (self.folder / file["file_path"]).write_text(file["content"])
-        return "written"
+        return f"Wrote {len(files)} files"
 
     def _bash(self, command: str, description: str) -> str:
         done = subprocess.run(["bash", "-c", command], cwd=self.folder, capture_output=True, text=True, check=False)
@@ -134,8 +134,28 @@ def test_a_command_that_fails_is_reported_as_it_is(tmp_path: Path) -> None:
 
     answer, _ = converse(NoPython(tmp_path, ALL), FIZZBUZZ)
     assert "did not go well" in answer
-    assert "python3: command not found" in answer
+    assert "python3: command not found\n[exit code 127, 0.0 s]" in answer
     assert "Its output" not in answer
+
+
+def test_a_file_that_cannot_be_written_with_its_tool_is_written_with_the_shell(tmp_path: Path) -> None:
+    class Refusing(Workspace):
+        def _write_files(self, files: list[dict[str, str]]) -> str:
+            return "fizzbuzz.py exists, and you have not read it. Nothing was written."
+
+    answer, _ = converse(Refusing(tmp_path, ALL), FIZZBUZZ)
+    assert "FizzBuzz\n```" in answer
+    assert (tmp_path / "fizzbuzz.py").is_file()
+
+
+def test_a_note_after_the_exit_code_is_not_taken_for_a_failure(tmp_path: Path) -> None:
+    class Noting(Workspace):
+        def _bash(self, command: str, description: str) -> str:
+            return f"{super()._bash(command, description)}\nFiles you had read that this command changed: report.md"
+
+    answer, _ = converse(Noting(tmp_path, ALL), FIZZBUZZ)
+    assert "FizzBuzz\n```" in answer
+    assert "Files you had read" not in answer
 
 
 async def test_its_text_comes_word_by_word_at_a_readable_pace() -> None:
