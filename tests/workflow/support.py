@@ -114,5 +114,5 @@ def a_runtime(model: Any, ledger: Ledger | None = None, **settings: Any) -> Runt
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
         tool_limits=Limits(),
-        _models={model.name: model},
+        models={model.name: model},
     )

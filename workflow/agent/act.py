@@ -4,6 +4,7 @@ A call with effects is committed as started before it runs. Found in flight afte
 it: its result, "never began" (then it runs), or nobody can tell (then the model is told so, and decides).
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
 from shared.types import JSON, EventType, StepStatus
@@ -19,6 +20,7 @@ from workflow.tool.memory import Memory
 from workflow.tool.registry import Registry
 
 UNKNOWN = "outcome_unknown"
+LONGEST_ID = 64
 
 
 class ToolCaller:
@@ -57,7 +59,7 @@ class ToolCaller:
         async def recover(scope: StepScope) -> Outcome | None:
             return await self._outcome(scope, call, lambda ctx: recover_call(parsed, ctx))
 
-        spec = StepSpec(f"tool:{call.id}", call.name, "tool", request, intent=not is_repeatable(parsed))
+        spec = StepSpec(f"tool:{_short(call.id)}", call.name, "tool", request, intent=not is_repeatable(parsed))
         started = [(EventType.TOOL_REQUEST, request)]
         message: JSON = await self._step.perform(spec, body, started=started, recover=recover)
         self._memory.learn(message["memory"])
@@ -94,6 +96,11 @@ class ToolCaller:
             return EventType.TOOL_OUTPUT, {"tool_call_id": call.id, "stream": stream, "text": text}
 
         return Coalescer(scope.emit, event, self._interval_seconds)
+
+
+def _short(call_id: str) -> str:
+    """Some providers' ids are kilobytes long (Gemini's carry a signature)."""
+    return call_id if len(call_id) <= LONGEST_ID else hashlib.sha256(call_id.encode()).hexdigest()[:32]
 
 
 def _outcome(call: ToolCall, result: ToolResult, rest: list[tuple[str, JSON]]) -> Outcome:
