@@ -40,7 +40,9 @@ def main() -> int:
 
     worker.start()
     adopt_loggers()  # LiteLLM brought its own with its import
-    celery = app.Worker(hostname=name, pool="threads", without_gossip=True, without_mingle=True, without_heartbeat=True)
+    celery = app.Worker(
+        hostname=name, pool="threads", quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True
+    )
     celery.start()
     worker.stop()
     return int(celery.exitcode or 0)
