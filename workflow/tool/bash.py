@@ -41,7 +41,7 @@ class BashArgs(Args):
         le=600_000,
         description="How long to wait for it, in milliseconds (default 120000). Then it goes on in the background.",
     )
-    workdir: str | None = Field(None, description="Where to run it. Default: where the last command ended.")
+    workdir: str | None = Field(None, description="Where to run this one command. Default: where the last one ended.")
     run_in_background: bool = Field(False, description="Do not wait for it: for servers and long jobs.")
 
 
@@ -154,7 +154,7 @@ def _ending(result: ExecResult, args: BashArgs) -> str:
         if args.run_in_background:
             return f"[started in the background as {result.task_id}. {told}]"
         return f"[still running after {seconds}: moved to the background as {result.task_id}. {told}]"
-    where = f", now in {result.cwd}" if result.cwd != WORKSPACE else ""
+    where = f", now in {result.cwd}" if result.cwd != WORKSPACE and not args.workdir else ""
     if result.status is ExecStatus.KILLED:
         return f"[killed: {result.killed_by or 'by a signal'}; exit code {result.exit_code}, {seconds}{where}]"
     return f"[exit code {result.exit_code}, {seconds}{where}]"

@@ -1,5 +1,6 @@
 """Reads on in what a background task writes."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from workflow.tool.display import count_of, cut_middle, printable, short_lines
 from workflow.tool.paths import OUTPUTS
 
 HEAD_SHARE = 0.4  # of a cut output: the end of a log tells more than its beginning
+MAX_PIECES = 200  # a task that writes faster than we read has no end
 NOTES_CHARS = 1_000  # kept free for what is said beside the output
 
 
@@ -39,6 +41,7 @@ class BashOutputTool(Tool[BashOutputArgs]):
             output = await sandbox.task_output(args.task_id, offset, wait)
         except SandboxRefused:
             return await unknown_task(sandbox, args.task_id)
+        output = await _rest(sandbox, output)
         ended = output.task.status is not ExecStatus.RUNNING
         memory: JSON = {"tasks": {args.task_id: output.next_offset}}
         return ToolResult(
@@ -55,6 +58,17 @@ class BashOutputTool(Tool[BashOutputArgs]):
         )
 
 
+async def _rest(sandbox: Sandbox, output: TaskOutput) -> TaskOutput:
+    """All that there is now: a sandbox gives it in pieces."""
+    texts = [output.text]
+    skipped = output.skipped_bytes
+    while output.text and len(texts) < MAX_PIECES:
+        output = await sandbox.task_output(output.task.task_id, output.next_offset)
+        texts.append(output.text)
+        skipped += output.skipped_bytes
+    return replace(output, text="".join(texts), skipped_bytes=skipped)
+
+
 async def _content(sandbox: Sandbox, output: TaskOutput, limit: int) -> str:
     text = short_lines(printable(output.text)).removesuffix("\n")
     room = max(limit - NOTES_CHARS, 0)
@@ -63,5 +77,5 @@ async def _content(sandbox: Sandbox, output: TaskOutput, limit: int) -> str:
         await sandbox.save_output(output.task.key, path)
         text = cut_middle(text, room, HEAD_SHARE, f"full output so far: {path}")
     if output.skipped_bytes:
-        text = f"[{count_of(output.skipped_bytes, 'byte')} before this were dropped: the task writes too much]\n{text}"
+        text = f"[{count_of(output.skipped_bytes, 'byte')} of this were dropped: the task writes too much]\n{text}"
     return "\n".join([text or "(no new output)", f"[{describe(output.task)}]"])

@@ -1,5 +1,6 @@
 """One tool call from a model's words to a result: the only way the agent's loop runs tools."""
 
+import json
 from dataclasses import dataclass, field, replace
 
 from shared.types import JSON
@@ -73,9 +74,10 @@ class _UsedSandbox:
     async def _news(self, sandbox: Sandbox, told: set[str]) -> tuple[list[str], JSON]:
         news: list[str] = []
         memory: JSON = {}
-        if sandbox.notice and sandbox.notice not in self.ctx.memory.notices:
+        occasion = json.dumps([sandbox.notice, sandbox.ref], sort_keys=True)  # the same may happen to it again
+        if sandbox.notice and occasion not in self.ctx.memory.notices:
             news.append(f"[{sandbox.notice}]")
-            memory["notices"] = [sandbox.notice]
+            memory["notices"] = [occasion]
         if running := self.ctx.memory.running() - told:
             tasks = [task for task in await sandbox.tasks() if task.task_id in running]
             ended = [task for task in tasks if task.status is not ExecStatus.RUNNING]

@@ -45,7 +45,6 @@ async def _syntax_errors(sandbox: Sandbox, ctx: ToolContext, paths: Sequence[str
         key=f"{ctx.key}/syntax",
         epoch=ctx.epoch,
         command=shlex.join(words),
-        cwd="/",
         timeout_seconds=2 * CHECK_SECONDS,
         output_chars=SHOWN_CHARS,
     )

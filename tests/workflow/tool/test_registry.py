@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
