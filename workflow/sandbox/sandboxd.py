@@ -17,12 +17,17 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
 from workflow.sandbox import sandboxd_files as files
 from workflow.sandbox.frames import Decoder, encode
 from workflow.sandbox.sandboxd_commands import PIPE_BYTES, Command, Ending
+
+TYPE_CHECKING = False  # importing typing would cost every cold start 4 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Message = dict[str, Any]
 
 WORKSPACE = "/workspace"
 RECEIVE_BYTES = 256 * 1024
@@ -30,8 +35,6 @@ MAX_BACKLOG = 1024 * 1024  # bytes for the host above which no output is read, s
 GRACE = 0.1  # seconds in which the children of an ended command may still add output
 QUIET = 0.02  # seconds of silence that end the grace
 TICK = 0.02  # seconds between two looks at what is ending
-
-Message = dict[str, Any]
 
 
 class Daemon:
@@ -123,6 +126,9 @@ class Daemon:
         request, cwd = message["id"], os.path.join(WORKSPACE, message["cwd"])
         try:
             command = Command(message["command"], cwd, message["env"])
+        except BlockingIOError as error:
+            text = "no process can be started: the sandbox is at its limit, so end some background tasks first"
+            raise files.Refused("failed", text) from error
         except (OSError, ValueError) as error:
             raise files.refusal(error, cwd) from error
         self._commands[request] = command
@@ -186,13 +192,13 @@ class Daemon:
     # --- files
 
     def _read(self, message: Message, _: bytes) -> None:
-        info, pieces = files.read(_path(message), message["offset"], message["limit"])
+        answer, pieces = files.read(_path(message), message["offset"], message["limit"])
         for piece in pieces:
             self._send({"id": message["id"]}, piece)
-        self._answer(message, **info)
+        self._answer(message, **answer)
 
     def _stat(self, message: Message, _: bytes) -> None:
-        self._answer(message, **files.info(_path(message)))
+        self._answer(message, info=files.info(_path(message)))
 
     def _hashes(self, message: Message, _: bytes) -> None:
         paths = message["paths"]

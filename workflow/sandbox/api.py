@@ -1,0 +1,233 @@
+"""The HTTP side of the sandbox host: a token is asked for, the rest is a table of operations (wire.py)."""
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.types import JSON
+from workflow.sandbox import wire
+from workflow.sandbox.base import (
+    MAX_WRITE_BYTES,
+    FileWrite,
+    SandboxError,
+    SandboxFenced,
+    SandboxLost,
+    SandboxRefused,
+    SandboxUnavailable,
+)
+from workflow.sandbox.hosted import HostedSandbox
+from workflow.sandbox.record import Record
+from workflow.sandbox.sandboxes import Sandboxes
+
+log = logging.getLogger("trunkline.sandbox")
+
+MAX_BODY_BYTES = MAX_WRITE_BYTES + 4 * 1024**2  # the plan of the files and the note come on top
+STATUSES: tuple[tuple[type[SandboxError], int], ...] = (
+    (SandboxFenced, 409),
+    (SandboxLost, 410),
+    (SandboxUnavailable, 503),
+    (SandboxError, 422),
+)
+
+Operation = Callable[[HostedSandbox, Any], Awaitable[Any]]
+
+
+async def _tasks(sandbox: HostedSandbox, _: wire.Nothing) -> Any:
+    return sandbox.commands.tasks()
+
+
+async def _task_output(sandbox: HostedSandbox, request: wire.ReadOutput) -> Any:
+    return await sandbox.task_output(request.task_id, request.offset, request.block_seconds)
+
+
+async def _kill_task(sandbox: HostedSandbox, request: wire.KillTask) -> Any:
+    return await sandbox.commands.kill_task(request.task_id)
+
+
+async def _cancel(sandbox: HostedSandbox, request: wire.Cancel) -> None:
+    await sandbox.commands.cancel(request.run_id)
+
+
+async def _save_output(sandbox: HostedSandbox, request: wire.SaveOutput) -> None:
+    await sandbox.save_output(request.key, request.path)
+
+
+async def _stat(sandbox: HostedSandbox, request: wire.Stat) -> Any:
+    return await sandbox.stat(request.path)
+
+
+async def _hashes(sandbox: HostedSandbox, request: wire.Hashes) -> Any:
+    return await sandbox.hashes(request.paths)
+
+
+async def _list(sandbox: HostedSandbox, request: wire.List) -> Any:
+    return await sandbox.list(request.path, request.depth, request.ignore, request.limit)
+
+
+async def _recall(sandbox: HostedSandbox, request: wire.Recall) -> Any:
+    return wire.Note(await sandbox.recall(request.key, request.epoch))
+
+
+OPERATIONS: dict[str, tuple[type[Any], Operation]] = {
+    "tasks": (wire.Nothing, _tasks),
+    "task_output": (wire.ReadOutput, _task_output),
+    "kill_task": (wire.KillTask, _kill_task),
+    "cancel": (wire.Cancel, _cancel),
+    "save_output": (wire.SaveOutput, _save_output),
+    "stat": (wire.Stat, _stat),
+    "hashes": (wire.Hashes, _hashes),
+    "list": (wire.List, _list),
+    "recall": (wire.Recall, _recall),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The routes. `facts` is what /health tells beside the number of sandboxes."""
+
+    sandboxes: Sandboxes
+    facts: JSON
+
+    def app(self, token: str) -> ASGIApp:
+        routes = [
+            Route("/health", self.health),
+            Route("/sandboxes/{thread_id}/acquire", self.acquire, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/exec", self.exec, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/attach", self.attach, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/read", self.read, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/write", self.write, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/{operation}", self.operate, methods=["POST"]),
+        ]
+        handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}
+        return Guard(Starlette(routes=routes, exception_handlers=handlers), token)  # type: ignore[arg-type]
+
+    async def health(self, _: Request) -> Response:
+        status = "unavailable" if self.sandboxes.problem else "ok"
+        told = {"status": status, "problem": self.sandboxes.problem, **self.facts}
+        return _json({**told, "running": len(self.sandboxes.running())})
+
+    async def acquire(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Acquire).validate_json(await _body(request))
+        return _json(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref))
+
+    async def operate(self, request: Request) -> Response:
+        name = request.path_params["operation"]
+        if name not in OPERATIONS:
+            return _json({"error": "SandboxRefused", "detail": f"there is no operation {name}"}, 404)
+        kind, operation = OPERATIONS[name]
+        asked = wire.adapter(kind).validate_json(await _body(request))
+        sandbox = self._sandbox(request)
+        async with sandbox.used():
+            return _json(await operation(sandbox, asked))
+
+    async def exec(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Exec).validate_json(await _body(request))
+        sandbox = self._sandbox(request)
+        record = sandbox.commands.exec(asked.command)
+        return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))
+
+    async def attach(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Attach).validate_json(await _body(request))
+        sandbox = self._sandbox(request)
+        record = sandbox.commands.find(asked.key, asked.epoch)
+        if record is None:
+            return Response(wire.encode(wire.Progress(unknown=True)) + b"\n")
+        return _lines(_progress(sandbox, record, asked.offset, asked.output_chars))
+
+    async def read(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Read).validate_json(await _body(request))
+        sandbox = self._sandbox(request)
+        async with sandbox.used():
+            data = await sandbox.read(asked.path, asked.offset, asked.limit)
+        head = wire.encode(wire.ReadHead(data.info, data.sha256))
+        return Response(head + b"\n" + data.content, media_type="application/octet-stream")
+
+    async def write(self, request: Request) -> Response:
+        line, _, content = (await _body(request)).partition(b"\n")
+        head = wire.adapter(wire.WriteHead).validate_json(line)
+        if sum(file.size for file in head.files) + head.note_size != len(content):
+            raise SandboxRefused("the sizes do not add up to what was sent")
+        files, start = [], 0
+        for file in head.files:
+            data = content[start : start + file.size]
+            files.append(FileWrite(file.path, data, file.executable, file.expect))
+            start += file.size
+        sandbox = self._sandbox(request)
+        async with sandbox.used():
+            result = await sandbox.write(files, head.key, head.epoch, content[start:])
+        return _json(wire.Written(result.note, result.repeated))
+
+    def _sandbox(self, request: Request) -> HostedSandbox:
+        return self.sandboxes.get(request.path_params["thread_id"])
+
+
+async def _progress(
+    sandbox: HostedSandbox, record: Record, offset: int, output_chars: int
+) -> AsyncIterator[wire.Progress]:
+    async with sandbox.used():
+        async for text, next_offset in record.follow(offset):
+            yield wire.Progress(text, next_offset)
+        await record.started()
+    if record.failure:
+        yield wire.Progress(error=wire.error_to_json(record.failure))
+    else:
+        yield wire.Progress(result=record.result(output_chars))
+
+
+def _lines(steps: AsyncIterator[wire.Progress]) -> Response:
+    async def lines() -> AsyncIterator[bytes]:
+        async for step in steps:
+            yield wire.encode(step) + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(wire.encode(value), status, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    """Raises SandboxRefused once it is too long, without reading the rest."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise SandboxRefused(f"the request is longer than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def _refuse(_: Request, error: SandboxError) -> Response:
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    return _json(wire.error_to_json(error), status)
+
+
+async def _refuse_malformed(_: Request, error: ValidationError) -> Response:
+    return _json({"error": "SandboxRefused", "detail": f"malformed request: {error}"}, 400)
+
+
+class Guard:
+    """Lets nobody in without the token, but to /health."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/health" and not self._admits(scope):
+            response = _json({"error": "SandboxUnavailable", "detail": "wrong token for the sandbox host"}, 401)
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(given, self._expected)

@@ -1,0 +1,113 @@
+"""Memory limits by control groups, where this machine lets us have some: exact, and enforced by the kernel.
+
+Tier A is cgroup v2 in a subtree delegated to us (systemd does that for a user's session, or Delegate=yes). Tier B is
+cgroup v1, where root makes a folder for the sandbox uid before it drops its rights. Everything else is tier C
+(watchdog.py). Processes are limited by RLIMIT_NPROC in every tier, which counts per sandbox.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MOUNT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The control group of one sandbox."""
+
+    folder: Path
+    events: str
+
+    def admit(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            (self.folder / "cgroup.procs").write_text(str(pid))
+
+    def kills(self) -> int:
+        """How many processes the kernel has killed in it for want of memory."""
+        with contextlib.suppress(OSError):
+            fields = dict(line.split() for line in (self.folder / self.events).read_text().splitlines())
+            return int(fields.get("oom_kill", 0))
+        return 0
+
+    def remove(self) -> None:
+        """Only once its processes are gone."""
+        with contextlib.suppress(OSError):  # busy for a moment longer: `Groups.sweep` takes it at the next start
+            self.folder.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The folder that a host makes its groups in."""
+
+    tier: str
+    folder: Path
+
+    def create(self, name: str, memory_bytes: int) -> Group:
+        """Raises OSError."""
+        group = Group(
+            self.folder / f"{os.getpid()}.{name}", "memory.events" if self.tier == "A" else "memory.oom_control"
+        )
+        group.folder.mkdir()
+        if self.tier == "A":
+            _limit(group.folder, "memory.max", memory_bytes)
+            _limit(group.folder, "memory.swap.max", 0)
+        else:
+            _limit(group.folder, "memory.limit_in_bytes", memory_bytes)
+            _limit(group.folder, "memory.memsw.limit_in_bytes", memory_bytes)
+        return group
+
+    def sweep(self) -> None:
+        """Removes what hosts that were killed have left behind."""
+        for folder in self.folder.iterdir():
+            owner = folder.name.partition(".")[0]
+            if owner.isdigit() and not Path("/proc", owner).exists():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _limit(folder: Path, name: str, value: int) -> None:
+    """Where swap is not accounted, its file does not exist, and nothing is to be limited."""
+    path = folder / name
+    if "sw" not in name or path.exists():
+        path.write_text(str(value))
+
+
+def prepare(uid: int) -> Groups | None:
+    """The groups that user `uid` may make from now on, None where there are none; to be called before the drop."""
+    own = _own_groups()
+    with contextlib.suppress(OSError, KeyError):
+        folder = _version_1(own["memory"], uid) if "memory" in own else _version_2(own[""], uid)
+        if folder is not None:
+            return Groups("B" if "memory" in own else "A", folder)
+    return None
+
+
+def _own_groups() -> dict[str, str]:
+    """Controller -> our group; "" is version 2."""
+    groups = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups.update(dict.fromkeys(controllers.split(","), path.strip("/")))
+    return groups
+
+
+def _version_1(own: str, uid: int) -> Path | None:
+    folder = MOUNT / "memory" / own / f"trunkline-{uid}"
+    if os.geteuid() == 0:
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, uid, uid)
+    return folder if folder.is_dir() and folder.stat().st_uid == uid else None
+
+
+def _version_2(own: str, uid: int) -> Path | None:
+    """A sibling of our own group, where the one above us belongs to the user: then we may also move processes there."""
+    above = (MOUNT / own).parent
+    if "memory" not in (above / "cgroup.subtree_control").read_text().split() or above.stat().st_uid != uid:
+        return None
+    folder = above / f"trunkline-{uid}"
+    folder.mkdir(exist_ok=True)
+    (folder / "cgroup.subtree_control").write_text("+memory")
+    return folder

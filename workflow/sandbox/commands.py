@@ -1,0 +1,251 @@
+"""The commands of one sandbox, by key: begun once, found again by whoever asks with the same key, ended on request."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+
+from pydantic import BaseModel, Field, ValidationError
+
+from shared.config import SandboxSettings
+from workflow.sandbox.base import (
+    MAX_COMMAND_BYTES,
+    WORKSPACE,
+    Command,
+    FileMissing,
+    SandboxError,
+    SandboxFenced,
+    SandboxLost,
+    SandboxRefused,
+    Task,
+)
+from workflow.sandbox.inside import Inside, raise_refusal
+from workflow.sandbox.journal import Journal, run_of
+from workflow.sandbox.link import LinkClosed
+from workflow.sandbox.record import Record
+
+MIB = 1024**2
+MAX_RUNNING = 64
+MAX_RECORDS = 2000
+MAX_KEPT_BYTES = 64 * MIB  # of output, of all commands together
+CHECK_EVERY = 4 * MIB  # of output, between two looks at MAX_KEPT_BYTES
+CANCEL_GRACE = 2.0  # seconds from SIGTERM to SIGKILL
+KILL_GRACE = 3.0
+TERMINATED, KILLED = 143, 137  # exit codes
+
+
+class _Exit(BaseModel):
+    """What sandboxd tells of a command's end."""
+
+    code: int = Field(ge=0, le=255)
+    cwd: str | None = Field(max_length=4096)
+
+
+class Commands:
+    """All methods belong to the host's event loop. `inside` starts the sandbox when it does not run."""
+
+    def __init__(self, settings: SandboxSettings, journal: Journal, inside: Callable[[], Awaitable[Inside]]) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._inside = inside
+        self._records: dict[str, Record] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._unchecked = 0
+        self._cwd = WORKSPACE
+        self.end_reason: str | None = None
+        """Why the sandbox is being stopped, for the commands that end with it."""
+
+    @property
+    def running(self) -> list[Record]:
+        return [record for record in self._records.values() if not record.ended]
+
+    def fence(self, key: str, epoch: int) -> None:
+        """Remembers a run's newest epoch. Raises SandboxFenced when this one is older."""
+        run = run_of(key)
+        newest = self._journal.epochs.get(run, epoch)
+        if epoch < newest:
+            raise SandboxFenced(f"run {run} is at attempt {newest}; attempt {epoch} may no longer use its sandbox")
+        self._journal.epochs[run] = epoch
+
+    def exec(self, command: Command) -> Record:
+        """Raises SandboxFenced, SandboxRefused; SandboxLost when it began in an earlier life of the host."""
+        self.fence(command.key, command.epoch)
+        if known := self._records.get(command.key):
+            return known
+        if command.key in self._journal.earlier:
+            raise _lost(command.key)
+        self._check(command)
+        self._journal.begin(command.key, command.epoch)
+        record = self._records[command.key] = Record(command, command.cwd or self._cwd)
+        if command.background:
+            self._to_background(record)
+        self._spawn(self._run(record, command))
+        return record
+
+    def find(self, key: str, epoch: int) -> Record | None:
+        """None: it never began. Raises SandboxFenced, SandboxLost."""
+        self.fence(key, epoch)
+        if key not in self._records and self._journal.cannot_tell(key):
+            raise _lost(key)
+        return self._records.get(key)
+
+    def output_of(self, key: str) -> Record:
+        if key not in self._records:
+            raise SandboxRefused(f"no command has the key {key}")
+        return self._records[key]
+
+    def tasks(self) -> list[Task]:
+        return [record.task() for record in self._records.values() if record.task_id]
+
+    def task(self, task_id: str) -> Record:
+        """Raises SandboxRefused, SandboxLost."""
+        known = [record for record in self._records.values() if record.task_id]
+        for record in known:
+            if record.task_id == task_id:
+                return record
+        if task_id in self._journal.tasks:
+            raise SandboxLost(f"{task_id} ended when the sandbox host restarted; its output is lost")
+        names = ", ".join(str(record.task_id) for record in known) or "none"
+        raise SandboxRefused(f"there is no background task {task_id}; known tasks: {names}")
+
+    async def kill_task(self, task_id: str) -> Task:
+        record = self.task(task_id)
+        await self.end(record, KILL_GRACE, "request")
+        return record.task()
+
+    async def cancel(self, run_id: str) -> None:
+        """Returns when the processes of the run's foreground commands are gone."""
+        foreground = [record for record in self.running if record.foreground and run_of(record.key) == run_id]
+        await asyncio.gather(*(self.end(record, CANCEL_GRACE, "cancellation") for record in foreground))
+
+    async def end_all(self, reason: str) -> None:
+        await asyncio.gather(*(self.end(record, 0, reason) for record in self.running))
+
+    async def end(self, record: Record, grace: float, reason: str) -> None:
+        """Does nothing to a command that has ended."""
+        if record.ended:
+            return
+        record.ending = record.ending or reason
+        if record.terminate:
+            with contextlib.suppress(LinkClosed, SandboxError):  # it has ended with its sandbox
+                await record.terminate(grace)
+        await record.wait()
+
+    async def settled(self) -> None:
+        """Until nothing is being done any more for any command."""
+        if self._work:
+            await asyncio.wait(self._work)
+
+    # --- one command's life
+
+    def _check(self, command: Command) -> None:
+        if len(command.command.encode()) > MAX_COMMAND_BYTES:
+            raise SandboxRefused(
+                f"the command is longer than {MAX_COMMAND_BYTES} bytes: write it to a file and run that"
+            )
+        if "\0" in command.command or any("\0" in text for item in command.env.items() for text in item):
+            raise SandboxRefused("a command cannot contain a NUL character")
+        if len(self.running) >= MAX_RUNNING:
+            raise SandboxRefused(f"{MAX_RUNNING} commands are running: end some background tasks first")
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def _to_background(self, record: Record) -> None:
+        if record.foreground:
+            task_id = f"bg_{len(self._journal.tasks) + 1}"
+            self._journal.task(task_id)
+            record.moved_to_background(task_id)
+
+    async def _run(self, record: Record, command: Command) -> None:
+        timers = [] if command.background else self._timers(record, command)
+        inside = None
+        try:
+            inside = await self._inside()
+            kills = inside.memory_kills()
+            end = await self._perform(inside, record, command)
+            record.cwd = end.cwd or record.cwd
+            if command.cwd is None and not command.background:
+                self._cwd = record.cwd
+            record.ended_with(end.code, record.ending or self._limit_met(end.code, inside.memory_kills() > kills))
+        except LinkClosed:
+            limit = self._limit_met(KILLED, inside is not None and inside.memory_kills() > 0)
+            record.ended_with(KILLED, record.ending or self.end_reason or limit or "the end of the sandbox")
+        except SandboxError as error:
+            del self._records[record.key]
+            record.failed(error)
+        finally:
+            for timer in timers:
+                timer.cancel()
+            self._trim()
+
+    def _timers(self, record: Record, command: Command) -> list[asyncio.TimerHandle]:
+        longest = self._settings.max_command_seconds
+        loop = asyncio.get_running_loop()
+        return [
+            loop.call_later(command.timeout_seconds, self._to_background, record),
+            loop.call_later(longest, lambda: self._spawn(self.end(record, KILL_GRACE, f"time limit {longest:g} s"))),
+        ]
+
+    async def _perform(self, inside: Inside, record: Record, command: Command) -> _Exit:
+        """Raises LinkClosed, SandboxError."""
+        if record.ending:
+            return _Exit(code=TERMINATED, cwd=None)
+        message = {"op": "run", "command": command.command, "cwd": record.cwd, "env": dict(command.env)}
+        request, answer = inside.link.start(message, lambda data: self._wrote(record, data))
+        record.began_as(lambda grace: inside.end(request, grace))
+        reply = await answer
+        try:
+            raise_refusal(reply)
+            return _Exit.model_validate(reply)
+        except FileMissing:
+            if command.cwd is not None or record.cwd == WORKSPACE:
+                raise
+            record.cwd = WORKSPACE  # where the last command ended is no more
+            return await self._perform(inside, record, command)
+        except ValidationError as error:
+            raise SandboxRefused("the sandbox gave an answer that makes no sense") from error
+
+    def _wrote(self, record: Record, data: bytes) -> None:
+        record.wrote(data)
+        self._unchecked += len(data)
+        if self._unchecked > CHECK_EVERY:
+            self._unchecked = 0
+            self._trim()
+
+    def _trim(self) -> None:
+        """Keeps within MAX_KEPT_BYTES and MAX_RECORDS: the oldest that have ended go first."""
+        by_age = sorted(self._records.values(), key=lambda record: not record.ended)
+        kept = sum(record.spool.kept for record in by_age)
+        for record in by_age:
+            if kept <= MAX_KEPT_BYTES:
+                break
+            kept -= record.spool.kept
+            record.spool.discard()
+        for record in by_age[: max(0, len(by_age) - MAX_RECORDS)]:
+            if record.ended:
+                del self._records[record.key]
+                self._journal.earlier.add(record.key)
+
+    def _limit_met(self, exit_code: int, out_of_memory: bool) -> str | None:
+        """Which limit a command that failed has most likely met."""
+        if exit_code == 128 + signal.SIGXFSZ:
+            return f"file size limit {readable(self._settings.file_bytes)}"
+        if exit_code == 128 + signal.SIGXCPU:
+            return f"processor time limit {self._settings.cpu_seconds} s"
+        return f"memory limit {readable(self._settings.memory_bytes)}" if exit_code and out_of_memory else None
+
+
+def readable(size: float) -> str:
+    """1073741824 -> 1 GiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"
+
+
+def _lost(key: str) -> SandboxLost:
+    return SandboxLost(f"{key} began before the sandbox host restarted: whether it ended, and how, is not known")

@@ -1,0 +1,202 @@
+"""The sandbox host: `python -m workflow.sandbox.host`, one process a machine that owns the local sandboxes.
+
+They outlive the workers that use them, and end with this process. It is never root while it serves: started as root, it
+prepares what only root can and becomes the sandbox user. Everything is imported and read before that, for the
+interpreter and the project may lie where that user cannot go.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+import uvicorn.lifespan.off  # uvicorn would import it only once this process cannot read it any more
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from shared.config import SandboxSettings, Settings, load_settings
+from shared.errors import AppError
+from shared.log import configure_logging
+from shared.types import JSON
+from workflow.sandbox import bwrap, cgroups, seccomp
+from workflow.sandbox.api import Api
+from workflow.sandbox.base import SandboxUnavailable
+from workflow.sandbox.inside import Ground
+from workflow.sandbox.privileges import drop_to
+from workflow.sandbox.probe import probe
+from workflow.sandbox.sandboxes import PROBE_FOLDER, Sandboxes
+
+log = logging.getLogger("trunkline.sandbox")
+
+PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin"
+KEEP_ALIVE_SECONDS = 3600  # longer than any client keeps a connection, so that none is closed under its hands
+SHUTDOWN_SECONDS = 3
+TIERS = {
+    "A": "tier A: memory by cgroup v2",
+    "B": "tier B: memory by cgroup v1",
+    "C": "tier C: memory by a watchdog, because there is no control group to be had",
+}
+COMMON_LIMITS = "processes, open files, file size and processor time by rlimits; disk by a watchdog"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was read and made while this process still had its first user's rights."""
+
+    workspaces: Path
+    token: str
+    listener: socket.socket
+    archive: bytes
+    groups: cgroups.Groups | None
+
+
+def prepare(settings: Settings, uid: int) -> Prepared:
+    """Makes the folders, the token and the control groups for `uid`. Raises SandboxUnavailable."""
+    workspaces = settings.workspaces.absolute()
+    workspaces.mkdir(mode=0o700, parents=True, exist_ok=True)
+    workspaces = workspaces.resolve()
+    if os.geteuid() == 0:
+        _give(workspaces, uid)
+    groups = cgroups.prepare(uid)
+    if groups:
+        groups.sweep()
+    token = _token(settings.sandbox_token_file)
+    return Prepared(workspaces, token, _listen(settings.sandbox.host_url), bwrap.build_archive(), groups)
+
+
+def _listen(url: str) -> socket.socket:
+    address = urlsplit(url)
+    try:
+        return socket.create_server((address.hostname or "127.0.0.1", address.port or 80), backlog=1024)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"The sandbox host cannot listen on {url}: {error.strerror}. Set sandbox.host_url to a free port."
+        ) from error
+
+
+def _give(workspaces: Path, uid: int) -> None:
+    owner = workspaces.stat().st_uid
+    if owner not in (0, uid):
+        raise SandboxUnavailable(
+            f"{workspaces} belongs to uid {owner}, and the sandbox host, started as root, would run as uid {uid}. Start "
+            f"it as uid {owner}, set sandbox.uid to {owner}, or hand the folder over: chown -R {uid} {workspaces}"
+        )
+    os.chown(workspaces, uid, uid)
+    workspaces.chmod(0o700)
+
+
+def _token(path: Path) -> str:
+    """The token that clients show. Whoever needs it first makes it."""
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    token = path.read_text().strip()
+    if not token:
+        raise SandboxUnavailable(f"{path} is empty: delete it, and the sandbox host makes a new one.")
+    return token
+
+
+def find_ground(settings: SandboxSettings, prepared: Prepared) -> Ground:
+    """To be called as the user who will start the sandboxes. Raises SandboxUnavailable."""
+    program = shutil.which("bwrap", path=PROGRAM_PATH)
+    python = bwrap.find_python()
+    if program is None:
+        raise SandboxUnavailable(bwrap.explain("No such file or directory: '/usr/bin/bwrap'"))
+    if python is None:
+        raise SandboxUnavailable(bwrap.explain("execvp python3"))
+    try:
+        refused = seccomp.build_filter(refuse_uncounted_memory=prepared.groups is None)
+    except KeyError as error:
+        raise SandboxUnavailable(f"Sandboxes are unavailable: there is no filter for {error} processors.") from error
+    start = bwrap.shell_start(settings)
+    profile = bwrap.Profile(program, *python, prepared.archive, start, refused, settings.memory_bytes)
+    return Ground(settings, profile, prepared.groups)
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to us: the sandboxes must end first, so that those who wait for a command hear how it ended."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, prepared: Prepared, ground: Ground | None, problem: str | None) -> None:
+    """Until SIGTERM or SIGINT. Without a ground to build on it tells everybody the problem."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if ground:
+        problem = await probe(ground, prepared.workspaces / PROBE_FOLDER)
+    sandboxes = Sandboxes(settings.sandbox, prepared.workspaces, ground, problem)
+    limits = f"{TIERS[prepared.groups.tier if prepared.groups else 'C']}; {COMMON_LIMITS}"
+    server = _server(sandboxes, {"limits": limits, "uid": os.getuid()}, prepared.token)
+    sandboxes.start()
+    serving = asyncio.create_task(server.serve([prepared.listener]))
+    if problem:
+        log.error("%s", problem)
+    log.info("sandboxes under %s, as uid %s; limits: %s", prepared.workspaces, os.getuid(), limits)
+    await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    await sandboxes.close()
+    server.should_exit = True
+    await serving
+
+
+def _server(sandboxes: Sandboxes, facts: JSON, token: str) -> Server:
+    config = uvicorn.Config(
+        Api(sandboxes, facts).app(token),
+        http=HttpToolsProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return Server(config)
+
+
+def main() -> int:
+    os.umask(0o077)
+    try:
+        settings = load_settings()
+        configure_logging(settings.log, "sandbox-host")
+        run(settings)
+    except AppError as error:
+        print(error.detail, file=sys.stderr)  # noqa: T201 - the settings, and with them the log, may be what is wrong
+        return 1
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Raises AppError when the host cannot start at all."""
+    started_as_root = os.geteuid() == 0
+    uid = settings.sandbox.uid if started_as_root else os.getuid()
+    prepared = prepare(settings, uid)
+    ground, problem = None, None
+    try:
+        if started_as_root:
+            drop_to(uid, prepared.workspaces)
+        ground = find_ground(settings.sandbox, prepared)
+    except SandboxUnavailable as error:
+        problem = error.detail
+    assert os.geteuid() != 0
+    uvloop.run(serve(settings, prepared, ground, problem))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

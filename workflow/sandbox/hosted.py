@@ -1,0 +1,223 @@
+"""A thread's sandbox as its host keeps it: the processes while it runs, and what outlives them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from shared.types import JSON
+from workflow.sandbox.base import (
+    MAX_READ_BYTES,
+    MAX_WRITE_BYTES,
+    FileData,
+    FileInfo,
+    FileWrite,
+    Listing,
+    SandboxLost,
+    SandboxRefused,
+    TaskOutput,
+    WriteResult,
+)
+from workflow.sandbox.commands import Commands
+from workflow.sandbox.inside import Ground, Inside, start
+from workflow.sandbox.journal import Journal
+from workflow.sandbox.link import LinkClosed
+from workflow.sandbox.spool import whole_characters
+from workflow.sandbox.wire import adapter
+
+log = logging.getLogger("trunkline.sandbox")
+
+MAX_NOTE_BYTES = 1024**2
+MAX_NOTES = 64  # a note is asked for by the attempt right after a crash, so few are enough
+TASK_OUTPUT_BYTES = 64 * 1024
+MAX_DEPTH = 10
+MAX_ENTRIES = 2000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    info: FileInfo
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    info: FileInfo
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashes:
+    hashes: Sequence[str | None]
+
+
+class HostedSandbox:
+    """Made when first asked for; its process is started when there is something to do, and may end and start again."""
+
+    def __init__(self, thread_id: str, ground: Ground, workspaces: Path, notes_of_host: Path) -> None:
+        self.thread_id = thread_id
+        self.workspace = workspaces / thread_id
+        self.had_files = self.workspace.exists()
+        self.workspace.mkdir(mode=0o700, exist_ok=True)
+        self.journal = Journal(notes_of_host / f"{thread_id}.jsonl")
+        self.commands = Commands(ground.settings, self.journal, self._running)
+        self.inside: Inside | None = None
+        self.life = 1
+        """Rises whenever processes were lost."""
+        self.disk_is_full = False
+        self._ground = ground
+        self._starting = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+        self._notes: dict[str, bytes] = {}
+        self._writing: dict[str, asyncio.Future[None]] = {}
+        self._users = 0
+        self._last_used = time.monotonic()
+
+    # --- its process
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[None]:
+        """While somebody waits for it, it is not idle."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._last_used = time.monotonic()
+
+    def idle_seconds(self) -> float:
+        foreground = any(record.foreground for record in self.commands.running)
+        return 0 if self._users or foreground else time.monotonic() - self._last_used
+
+    async def stop(self, reason: str) -> None:
+        """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""
+        if self.inside and self._watch:
+            self.commands.end_reason = reason
+            await self.inside.stop()
+            await self._watch
+
+    async def close(self) -> None:
+        await self.stop("the sandbox host is shutting down")
+        await self.commands.settled()
+        self.journal.close()
+
+    async def _running(self) -> Inside:
+        """Raises SandboxUnavailable."""
+        async with self._starting:
+            if self.inside is None or not self.inside.running:
+                if self._watch:
+                    await self._watch
+                self.commands.end_reason = None
+                self.inside = await start(self._ground, self.workspace, self.thread_id)
+                self._watch = asyncio.create_task(self._wait_for_end(self.inside))
+            return self.inside
+
+    async def _wait_for_end(self, inside: Inside) -> None:
+        await inside.link.closed.wait()
+        self.life += bool(self.commands.running)
+        await inside.stop()
+        self.inside = None
+
+    # --- files
+
+    async def read(self, path: str, offset: int, limit: int | None) -> FileData:
+        wanted = MAX_READ_BYTES if limit is None else min(limit, MAX_READ_BYTES)
+        answer, content = await self._ask(_Read, {"op": "read", "path": path, "offset": offset, "limit": wanted})
+        if limit is None and answer.info.size - offset > MAX_READ_BYTES:
+            raise SandboxRefused(f"{path} has {answer.info.size} bytes: read it in pieces of {MAX_READ_BYTES}")
+        return FileData(answer.info, content, answer.sha256)
+
+    async def stat(self, path: str) -> FileInfo:
+        answer, _ = await self._ask(_Stat, {"op": "stat", "path": path})
+        return answer.info
+
+    async def hashes(self, paths: Sequence[str]) -> dict[str, str | None]:
+        answer, _ = await self._ask(_Hashes, {"op": "hashes", "paths": list(paths)})
+        return dict(zip(paths, answer.hashes, strict=True))
+
+    async def list(self, path: str, depth: int, ignore: Sequence[str], limit: int) -> Listing:
+        bounds = {"depth": min(depth, MAX_DEPTH), "limit": min(limit, MAX_ENTRIES)}
+        answer, _ = await self._ask(Listing, {"op": "list", "path": path, "ignore": list(ignore), **bounds})
+        return answer
+
+    async def write(self, files: Sequence[FileWrite], key: str, epoch: int, note: bytes) -> WriteResult:
+        """A repeated key waits for the first call with it, if that is still at work."""
+        self.commands.fence(key, epoch)
+        if (recorded := await self._recorded(key)) is not None:
+            return WriteResult(recorded, repeated=True)
+        if key in self.journal.earlier:
+            raise SandboxLost(f"{key} was begun before the sandbox host restarted: whether it was written is not known")
+        if sum(len(file.content) for file in files) > MAX_WRITE_BYTES or len(note) > MAX_NOTE_BYTES:
+            raise SandboxRefused(f"more than {MAX_WRITE_BYTES} bytes at once: write the files one by one")
+        self.journal.begin(key, epoch)
+        self._writing[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._write(files)
+            self._keep_note(key, note)
+        finally:
+            self._writing.pop(key).set_result(None)
+        return WriteResult(note, repeated=False)
+
+    async def recall(self, key: str, epoch: int) -> bytes | None:
+        self.commands.fence(key, epoch)
+        recorded = await self._recorded(key)
+        if recorded is None and self.journal.cannot_tell(key):
+            raise SandboxLost(f"{key}: whether it was written before the sandbox host restarted is not known")
+        return recorded
+
+    async def _recorded(self, key: str) -> bytes | None:
+        while key in self._writing:
+            await asyncio.shield(self._writing[key])
+        return self._notes.get(key)
+
+    def _keep_note(self, key: str, note: bytes) -> None:
+        self._notes[key] = note
+        if len(self._notes) > MAX_NOTES:
+            oldest = next(iter(self._notes))
+            del self._notes[oldest]
+            self.journal.earlier.add(oldest)
+
+    async def _write(self, files: Sequence[FileWrite]) -> None:
+        if self.disk_is_full:
+            raise SandboxRefused("the sandbox is over its disk limit: delete files first")
+        plan = [
+            {"path": file.path, "size": len(file.content), "executable": file.executable, "expect": file.expect}
+            for file in files
+        ]
+        await self._ask(JSON, {"op": "write", "files": plan}, b"".join(file.content for file in files))
+
+    # --- the output of commands
+
+    async def save_output(self, key: str, path: str) -> None:
+        spool = self.commands.output_of(key).spool
+        head, _ = spool.read(0, MAX_READ_BYTES)
+        tail, start = spool.read(len(head), MAX_READ_BYTES)
+        gap = f"\n[{start - len(head)} bytes left out]\n".encode() if start > len(head) else b""
+        await self._write([FileWrite(path, head + gap + tail)])
+
+    async def task_output(self, task_id: str, offset: int, block_seconds: float) -> TaskOutput:
+        record = self.commands.task(task_id)
+        if block_seconds > 0:
+            await record.wait(block_seconds)
+        data, start = record.spool.read(offset, TASK_OUTPUT_BYTES)
+        at_end = record.ended and start + len(data) == record.spool.total
+        data = data if at_end else data[: whole_characters(data)]
+        return TaskOutput(record.task(), data.decode(errors="replace"), start + len(data), start - offset)
+
+    async def _ask(self, kind: type[T], message: JSON, data: bytes = b"") -> tuple[T, bytes]:
+        """An answer of sandboxd as what it should be. Raises SandboxError."""
+        inside = await self._running()
+        try:
+            answer, received = await inside.ask(message, data)
+            return adapter(kind).validate_python(answer), received
+        except LinkClosed as error:
+            raise SandboxLost(f"the sandbox ended meanwhile: {error}") from error
+        except ValidationError as error:
+            raise SandboxRefused("the sandbox gave an answer that makes no sense") from error

@@ -1,0 +1,156 @@
+"""One running sandbox: the bubblewrap process, the link to the sandboxd in it, its control group."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.config import SandboxSettings
+from shared.types import JSON
+from workflow.sandbox import bwrap
+from workflow.sandbox.base import (
+    FileChanged,
+    FileError,
+    FileKind,
+    FileMissing,
+    NotRegular,
+    SandboxError,
+    SandboxUnavailable,
+)
+from workflow.sandbox.cgroups import Group, Groups
+from workflow.sandbox.link import Link, LinkClosed
+from workflow.sandbox.usage import descendants
+
+START_SECONDS = 20  # a cold start takes 30 ms; this is for a machine in trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all sandboxes of a host stand on. `groups` None: tier C."""
+
+    settings: SandboxSettings
+    profile: bwrap.Profile
+    groups: Groups | None
+
+
+class Inside:
+    """A sandbox's processes, from start to end. Its files are not its business: they outlive it."""
+
+    def __init__(self, started: bwrap.Started, group: Group | None) -> None:
+        self._started = started
+        self._group = group
+        self._watchdog_kills = 0
+        self.link = Link(started.link)
+
+    @property
+    def running(self) -> bool:
+        return not self.link.closed.is_set()
+
+    def pids(self) -> list[int]:
+        """Of every process in it, as the host counts; the first two are its pid 1 and sandboxd."""
+        return descendants(self._started.process.pid)
+
+    def memory_kills(self) -> int:
+        """How many of its processes were killed for want of memory, so far."""
+        return self._watchdog_kills + (self._group.kills() if self._group else 0)
+
+    def kill_for_memory(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self._watchdog_kills += 1
+
+    async def ask(self, message: JSON, data: bytes = b"") -> tuple[JSON, bytes]:
+        """Raises LinkClosed; FileError as sandboxd refuses."""
+        answer, received = await self.link.ask(message, data)
+        raise_refusal(answer)
+        return answer, received
+
+    async def end(self, request: int, grace: float) -> None:
+        """Ends the processes of a command; returns when they are gone. Raises LinkClosed."""
+        await self.ask({"op": "end", "run": request, "grace": grace})
+
+    async def begin(self, settings: SandboxSettings) -> None:
+        """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
+        await self.link.open()
+        await self.ask({"op": "hello", "limits": _limits(settings)})
+        if self._group:
+            self._group.admit([self._started.process.pid, *self.pids()])
+
+    def complaint(self) -> str:
+        return self._started.complaint()
+
+    async def stop(self) -> None:
+        """Returns when every process of it is gone."""
+        for pid in (*self.pids()[:1], self._started.process.pid):  # its pid 1 first: with it all others end
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Until it has ended, by `stop` or by itself, and nothing is left of it."""
+        await _exit_of(self._started.process.pid)
+        self._started.process.wait()
+        self._started.errors.close()
+        await self.link.close()
+        if self._group:
+            self._group.remove()
+
+
+async def start(ground: Ground, workspace: Path, name: str) -> Inside:
+    """Must be called in the host's main thread (see bwrap.start). Raises SandboxUnavailable."""
+    try:
+        group = ground.groups.create(name, ground.settings.memory_bytes) if ground.groups else None
+        inside = Inside(bwrap.start(ground.profile, workspace), group)
+    except OSError as error:
+        raise SandboxUnavailable(bwrap.explain(str(error))) from error
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await inside.begin(ground.settings)
+    except (LinkClosed, TimeoutError, OSError, SandboxError) as error:
+        complaint = inside.complaint() or f"{type(error).__name__}: {error}"
+        await inside.stop()
+        raise SandboxUnavailable(bwrap.explain(complaint)) from error
+    return inside
+
+
+def _limits(settings: SandboxSettings) -> JSON:
+    """Hard, and inherited by every process. Not RLIMIT_AS: Node reserves more address space than any limit allows."""
+    return {
+        "RLIMIT_NPROC": settings.processes,
+        "RLIMIT_NOFILE": settings.open_files,
+        "RLIMIT_FSIZE": settings.file_bytes,
+        "RLIMIT_CORE": 0,
+    }
+
+
+def raise_refusal(answer: JSON) -> None:
+    """Raises the FileError that an answer of sandboxd stands for, if it does."""
+    if "error" not in answer:
+        return
+    text, path = str(answer.get("text"))[:8192], str(answer.get("path"))[:8192]
+    match answer["error"]:
+        case "missing":
+            raise FileMissing(text, path)
+        case "not_regular":
+            kind = answer.get("file_kind")
+            raise NotRegular(text, path, FileKind(kind) if kind in list(FileKind) else FileKind.OTHER)
+        case "changed":
+            sha256 = answer.get("sha256")
+            raise FileChanged(text, path, str(sha256)[:64] if sha256 else None)
+        case _:
+            raise FileError(text, path)
+
+
+async def _exit_of(pid: int) -> None:
+    """Waits for a child's end, without reaping it."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    fd = os.pidfd_open(pid)
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)

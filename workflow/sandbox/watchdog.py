@@ -1,0 +1,101 @@
+"""Enforces what the kernel does not: the memory of a sandbox where there are no control groups (tier C), and its disk.
+
+It looks twice a second, so a process can be over the limit for a moment. Memory that nobody has mapped cannot be seen
+from here, which is why the sandboxes of tier C can make none (seccomp.UNCOUNTED).
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+
+from shared.config import SandboxSettings
+from workflow.sandbox.commands import readable
+from workflow.sandbox.hosted import HostedSandbox
+from workflow.sandbox.inside import Inside
+from workflow.sandbox.usage import deleted_bytes, disk_usage, memory_bytes, resident_bytes, tmpfs_bytes
+
+log = logging.getLogger("trunkline.sandbox")
+
+INTERVAL = 0.5  # seconds
+CLOSE_INTERVAL = 0.1  # once a sandbox has used half of its memory
+DISK_INTERVAL = 5.0
+DISK_PATIENCE = 10  # the next look at a disk comes no sooner than this many times the length of the last one
+SUDDEN_BYTES = 64 * 1024**2  # a file system that has lost this much is looked at now
+GROWTH_BYTES = 1024**2
+BYTES_PER_FILE = 4096  # a sandbox may have as many files as blocks of this size fit on its disk
+
+
+class Watchdog:
+    """`sandboxes` gives those whose processes run. `watch_memory`: tier C."""
+
+    def __init__(
+        self, settings: SandboxSettings, sandboxes: Callable[[], Collection[HostedSandbox]], *, watch_memory: bool
+    ) -> None:
+        self._settings = settings
+        self._sandboxes = sandboxes
+        self._watch_memory = watch_memory
+        self._disks: dict[str, DiskWatch] = {}
+
+    async def run(self) -> None:
+        while True:
+            close = [self._look(sandbox) for sandbox in self._sandboxes()]
+            await asyncio.sleep(CLOSE_INTERVAL if any(close) else INTERVAL)
+
+    def _look(self, sandbox: HostedSandbox) -> bool:
+        """Whether it needs a closer look."""
+        watch = self._disks.setdefault(sandbox.thread_id, DiskWatch(self._settings, sandbox))
+        watch.look()
+        inside = sandbox.inside
+        return self._watch_memory and inside is not None and self._look_at_memory(sandbox.thread_id, inside)
+
+    def _look_at_memory(self, name: str, inside: Inside) -> bool:
+        limit = self._settings.memory_bytes
+        own, others = inside.pids()[:2], inside.pids()[2:]
+        if not others:
+            return False
+        used = memory_bytes([*own, *others], limit) + tmpfs_bytes(own[-1])
+        if used > limit:
+            largest = max(others, key=resident_bytes)
+            log.warning("sandbox %s uses %s of memory: its largest process is killed", name, readable(used))
+            inside.kill_for_memory(largest)
+        return used > limit / 2
+
+
+class DiskWatch:
+    """The disk of one sandbox, measured by walking it: not too often, and soon when something fills up fast."""
+
+    def __init__(self, settings: SandboxSettings, sandbox: HostedSandbox) -> None:
+        self._settings = settings
+        self._sandbox = sandbox
+        self._walk: asyncio.Task[None] | None = None
+        self._next = 0.0
+        self._free = 0
+        self._used = 0
+
+    def look(self) -> None:
+        if self._walk and not self._walk.done():
+            return
+        status = os.statvfs(self._sandbox.workspace)
+        sudden = self._free - status.f_bavail * status.f_frsize > SUDDEN_BYTES
+        if self._sandbox.commands.running and (sudden or time.monotonic() > self._next):
+            self._free = status.f_bavail * status.f_frsize
+            self._walk = asyncio.create_task(self._measure())
+
+    async def _measure(self) -> None:
+        began = time.monotonic()
+        used, files = await disk_usage(self._sandbox.workspace)
+        if self._sandbox.inside:
+            used += deleted_bytes(self._sandbox.inside.pids(), self._sandbox.workspace.stat().st_dev)
+        took = time.monotonic() - began
+        self._next = time.monotonic() + max(DISK_INTERVAL, DISK_PATIENCE * took)
+        limit = self._settings.disk_bytes
+        grown, self._used = used > self._used + GROWTH_BYTES, used
+        was_full, self._sandbox.disk_is_full = (
+            self._sandbox.disk_is_full,
+            used > limit or files > limit / BYTES_PER_FILE,
+        )
+        if self._sandbox.disk_is_full and (grown or not was_full):
+            log.warning("sandbox %s has %s on disk: its commands are ended", self._sandbox.thread_id, readable(used))
+            await self._sandbox.commands.end_all(f"disk limit {readable(limit)}")

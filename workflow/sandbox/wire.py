@@ -1,0 +1,219 @@
+"""The words between the sandbox host and its clients.
+
+    POST /sandboxes/{thread_id}/{operation}     Authorization: Bearer TOKEN
+
+A request is one of the classes below as JSON; `write` and the answer of `read` are a line of JSON with the files' bytes
+behind it. `exec` and `attach` answer with lines of JSON: a Progress each, the last one with `result` or `error`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Base64Bytes, Field, TypeAdapter
+from pydantic_core import to_json
+
+from shared.types import JSON
+from workflow.sandbox.base import (
+    Command,
+    ExecResult,
+    FileChanged,
+    FileError,
+    FileInfo,
+    FileKind,
+    FileMissing,
+    NotRegular,
+    SandboxError,
+    SandboxFenced,
+    SandboxLost,
+    SandboxRefused,
+    SandboxUnavailable,
+)
+
+T = TypeVar("T")
+
+Key = Annotated[str, Field(min_length=1, max_length=500)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
+Natural = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+
+
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Making one costs far more than using it."""
+    return _adapter(kind)  # type: ignore[arg-type]  # mypy does not see that a class is hashable
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    ref: JSON | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    ref: JSON
+    notice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """`offset`: how many bytes of output the client has already, from a connection that broke."""
+
+    command: Command
+    offset: Natural = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    key: Key
+    epoch: Natural
+    offset: Natural = 0
+    output_chars: Natural = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`next_offset` is where the output goes on after `text`. Now and then an empty one says that the host is there."""
+
+    text: str = ""
+    next_offset: int = 0
+    result: ExecResult | None = None
+    unknown: bool = False
+    error: JSON | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    run_id: Key
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOutput:
+    key: Key
+    path: FilePath
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOutput:
+    task_id: Key
+    offset: Natural = 0
+    block_seconds: Seconds = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KillTask:
+    task_id: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    path: FilePath
+    offset: Natural = 0
+    limit: Natural | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHead:
+    info: FileInfo
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    path: FilePath
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    paths: Annotated[Sequence[FilePath], Field(max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    path: FilePath
+    depth: Natural = 1
+    ignore: Sequence[str] = ()
+    limit: Natural = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    path: FilePath
+    size: Natural
+    executable: bool | None = None
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHead:
+    """Behind it come the files' contents, one after the other, and then the note."""
+
+    key: Key
+    epoch: Natural
+    note_size: Natural
+    files: Annotated[Sequence[PlannedFile], Field(max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    key: Key
+    epoch: Natural
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    note: Base64Bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    note: Base64Bytes
+    repeated: bool
+
+
+def encode(value: Any) -> bytes:
+    """As JSON, on one line; bytes as base64. Raises SandboxRefused for text that is no Unicode (a lone surrogate)."""
+    try:
+        return to_json(value, bytes_mode="base64")
+    except ValueError as error:
+        raise SandboxRefused(f"not valid text: {error}") from error
+
+
+# --- errors
+
+_ERRORS: Mapping[str, type[SandboxError]] = {
+    kind.__name__: kind for kind in (SandboxError, SandboxRefused, SandboxFenced, SandboxLost, SandboxUnavailable)
+}
+_FILE_ERRORS: Mapping[str, type[FileError]] = {kind.__name__: kind for kind in (FileError, FileMissing)}
+
+
+def error_to_json(error: SandboxError) -> JSON:
+    told: JSON = {"error": type(error).__name__, "detail": error.detail}
+    if isinstance(error, FileError):
+        told["path"] = error.path
+    if isinstance(error, NotRegular):
+        told["kind"] = error.kind
+    if isinstance(error, FileChanged):
+        told["sha256"] = error.sha256
+    return told
+
+
+def error_from_json(told: JSON) -> SandboxError:
+    name, detail = told["error"], told["detail"]
+    if name == NotRegular.__name__:
+        return NotRegular(detail, told["path"], FileKind(told["kind"]))
+    if name == FileChanged.__name__:
+        return FileChanged(detail, told["path"], told["sha256"])
+    if name in _FILE_ERRORS:
+        return _FILE_ERRORS[name](detail, told["path"])
+    return _ERRORS[name](detail)
