@@ -25,6 +25,7 @@ SHOWN_FIELDS = {"time", "level", "service", "logger", "message", "exception", "s
 # Of Valkey's lines only warnings ("#") are for a person, without those of every start and stop.
 VALKEY_LINE = re.compile(r"^\d+:(?:signal-handler \(|[XCSM] .*? (?P<mark>[.\-*#]) (?P<text>.*)$)")
 VALKEY_ROUTINE = ("WARNING Memory overcommit", "WARNING You have Transparent Huge", "Valkey is now ready to exit")
+ROUTINE_LOGGERS = ("uvicorn.error",)  # tells of every start and stop in four lines; its warnings are shown
 NAME_WIDTH = 12
 
 
@@ -99,7 +100,9 @@ class View:
         routine = valkey["mark"] != "#" or valkey["text"].startswith(VALKEY_ROUTINE)
         return None if routine else valkey["text"]
 
-    def _entry(self, entry: dict[str, str]) -> str:
+    def _entry(self, entry: dict[str, str]) -> str | None:
+        if entry["level"] == "INFO" and entry["logger"].startswith(ROUTINE_LOGGERS):
+            return None
         clock = self.dim(datetime.fromisoformat(entry["time"]).astimezone().strftime("%H:%M:%S"))
         level = self._painted(f"{entry['level']:<8}", LEVEL_COLOURS.get(entry["level"]))
         bound = "".join(f" {name}={value}" for name, value in entry.items() if name not in SHOWN_FIELDS)
