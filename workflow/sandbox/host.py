@@ -88,8 +88,8 @@ def _give(workspaces: Path, uid: int) -> None:
     owner = workspaces.stat().st_uid
     if owner not in (0, uid):
         raise SandboxUnavailable(
-            f"{workspaces} belongs to uid {owner}, and the sandbox host, started as root, would run as uid {uid}. Start "
-            f"it as uid {owner}, set sandbox.uid to {owner}, or hand the folder over: chown -R {uid} {workspaces}"
+            f"{workspaces} belongs to uid {owner}, and the sandbox host, started as root, would run as uid {uid}. "
+            f"Start it as uid {owner}, set sandbox.uid to {owner}, or hand the folder over: chown -R {uid} {workspaces}"
         )
     os.chown(workspaces, uid, uid)
     workspaces.chmod(0o700)

@@ -11,7 +11,8 @@ PROBE_SECONDS = 20
 # Every line that it prints is something that must not be possible.
 ATTEMPTS = r"""
 [ "$(id -u)" = 1000 ] || echo "it does not run as its own user"
-(cat /proc/sys/kernel/core_pattern >/proc/sys/kernel/core_pattern) 2>/dev/null && echo "it can change the kernel's settings"
+pattern=/proc/sys/kernel/core_pattern
+(cat $pattern >$pattern) 2>/dev/null && echo "it can change the kernel's settings"
 unshare --user true 2>/dev/null && echo "it can make a user namespace"
 (: >/usr/probe) 2>/dev/null && echo "it can write to /usr"
 grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status || echo "it has capabilities"

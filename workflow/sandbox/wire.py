@@ -6,12 +6,13 @@ A request is one of the classes below as JSON; `write` and the answer of `read` 
 behind it. `exec` and `attach` answer with lines of JSON: a Progress each, the last one with `result` or `error`.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Base64Bytes, Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic_core import to_json
 
 from shared.types import JSON
@@ -170,14 +171,17 @@ class Recall:
     epoch: Natural
 
 
+Base64 = Annotated[bytes, BeforeValidator(base64.urlsafe_b64decode)]  # as `encode` writes bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
-    note: Base64Bytes | None
+    note: Base64 | None
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    note: Base64Bytes
+    note: Base64
     repeated: bool
 
 

@@ -1,0 +1,118 @@
+"""The `local` provider: sandboxes of a sandbox host (host.py), reached over HTTP from any process of the machine."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from shared.config import Settings
+from shared.types import JSON
+from workflow.sandbox import wire
+from workflow.sandbox.base import (
+    Capabilities,
+    Command,
+    ExecResult,
+    FileData,
+    FileInfo,
+    FileWrite,
+    Listing,
+    OnOutput,
+    Task,
+    TaskOutput,
+    WriteResult,
+)
+from workflow.sandbox.connection import ANSWER_SECONDS, HostConnection
+
+STREAM = "output"
+
+T = TypeVar("T")
+
+
+class LocalProvider:
+    """Finds or makes the sandbox of a thread. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connection = HostConnection(settings.sandbox.host_url, settings.sandbox_token_file)
+
+    async def acquire(self, thread_id: str, ref: JSON | None) -> "LocalSandbox":
+        """Raises SandboxUnavailable."""
+        body = wire.encode(wire.Acquire(ref))
+        answer = await self._connection.ask(f"/sandboxes/{thread_id}/acquire", body)
+        return LocalSandbox(self._connection, thread_id, wire.adapter(wire.Acquired).validate_json(answer))
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+class LocalSandbox:
+    """See workflow.sandbox.base.Sandbox."""
+
+    capabilities = Capabilities()
+
+    def __init__(self, connection: HostConnection, thread_id: str, acquired: wire.Acquired) -> None:
+        self._connection = connection
+        self._path = f"/sandboxes/{thread_id}"
+        self.ref = acquired.ref
+        self.notice = acquired.notice
+
+    async def exec(self, command: Command, on_output: OnOutput) -> ExecResult:
+        step = await self._follow("exec", lambda offset: wire.Exec(command, offset), on_output)
+        assert step.result
+        return step.result
+
+    async def attach(self, key: str, epoch: int, on_output: OnOutput) -> ExecResult | None:
+        step = await self._follow("attach", lambda offset: wire.Attach(key, epoch, offset), on_output)
+        return step.result
+
+    async def save_output(self, key: str, path: str) -> None:
+        await self._ask("save_output", wire.SaveOutput(key, path))
+
+    async def task_output(self, task_id: str, offset: int = 0, block_seconds: float = 0) -> TaskOutput:
+        request = wire.ReadOutput(task_id, offset, block_seconds)
+        answer = await self._ask("task_output", request, ANSWER_SECONDS + block_seconds)
+        return wire.adapter(TaskOutput).validate_json(answer)
+
+    async def kill_task(self, task_id: str) -> Task:
+        return wire.adapter(Task).validate_json(await self._ask("kill_task", wire.KillTask(task_id)))
+
+    async def tasks(self) -> list[Task]:
+        return wire.adapter(list[Task]).validate_json(await self._ask("tasks", wire.Nothing()))
+
+    async def cancel(self, run_id: str) -> None:
+        await self._ask("cancel", wire.Cancel(run_id))
+
+    async def read(self, path: str, offset: int = 0, limit: int | None = None) -> FileData:
+        head, _, content = (await self._ask("read", wire.Read(path, offset, limit))).partition(b"\n")
+        told = wire.adapter(wire.ReadHead).validate_json(head)
+        return FileData(told.info, content, told.sha256)
+
+    async def stat(self, path: str) -> FileInfo:
+        return wire.adapter(FileInfo).validate_json(await self._ask("stat", wire.Stat(path)))
+
+    async def hashes(self, paths: Sequence[str]) -> dict[str, str | None]:
+        answer = await self._ask("hashes", wire.Hashes(paths))
+        return wire.adapter(dict[str, str | None]).validate_json(answer)
+
+    async def list(self, path: str, depth: int = 1, ignore: Sequence[str] = (), limit: int = 500) -> Listing:
+        return wire.adapter(Listing).validate_json(await self._ask("list", wire.List(path, depth, ignore, limit)))
+
+    async def write(self, files: Sequence[FileWrite], key: str, epoch: int, note: bytes) -> WriteResult:
+        plan = [wire.PlannedFile(file.path, len(file.content), file.executable, file.expect) for file in files]
+        head = wire.encode(wire.WriteHead(key, epoch, len(note), plan))
+        body = b"".join((head, b"\n", *(file.content for file in files), note))
+        answer = await self._connection.ask(f"{self._path}/write", body)
+        written = wire.adapter(wire.Written).validate_json(answer)
+        return WriteResult(written.note, written.repeated)
+
+    async def recall(self, key: str, epoch: int) -> bytes | None:
+        return wire.adapter(wire.Note).validate_json(await self._ask("recall", wire.Recall(key, epoch))).note
+
+    async def _ask(self, operation: str, request: Any, seconds: float = ANSWER_SECONDS) -> bytes:
+        return await self._connection.ask(f"{self._path}/{operation}", wire.encode(request), seconds)
+
+    async def _follow(self, operation: str, request_from: Callable[[int], Any], on_output: OnOutput) -> wire.Progress:
+        def text(piece: str) -> Awaitable[None]:
+            return on_output(STREAM, piece)
+
+        def body_from(offset: int) -> bytes:
+            return wire.encode(request_from(offset))
+
+        return await self._connection.follow(f"{self._path}/{operation}", body_from, text)
