@@ -77,8 +77,8 @@ class Lease:
 
     def _register(self) -> bool:
         try:
-            card = ["host", socket.gethostname(), "pid", os.getpid(), "label", self._label]
-            self._client.hset(keys.worker(self.name), items=card)
+            card: list[str | int] = ["host", socket.gethostname(), "pid", os.getpid(), "label", self._label]
+            self._client.hset(keys.worker(self.name), items=[*card])
             self._client.expire(keys.worker(self.name), 7 * 24 * 3600)
             self._renew(keys=[keys.WORKERS], args=[self.name, self._lease_ms, "new"])
         except redis.RedisError as error:

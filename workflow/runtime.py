@@ -50,7 +50,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     runtime = Runtime(
         settings=settings,
         chosen=choose_model(llm, os.environ),
-        sandboxes=LocalProvider(settings.sandbox),
+        sandboxes=LocalProvider(settings),
         all_tools=built_in_tools().only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         tool_limits=Limits(output_chars=settings.tools.max_output_chars),
