@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workflow.sandbox.base import SandboxUnavailable
 
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG = 1, 2
 CLONE_NEWNS = 0x20000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_SLAVE = 0x2, 0x4, 0x1000, 0x4000, 0x80000
 
@@ -21,6 +22,8 @@ def drop_to(uid: int, folder: Path) -> None:
 
     Raises SandboxUnavailable where it cannot; the rights are gone then, too.
     """
+    libc, orphaned = ctypes.CDLL(None), ctypes.c_int()
+    libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(orphaned))
     os.setgroups([])
     try:
         if not _can_reach(uid, folder):
@@ -28,6 +31,8 @@ def drop_to(uid: int, folder: Path) -> None:
     finally:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
+        # With the user the kernel forgets which signal a supervisor wants sent here when it dies.
+        libc.prctl(PR_SET_PDEATHSIG, orphaned)
 
 
 def _can_reach(uid: int, folder: Path) -> bool:
