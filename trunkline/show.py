@@ -40,7 +40,7 @@ class Progress:
         shower = getattr(self, "_on_" + event.type.replace(".", "_"), None)
         if shower is not None:
             shower(event)
-        elif "." not in event.type:
+        elif "." not in event.type and event.type != "file":  # the call's own output tells of files
             self._line(Text(f"◆ {event.type}  ", "magenta") + Text(_short(_compact(event.data)), "dim"))
 
     def note(self, text: str) -> None:
@@ -98,7 +98,8 @@ class Progress:
     def _on_tool_request(self, event: Event) -> None:
         name = clean(str(event.data.get("name", "tool")))
         self._outputs[str(event.data.get("tool_call_id"))] = ToolOutput(name)
-        self._line(Text(f"● {name}", "bold cyan") + Text(f"  {summary(event.data.get('arguments'))}"))
+        arguments = summary(event.data.get("arguments"))
+        self._line(Text(f"● {name}", "bold cyan") + Text(f"  {arguments}" if arguments else ""))
         self._wait(f"{name} is running")
 
     def _on_tool_output(self, event: Event) -> None:
@@ -236,10 +237,13 @@ def summary(arguments: Any) -> str:
     if "command" in arguments:
         return _short(clean(str(arguments["command"])))
     if isinstance(arguments.get("files"), list):
-        paths = [str(file.get("path", "?")) if isinstance(file, dict) else str(file) for file in arguments["files"]]
-        return _short(clean(", ".join(paths)))
+        return _short(clean(", ".join(_path(file) for file in arguments["files"])))
     rest = [value if isinstance(value, str) else _compact(value) for value in arguments.values()]
     return _short(clean("  ".join(rest)))
+
+
+def _path(file: Any) -> str:
+    return str(file.get("file_path") or file.get("path") or "?") if isinstance(file, dict) else str(file)
 
 
 def cost_facts(data: dict[str, Any]) -> list[str]:

@@ -119,7 +119,8 @@ class Services:
         return Service(
             name=name,
             command=[*PYTHON, "modem", "--name", name],
-            environment=self._environment,
+            # Celery's warning is about pickled messages, which it does not accept here (docs/development.md).
+            environment={**self._environment, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"},
             ready=lambda: self._is_registered(name),
             stop_seconds=self._settings.worker.drain_seconds + 10,
         )

@@ -125,7 +125,7 @@ def test_nothing_that_a_terminal_would_act_upon_gets_through() -> None:
     ("arguments", "line"),
     [
         ('{"command": "python fizzbuzz.py 15", "timeout_ms": 5}', "python fizzbuzz.py 15"),
-        ('{"files": [{"path": "a.py", "content": "x"}, {"path": "b.py"}]}', "a.py, b.py"),
+        ('{"files": [{"file_path": "a.py", "content": "x"}, {"file_path": "b.py"}]}', "a.py, b.py"),
         ('{"path": "a.py", "offset": 3}', "a.py  3"),
         ("{broken", "{broken"),
         ('["x"]', '["x"]'),
