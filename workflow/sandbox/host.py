@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+# This and lifespan.off would be imported only when this process cannot read them any more.
+import anyio._backends._asyncio  # noqa: F401
 import uvicorn
-import uvicorn.lifespan.off  # uvicorn would import it only once this process cannot read it any more
+import uvicorn.lifespan.off
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -28,7 +30,7 @@ from shared.config import SandboxSettings, Settings, load_settings
 from shared.errors import AppError
 from shared.log import configure_logging
 from shared.types import JSON
-from workflow.sandbox import bwrap, cgroups, seccomp
+from workflow.sandbox import bwrap, cgroups, seccomp, wire
 from workflow.sandbox.api import Api
 from workflow.sandbox.base import SandboxUnavailable
 from workflow.sandbox.inside import Ground
@@ -70,6 +72,7 @@ def prepare(settings: Settings, uid: int) -> Prepared:
     groups = cgroups.prepare(uid)
     if groups:
         groups.sweep()
+    wire.build_adapters()
     token = _token(settings.sandbox_token_file)
     return Prepared(workspaces, token, _listen(settings.sandbox.host_url), bwrap.build_archive(), groups)
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +28,7 @@ from workflow.sandbox.inside import Ground, Inside, start
 from workflow.sandbox.journal import Journal
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.spool import whole_characters
-from workflow.sandbox.wire import adapter
+from workflow.sandbox.wire import HashesAnswer, ReadHead, StatAnswer, adapter
 
 log = logging.getLogger("trunkline.sandbox")
 
@@ -40,22 +39,6 @@ MAX_DEPTH = 10
 MAX_ENTRIES = 2000
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    info: FileInfo
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    info: FileInfo
-    sha256: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Hashes:
-    hashes: Sequence[str | None]
 
 
 class HostedSandbox:
@@ -100,7 +83,7 @@ class HostedSandbox:
         """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""
         if self.inside and self._watch:
             self.commands.end_reason = reason
-            await self.inside.stop()
+            self.inside.kill()
             await self._watch
 
     async def close(self) -> None:
@@ -129,17 +112,17 @@ class HostedSandbox:
 
     async def read(self, path: str, offset: int, limit: int | None) -> FileData:
         wanted = MAX_READ_BYTES if limit is None else min(limit, MAX_READ_BYTES)
-        answer, content = await self._ask(_Read, {"op": "read", "path": path, "offset": offset, "limit": wanted})
+        answer, content = await self._ask(ReadHead, {"op": "read", "path": path, "offset": offset, "limit": wanted})
         if limit is None and answer.info.size - offset > MAX_READ_BYTES:
             raise SandboxRefused(f"{path} has {answer.info.size} bytes: read it in pieces of {MAX_READ_BYTES}")
         return FileData(answer.info, content, answer.sha256)
 
     async def stat(self, path: str) -> FileInfo:
-        answer, _ = await self._ask(_Stat, {"op": "stat", "path": path})
+        answer, _ = await self._ask(StatAnswer, {"op": "stat", "path": path})
         return answer.info
 
     async def hashes(self, paths: Sequence[str]) -> dict[str, str | None]:
-        answer, _ = await self._ask(_Hashes, {"op": "hashes", "paths": list(paths)})
+        answer, _ = await self._ask(HashesAnswer, {"op": "hashes", "paths": list(paths)})
         return dict(zip(paths, answer.hashes, strict=True))
 
     async def list(self, path: str, depth: int, ignore: Sequence[str], limit: int) -> Listing:
@@ -191,7 +174,7 @@ class HostedSandbox:
             {"path": file.path, "size": len(file.content), "executable": file.executable, "expect": file.expect}
             for file in files
         ]
-        await self._ask(JSON, {"op": "write", "files": plan}, b"".join(file.content for file in files))
+        await self._ask(dict, {"op": "write", "files": plan}, b"".join(file.content for file in files))
 
     # --- the output of commands
 

@@ -81,15 +81,21 @@ class Inside:
     def complaint(self) -> str:
         return self._started.complaint()
 
-    async def stop(self) -> None:
-        """Returns when every process of it is gone."""
+    def kill(self) -> None:
+        """All its processes; `ended` tells when they are gone."""
+        if self._started.process.returncode is not None:
+            return  # its number may be another's by now
         for pid in (*self.pids()[:1], self._started.process.pid):  # its pid 1 first: with it all others end
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """For the one who started it: ends it, and returns when nothing is left."""
+        self.kill()
         await self.ended()
 
     async def ended(self) -> None:
-        """Until it has ended, by `stop` or by itself, and nothing is left of it."""
+        """Until every process is gone. To be called once: it is what reaps them."""
         await _exit_of(self._started.process.pid)
         self._started.process.wait()
         self._started.errors.close()

@@ -24,6 +24,7 @@ from workflow.sandbox.base import (
     FileInfo,
     FileKind,
     FileMissing,
+    Listing,
     NotRegular,
     SandboxError,
     SandboxFenced,
@@ -48,6 +49,12 @@ def adapter(kind: type[T]) -> TypeAdapter[T]:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def build_adapters() -> None:
+    """All of them now: pydantic imports modules for it, and a process that has dropped its rights may not read them."""
+    for kind in (*REQUESTS, *ANSWERS):
+        adapter(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +142,18 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True)
+class StatAnswer:
+    info: FileInfo
+
+
+@dataclass(frozen=True, slots=True)
 class Hashes:
     paths: Annotated[Sequence[FilePath], Field(max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class HashesAnswer:
+    hashes: Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +208,13 @@ def encode(value: Any) -> bytes:
         return to_json(value, bytes_mode="base64")
     except ValueError as error:
         raise SandboxRefused(f"not valid text: {error}") from error
+
+
+REQUESTS: tuple[type[Any], ...] = (
+    *(Acquire, Exec, Attach, Cancel, SaveOutput, ReadOutput, KillTask, Nothing),
+    *(Read, Stat, Hashes, List, WriteHead, Recall),
+)
+ANSWERS: tuple[type[Any], ...] = (StatAnswer, ReadHead, HashesAnswer, Listing, dict)
 
 
 # --- errors

@@ -1,0 +1,147 @@
+"""A real sandbox host in a process of its own, and shorthand for talking to it."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from shared.config import SandboxSettings, Settings
+from shared.ids import new_thread_id
+from tests.support.ports import free_port
+from workflow.sandbox.base import Command, ExecResult
+from workflow.sandbox.local import LocalProvider, LocalSandbox
+from workflow.sandbox.usage import descendants
+
+ROOT = Path(__file__).resolve().parents[3]
+USER_UID = 64322  # an ordinary user, who is not the sandbox user
+START_SECONDS = 30
+
+
+class Host:
+    """`with Host("root") as host:`. The data folder is a mkdtemp, 0700, of the user who starts the host."""
+
+    def __init__(self, mode: str, environ: dict[str, str] | None = None, **sandbox: Any) -> None:
+        self.mode = mode
+        self.data = Path(tempfile.mkdtemp(prefix="trunkline-sandbox-"))
+        if mode == "user" and os.geteuid() == 0:
+            os.chown(self.data, USER_UID, USER_UID)
+        url = f"http://127.0.0.1:{free_port()}"
+        self.settings = Settings(data=self.data, sandbox=SandboxSettings(host_url=url, **sandbox))
+        self._environ = {
+            **os.environ,
+            **(environ or {}),
+            "TRUNKLINE__DATA": str(self.data),
+            "TRUNKLINE__SANDBOX__HOST_URL": url,
+            **{f"TRUNKLINE__SANDBOX__{name.upper()}": str(value) for name, value in sandbox.items()},
+        }
+        self.log = self.data.with_suffix(".log")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            log = self.log.read_text()
+            if error:
+                sys.stderr.write(log)
+            shutil.rmtree(self.data)
+            self.log.unlink()
+            self._remove_group_folder()
+        assert "imported too late" not in log
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.workflow.sandbox.run_host", self.mode, str(USER_UID)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environ, stderr=log)
+        wait_until(lambda: self.process.poll() is not None or self.health() is not None, START_SECONDS)
+        assert self.process.poll() is None, self.log.read_text()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+
+    def health(self) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = httpx.get(f"{self.settings.sandbox.host_url}/health", timeout=5).json()
+        except httpx.TransportError:
+            return None
+        return answer
+
+    def processes(self) -> dict[int, str]:
+        """Below the host: pid -> command line."""
+        found = {}
+        for pid in descendants(self.process.pid):
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                found[pid] = line.replace(b"\0", b" ").decode(errors="replace")
+        return found
+
+    def _remove_group_folder(self) -> None:
+        """The host cannot: what it was made in belongs to root."""
+        for folder in Path("/sys/fs/cgroup/memory").glob(f"**/trunkline-{self.settings.sandbox.uid}"):
+            if not any(child.is_dir() for child in folder.iterdir()):
+                folder.rmdir()
+
+
+class Box:
+    """A sandbox, and what one run of an agent does in it."""
+
+    def __init__(self, sandbox: LocalSandbox, thread_id: str) -> None:
+        self.sandbox = sandbox
+        self.run_id = f"{thread_id}.run"
+        self.shown = ""
+        self._numbers = itertools.count()
+
+    def key(self) -> str:
+        return f"{self.run_id}/tool:{next(self._numbers)}"
+
+    async def show(self, _: str, text: str) -> None:
+        self.shown += text
+
+    async def run(self, command: str, **fields: Any) -> ExecResult:
+        return await self.sandbox.exec(Command(fields.pop("key", self.key()), 1, command, **fields), self.show)
+
+    async def text(self, command: str, **fields: Any) -> str:
+        """What it prints."""
+        result = await self.run(command, **fields)
+        return result.output.head + result.output.tail
+
+
+async def new_box(provider: LocalProvider) -> Box:
+    thread_id = new_thread_id()
+    return Box(await provider.acquire(thread_id, None), thread_id)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        time.sleep(0.02)
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.02)
