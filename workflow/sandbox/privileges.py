@@ -59,7 +59,9 @@ def _open_way(folder: Path, cover: Path) -> None:
             fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)  # in the new namespace: bind takes no other's mounts
             failed = mount("tmpfs", cover, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755")
         if not failed:
+            umask = os.umask(0o022)  # the new way is for the sandbox user to go
             folder.mkdir(parents=True)
+            os.umask(umask)
             failed = mount(f"/proc/self/fd/{fd}", folder, None, MS_BIND)
     finally:
         if fd is not None:
