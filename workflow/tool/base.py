@@ -106,6 +106,10 @@ class ToolResult:
         return cls(**fields | {"events": [(kind, data) for kind, data in fields["events"]]})
 
 
+async def unwatched(stream: str, text: str) -> None:
+    """For a command whose output nobody follows."""
+
+
 class Args(BaseModel):
     """A tool's arguments: their schema is what the model is told, their rules what its call is judged by."""
 

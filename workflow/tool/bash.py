@@ -6,11 +6,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.types import JSON
-from workflow.sandbox.base import WORKSPACE, Command, ExecResult, ExecStatus, Sandbox, SandboxRefused
-from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult
+from workflow.sandbox.base import WORKSPACE, Command, ExecResult, ExecStatus, Sandbox, SandboxLost
+from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult, unwatched
 from workflow.tool.display import count_of, printable, short_lines, size_text
-from workflow.tool.paths import OUTPUTS, resolve
+from workflow.tool.paths import resolve
 from workflow.tool.shell import fault_of, hints_for
+from workflow.tool.spill import save_output
 
 NOTES_CHARS = 2_000  # kept free for what is said beside the output
 DESCRIPTION_CHARS = 80
@@ -54,17 +55,7 @@ class BashTool(Tool[BashArgs]):
         if fault := fault_of(args.command):
             return ToolResult.error("invalid_command", fault)
         sandbox = await ctx.sandbox()
-        command = Command(
-            key=ctx.key,
-            epoch=ctx.epoch,
-            command=args.command,
-            cwd=resolve(args.workdir) if args.workdir else None,
-            timeout_seconds=min(args.timeout_ms / 1000, ctx.limits.foreground_seconds),
-            background=args.run_in_background,
-            env=QUIET,
-            output_chars=max(ctx.limits.output_chars - NOTES_CHARS, 0),
-        )
-        result = await sandbox.exec(command, _Watched(ctx))
+        result = await sandbox.exec(_command(args, ctx), _Watched(ctx))
         return await self._report(args, ctx, sandbox, result)
 
     async def recover(self, args: BashArgs, ctx: ToolContext) -> ToolResult | None:
@@ -72,8 +63,11 @@ class BashTool(Tool[BashArgs]):
         if fault_of(args.command):
             return None
         sandbox = await ctx.sandbox()
-        result = await sandbox.attach(ctx.key, ctx.epoch, _Watched(ctx))
-        return None if result is None else await self._report(args, ctx, sandbox, result)
+        if await sandbox.attach(ctx.key, ctx.epoch, _Watched(ctx)) is None:
+            return None
+        # The same key again begins nothing: it gives the result with this call's bounds.
+        result = await sandbox.exec(_command(args, ctx), unwatched)
+        return await self._report(args, ctx, sandbox, result)
 
     async def _report(self, args: BashArgs, ctx: ToolContext, sandbox: Sandbox, result: ExecResult) -> ToolResult:
         saved = await _saved_output(ctx, sandbox, result)
@@ -91,6 +85,19 @@ class BashTool(Tool[BashArgs]):
             error_code=_error_code(result),
             memory=memory,
         )
+
+
+def _command(args: BashArgs, ctx: ToolContext) -> Command:
+    return Command(
+        key=ctx.key,
+        epoch=ctx.epoch,
+        command=args.command,
+        cwd=resolve(args.workdir) if args.workdir else None,
+        timeout_seconds=min(args.timeout_ms / 1000, ctx.limits.foreground_seconds),
+        background=args.run_in_background,
+        env=QUIET,
+        output_chars=max(ctx.limits.output_chars - NOTES_CHARS, 0),
+    )
 
 
 class _Watched:
@@ -113,18 +120,16 @@ async def _saved_output(ctx: ToolContext, sandbox: Sandbox, result: ExecResult) 
     """Where the whole output is, when the model does not get it all."""
     if not result.output.truncated or result.status is ExecStatus.RUNNING:
         return None
-    path = f"{OUTPUTS}/{re.sub(r'[^A-Za-z0-9_.-]', '_', ctx.call_id)[:100]}.txt"
-    try:
-        await sandbox.save_output(ctx.key, path)
-    except SandboxRefused:  # no disk space, perhaps: what the model gets is worth having without it
-        return None
-    return path
+    return await save_output(sandbox, ctx, ctx.key, re.sub(r"[^A-Za-z0-9_.-]", "_", ctx.call_id)[:100])
 
 
 async def _changed_files(ctx: ToolContext, sandbox: Sandbox) -> tuple[list[str], dict[str, str | None]]:
     """Files that are no longer as the model knows them, and what it is told of them by this."""
     known = list(ctx.memory.files)[-WATCHED_FILES:]
-    hashes = await sandbox.hashes(known) if known else {}
+    try:
+        hashes = await sandbox.hashes(known) if known else {}
+    except SandboxLost:  # the command's own result is certain all the same
+        hashes = {}
     changed = {
         path: sha256
         for path, sha256 in hashes.items()

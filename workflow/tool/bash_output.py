@@ -10,7 +10,7 @@ from workflow.sandbox.base import ExecStatus, Sandbox, SandboxRefused, TaskOutpu
 from workflow.tool.background import describe, status_of, unknown_task
 from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult
 from workflow.tool.display import count_of, cut_middle, printable, short_lines
-from workflow.tool.paths import OUTPUTS
+from workflow.tool.spill import save_output
 
 HEAD_SHARE = 0.4  # of a cut output: the end of a log tells more than its beginning
 MAX_PIECES = 200  # a task that writes faster than we read has no end
@@ -46,7 +46,7 @@ class BashOutputTool(Tool[BashOutputArgs]):
         memory: JSON = {"tasks": {args.task_id: output.next_offset}}
         return ToolResult(
             ok=True,
-            content=await _content(sandbox, output, ctx.limits.output_chars),
+            content=await _content(sandbox, ctx, output),
             data={
                 "task_id": args.task_id,
                 "status": status_of(output.task),
@@ -69,13 +69,13 @@ async def _rest(sandbox: Sandbox, output: TaskOutput) -> TaskOutput:
     return replace(output, text="".join(texts), skipped_bytes=skipped)
 
 
-async def _content(sandbox: Sandbox, output: TaskOutput, limit: int) -> str:
+async def _content(sandbox: Sandbox, ctx: ToolContext, output: TaskOutput) -> str:
     text = short_lines(printable(output.text)).removesuffix("\n")
-    room = max(limit - NOTES_CHARS, 0)
+    room = max(ctx.limits.output_chars - NOTES_CHARS, 0)
     if len(text) > room:
-        path = f"{OUTPUTS}/{output.task.task_id}.txt"
-        await sandbox.save_output(output.task.key, path)
-        text = cut_middle(text, room, HEAD_SHARE, f"full output so far: {path}")
+        path = await save_output(sandbox, ctx, output.task.key, output.task.task_id)
+        where = f"full output so far: {path}" if path else "it could not be kept in a file"
+        text = cut_middle(text, room, HEAD_SHARE, where)
     if output.skipped_bytes:
         text = f"[{count_of(output.skipped_bytes, 'byte')} of this were dropped: the task writes too much]\n{text}"
     return "\n".join([text or "(no new output)", f"[{describe(output.task)}]"])

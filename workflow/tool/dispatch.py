@@ -44,6 +44,8 @@ async def recover_call(call: Call | str, ctx: ToolContext) -> ToolResult | None:
     used = _UsedSandbox(ctx)
     try:
         result = await call.tool.recover(call.args, replace(ctx, sandbox=used.get))
+    except SandboxRefused as refused:
+        result = ToolResult.error("refused", refused.detail)
     except SandboxLost as lost:
         raise OutcomeUnknown(CUT_OFF.format(name=call.tool.name)) from lost
     return result and await used.with_news(result)

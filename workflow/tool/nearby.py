@@ -8,7 +8,7 @@ from workflow.tool.base import ToolResult
 
 SUGGESTIONS = 3
 LISTED = 10
-COMPARED = 2_000  # entries of a folder that names are looked for in
+COMPARED = 2_000  # entries of a folder that a name is looked for in
 
 
 async def missing(sandbox: Sandbox, path: str) -> ToolResult:
@@ -17,7 +17,7 @@ async def missing(sandbox: Sandbox, path: str) -> ToolResult:
     text = f"There is no {path}."
     if folder != posixpath.dirname(path):
         text += f" Its nearest folder that exists is {folder}."
-    lower = {name.lower(): name for name in names}
+    lower = {name.lower().rstrip("/"): name for name in names}
     wanted = posixpath.relpath(path, folder).split("/")[0]
     near = [lower[name] for name in get_close_matches(wanted.lower(), lower, n=SUGGESTIONS, cutoff=0.6)]
     if near:
@@ -31,6 +31,7 @@ async def missing(sandbox: Sandbox, path: str) -> ToolResult:
 
 
 async def _nearest_folder(sandbox: Sandbox, path: str) -> tuple[str, list[str]]:
+    """The folder nearest to `path` that exists, and the names in it; those of folders end with a slash."""
     while True:
         try:
             listing = await sandbox.list(path, limit=COMPARED)

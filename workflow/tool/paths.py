@@ -4,9 +4,6 @@ import posixpath
 
 from workflow.sandbox.base import WORKSPACE
 
-OUTPUTS = f"{WORKSPACE}/.agent/outputs"
-"""Where outputs are saved that were too long for the model."""
-
 
 def resolve(path: str, base: str = WORKSPACE) -> str:
     """The absolute path meant, without `.` and `..`. Symlinks are the sandbox's business: nothing is read here."""

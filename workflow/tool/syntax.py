@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from workflow.sandbox.base import Command, ExecStatus, Sandbox, SandboxRefused
-from workflow.tool.base import ToolContext, ToolResult
+from workflow.sandbox.base import Command, ExecStatus, Sandbox, SandboxLost, SandboxRefused
+from workflow.tool.base import ToolContext, ToolResult, unwatched
 
 CHECK_SECONDS = 2
 CHECKED = (".py", ".json")
@@ -49,12 +49,8 @@ async def _syntax_errors(sandbox: Sandbox, ctx: ToolContext, paths: Sequence[str
         output_chars=SHOWN_CHARS,
     )
     try:
-        result = await sandbox.exec(command, _unwatched)
-    except SandboxRefused:
+        result = await sandbox.exec(command, unwatched)
+    except (SandboxRefused, SandboxLost):  # the write itself is certain all the same
         return ""
     told = result.status is ExecStatus.EXITED and result.exit_code == 0
     return result.output.head.strip() if told else ""
-
-
-async def _unwatched(stream: str, text: str) -> None:
-    """What the checker prints goes into the result."""

@@ -4,6 +4,8 @@ import asyncio
 import re
 from dataclasses import replace
 
+import pytest
+
 from tests.workflow.tool.support import Caller
 from workflow.sandbox.base import FileMissing, Sandbox
 from workflow.tool.base import Limits
@@ -31,8 +33,11 @@ async def test_success_without_output_says_so(call: Caller) -> None:
 async def test_the_working_folder_is_kept_between_calls(call: Caller) -> None:
     assert "now in /workspace/sub" in (await call("bash", command="mkdir sub && cd sub")).content
     assert (await call("bash", command="pwd")).content.startswith("/workspace/sub\n")
-    assert (await call("bash", command="pwd", workdir="/tmp")).content.startswith("/tmp\n")
-    assert (await call("bash", command="pwd", workdir="sub")).content.startswith("/workspace/sub\n")
+    elsewhere = await call("bash", command="pwd", workdir="/tmp")
+    assert elsewhere.content.startswith("/tmp\n[exit code 0, ")
+    assert "now in" not in elsewhere.content
+    assert (await call("bash", command="pwd", workdir="sub/..")).content.startswith("/workspace\n")
+    assert (await call("bash", command="pwd")).content.startswith("/workspace/sub\n")
 
 
 async def test_a_folder_that_is_not_there_is_an_answer(call: Caller) -> None:
@@ -41,11 +46,9 @@ async def test_a_folder_that_is_not_there_is_an_answer(call: Caller) -> None:
     assert "/workspace/nowhere" in result.content
 
 
-async def test_a_folder_that_was_removed_is_left(call: Caller) -> None:
+async def test_a_working_folder_that_was_removed_is_left(call: Caller) -> None:
     await call("bash", command="mkdir gone && cd gone && rmdir ../gone")
-    result = await call("bash", command="echo still alive")
-    assert "still alive" in result.content or "gone" in result.content
-    assert (await call("bash", command="pwd", workdir="/workspace")).ok
+    assert (await call("bash", command="pwd")).content.startswith("/workspace\n")
 
 
 async def test_nothing_asks_pages_or_draws(call: Caller) -> None:
@@ -73,6 +76,13 @@ async def test_long_output_is_cut_and_kept_in_a_file(call: Caller) -> None:
     assert whole == "".join(f"line {n}\n" for n in range(1, 20_001))
     shown_lines = result.content.split("\n")
     assert shown_lines.index(note[0]) in (int(note[3]) - 1, int(note[3]))
+
+
+async def test_kept_output_stays_out_of_the_users_repository(call: Caller) -> None:
+    await call("bash", command="seq 20000")
+    if (await call("bash", command="git init -q . && git status --short")).data["exit_code"] == 127:
+        pytest.skip("there is no git here")
+    assert (await call("bash", command="git status --short")).content.startswith("(no output)")
 
 
 async def test_a_call_id_is_never_a_path(call: Caller) -> None:
@@ -156,7 +166,8 @@ async def test_a_task_is_ended_with_all_its_processes(call: Caller) -> None:
     ended = await call("bash_kill", task_id="bg_1")
     assert ended.content.startswith("Ended: bg_1 killed")
     assert "background task" not in ended.content
-    assert "sleep" not in (await call("bash", command="ps -eo args | grep '[s]leep 6'; true")).content
+    left = await call("bash", command="cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 6[12]'")
+    assert left.content.startswith("0\n")
     again = await call("bash_kill", task_id="bg_1")
     assert again.ok
     assert "bg_1 killed" in again.content
