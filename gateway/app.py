@@ -115,6 +115,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         )
         following = asyncio.create_task(fanout.run())
         following.add_done_callback(_stop_if_crashed)
+        services.in_background(services.queue.warm_up())
         yield
         following.cancel()
         await asyncio.wait({following, *services.tasks}, timeout=1)

@@ -60,6 +60,7 @@ class RunAnswer(BaseModel):
     error: JSON | None
     usage: JSON
     user_uuid: str | None
+    model: str | None = Field(description="What it runs on, once that is settled.")
     attempt: int = Field(description="How often a worker has taken it up.")
     worker: str | None
     created_at: datetime
@@ -82,6 +83,7 @@ class RunAnswer(BaseModel):
             error=run.error,
             usage=run.usage,
             user_uuid=run.user_uuid,
+            model=run.model,
             attempt=run.epoch,
             worker=run.worker,
             created_at=run.created_at,

@@ -68,9 +68,7 @@ class Parameters(Body):
     """How the run is to be done; what is not given comes from the configuration."""
 
     model: Name | None = Field(default=None, description="A LiteLLM model name.")
-    system_prompt: Text | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=10**7)] | None = None
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Model calls.")
     max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = None
     max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = Field(default=None, description="US dollars.")

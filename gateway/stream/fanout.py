@@ -5,6 +5,7 @@ is ever kept for anybody. Whatever is published only says "look": a stream's tru
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,8 +19,13 @@ from gateway.stream.reader import Reader
 from shared.ids import stream_position
 from shared.keys import ThreadKeys
 
+log = logging.getLogger("trunkline.gateway.stream")
+
 PAGE = 200  # entries in one read
 RING_BYTES = 4 << 20  # of events in one thread's ring
+
+UNREADABLE = (RedisError, LookupError, ValueError)
+"""What reading a stream raises that is none: a key of another type, entries that are not ours."""
 
 Wake = Callable[[], None]
 
@@ -37,7 +43,8 @@ class Feed:
         self.followers: set[Wake] = set()
         self.checks: list[asyncio.Future[None]] = []
         """To be resolved by a read that began after they were put here."""
-        self.error: RedisError | None = None
+        self.error: Exception | None = None
+        """Why the stream cannot be read, though Redis is there."""
         self._ring: deque[Entry] = deque()
         self._ring_entries = ring_entries
         self._ring_bytes = 0
@@ -92,11 +99,15 @@ class Fanout:
         self._pages: dict[tuple[Feed, Position], asyncio.Future[list[Entry]]] = {}
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.reader.run())
-            tasks.create_task(self._listener.run())
-            tasks.create_task(self._read_dirty())
-            tasks.create_task(self._check())
+        """Until it is cancelled. Raises what crashed, if something does."""
+        parts = (self.reader.run(), self._listener.listen(), self._listener.send(), self._read_dirty(), self._check())
+        tasks = {asyncio.create_task(part) for part in parts}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await _end(tasks)
 
     async def follow(self, thread_id: str, position: Position, wake: Wake, *, run_id: str | None = None) -> "Cursor":
         """A cursor after `position`, as soon as news are heard and the stream's end is known; close it."""
@@ -138,12 +149,10 @@ class Fanout:
 
     def _turn_page(self, key: tuple[Feed, Position], answer: asyncio.Future[Any]) -> None:
         page = self._pages.pop(key)
-        if answer.cancelled():
-            page.cancel()
-        elif error := answer.exception():
-            page.set_exception(error)
-        else:
+        try:
             page.set_result(_entries(answer.result()))
+        except UNREADABLE as error:
+            page.set_exception(error)
 
     def _on_news(self, channel: bytes) -> None:
         if feed := self._feeds.get(channel):
@@ -204,7 +213,8 @@ class _Read:
         try:
             end = _position(await self._end) if self._end else None
             entries = _entries(await self._entries) if self._entries else []
-        except RedisError as error:
+        except UNREADABLE as error:
+            log.error("the stream of thread %s cannot be read: %r", feed.keys.thread_id, error)
             feed.error = error
         else:
             if end is not None and (not feed.known or end < feed.tail):
@@ -240,7 +250,7 @@ class Cursor:
     def take(self) -> list[Entry] | Gap:
         """What comes next; nothing when there is nothing yet: `wake` is called when it is worth asking again.
 
-        Raises RedisError for a stream that cannot be read though Redis is there.
+        Raises whatever makes the stream unreadable though Redis is there.
         """
         while found := self._next():
             if isinstance(found, Gap):
@@ -271,6 +281,14 @@ class Cursor:
             return None
         self._page = None
         return page.result() or Gap(self.position, until)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Once is not enough: asyncio.wait_for, which redis-py uses, may lose a cancellation before Python 3.12."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.1)
 
 
 def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

@@ -9,6 +9,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from shared.redis import passes
+
 log = logging.getLogger("trunkline.gateway.stream")
 
 BATCH = 200  # channels in one command
@@ -52,33 +54,46 @@ class Listener:
         self._wanted.discard(channel)
         self._change({channel})
 
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._stay_connected())
-            tasks.create_task(self._send_changes())
-
     async def check(self) -> None:
         """Call it now and then: a connection that did not answer since the last call is given up."""
-        if self._connection is None:
-            return
-        if self._ping_sent:
+        connection = self._connection
+        if connection and self._ping_sent:
             log.warning("the subscriber connection to Redis is dead: connecting anew")
-            await self._connection.disconnect(nowait=True)
-        self._ping_due = True
-        self._to_send.set()
+            self._connection = None  # first: send_command would connect it again, for nobody
+            await connection.disconnect(nowait=True)
+        elif connection:
+            self._ping_due = True
+            self._to_send.set()
 
-    def _change(self, channels: set[bytes]) -> None:
-        self._changed |= channels
-        self._to_send.set()
-
-    async def _stay_connected(self) -> None:
+    async def listen(self) -> None:
+        """Runs for ever, beside `send`."""
         while True:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
-                log.debug("the subscriber connection to Redis was lost: %s", error)
+                level = logging.DEBUG if isinstance(error, OSError) or passes(error) else logging.ERROR
+                log.log(level, "the subscriber connection to Redis was lost: %s", error)
             self._on_lost()
             await asyncio.sleep(PAUSE)
+
+    async def send(self) -> None:
+        """Runs for ever. The only sender, so that the last wish for a channel is the last command about it."""
+        while True:
+            await self._to_send.wait()
+            self._to_send.clear()
+            connection = self._connection
+            if connection is None:
+                continue
+            changed, self._changed = self._changed, set()
+            await self._send(connection, "SSUBSCRIBE", sorted(changed & self._wanted))
+            await self._send(connection, "SUNSUBSCRIBE", sorted(changed - self._wanted))
+            if self._ping_due:
+                self._ping_due, self._ping_sent = False, True
+                await self._send(connection, "PING", [b"alive"])
+
+    def _change(self, channels: set[bytes]) -> None:
+        self._changed |= channels
+        self._to_send.set()
 
     async def _listen(self) -> None:
         """Until the connection is lost. Raises RedisError, OSError."""
@@ -104,25 +119,10 @@ class Listener:
             case [b"ssubscribe", channel, _]:
                 self._on_subscribed(channel)
 
-    async def _send_changes(self) -> None:
-        """The only sender, so that the last wish for a channel is the last command about it."""
-        while True:
-            await self._to_send.wait()
-            self._to_send.clear()
-            connection = self._connection
-            if connection is None:
-                continue
-            changed, self._changed = self._changed, set()
-            await self._send(connection, "SSUBSCRIBE", sorted(changed & self._wanted))
-            await self._send(connection, "SUNSUBSCRIBE", sorted(changed - self._wanted))
-            if self._ping_due:
-                self._ping_due, self._ping_sent = False, True
-                await self._send(connection, "PING", [b"alive"])
-
     async def _send(self, connection: AbstractConnection, command: str, arguments: list[bytes]) -> None:
         """A failure is for the listening task to notice."""
         for start in range(0, len(arguments), BATCH):
-            if connection is not self._connection:  # send_command would connect it again, for nobody
+            if connection is not self._connection:
                 return
             try:
                 await connection.send_command(command, *arguments[start : start + BATCH], check_health=False)

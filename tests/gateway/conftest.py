@@ -1,0 +1,12 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.support import Gateway, serving, settings_for
+
+
+@pytest.fixture
+async def gateway(redis_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with serving(settings_for(redis_url, tmp_path)) as gateway:
+        yield gateway

