@@ -1,6 +1,7 @@
 """The command line: `trunkline run "task"`, `trunkline threads`, `trunkline logs RUN`."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -81,7 +82,7 @@ def threads(
 ) -> None:
     """List threads, newest first."""
     with _client(url, key, data) as client:
-        found = list(client.threads.list(limit))
+        found = list(itertools.islice(client.threads.list(), limit))
     if as_json:
         for thread in found:
             print(json.dumps(thread.raw))  # noqa: T201 - for machines

@@ -20,6 +20,7 @@ from trunkline.errors import APIError, ConnectionLostError
 from trunkline.models import JSON, Run, Thread
 from trunkline.stream import EventStream, retry_after
 
+PAGE_ITEMS = 100
 KEEP_ALIVE_SECONDS = 30.0
 """How often the server lets a silent stream be heard. Twice that without a byte: the connection is dead."""
 
@@ -52,6 +53,16 @@ class Client:
 
     def get(self, path: str, **params: Any) -> Any:
         return self._send("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def items(self, path: str) -> Iterator[JSON]:
+        """A list's items, fetched page by page as they are taken."""
+        cursor: str | None = None
+        while True:
+            page = self.get(path, limit=PAGE_ITEMS, cursor=cursor)
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     def post(self, path: str, body: JSON, *, idempotency_key: str | None = None) -> Any:
         headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
@@ -106,17 +117,9 @@ class Threads:
     def get(self, thread_id: str) -> Thread:
         return Thread.parse(self._client.get(f"/api/agent/{thread_id}"))
 
-    def list(self, limit: int | None = None) -> Iterator[Thread]:
-        """Newest first, fetched page by page; at most `limit` of them."""
-        cursor: str | None = None
-        left = limit
-        while left is None or left > 0:
-            page = self._client.get("/api/agent", limit=min(left or 200, 200), cursor=cursor)
-            yield from (Thread.parse(item) for item in page["items"])
-            cursor = page["next_cursor"]
-            left = None if left is None else left - len(page["items"])
-            if cursor is None:
-                return
+    def list(self) -> Iterator[Thread]:
+        """All of them, newest first."""
+        return (Thread.parse(item) for item in self._client.items("/api/agent"))
 
     def execute(
         self,
@@ -133,9 +136,13 @@ class Threads:
         path = f"/api/agent/{thread_id}/execute"
         return Run.parse(self._client.post(path, {"task": task, **body}, idempotency_key=idempotency_key))
 
-    def messages(self, thread_id: str) -> Any:
-        """The conversation as the model sees it."""
-        return self._client.get(f"/api/agent/{thread_id}/messages")
+    def runs(self, thread_id: str) -> Iterator[Run]:
+        """Its runs, oldest first."""
+        return (Run.parse(item) for item in self._client.items(f"/api/agent/{thread_id}/runs"))
+
+    def messages(self, thread_id: str) -> Iterator[JSON]:
+        """The conversation as the model sees it, oldest first."""
+        return self._client.items(f"/api/agent/{thread_id}/messages")
 
     def events(
         self,

@@ -10,15 +10,16 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.status import Status
 from rich.text import Text
 
 from trunkline.models import Event
+from trunkline.page import Page
 
 HEAD_LINES = 12  # of a tool's output, from its start
 TAIL_LINES = 4  # and from its end
 LINE_CHARS = 400
 QUOTE_CHARS = 40
+SAYING, DOING, END = "saying", "doing", "end"  # sections
 SLOW_MS = 1000  # from here on a call's duration is worth telling
 
 
@@ -26,9 +27,7 @@ class Progress:
     """Give it a run's events in their order. `close` it, so that no spinner stays behind."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._status: Status | None = None
-        self._at_line_start = True
+        self._page = Page(console)
         self._spoken = ""  # what the current, unfinished model turn has said so far
         self._step: str | None = None  # that turn's step
         self._model = ""
@@ -41,47 +40,46 @@ class Progress:
         if shower is not None:
             shower(event)
         elif "." not in event.type and event.type != "file":  # the call's own output tells of files
-            self._line(Text(f"◆ {event.type}  ", "magenta") + Text(_short(_compact(event.data)), "dim"))
+            self._page.line(Text(f"◆ {event.type}  ", "magenta") + Text(_short(_compact(event.data)), "dim"))
 
     def note(self, text: str) -> None:
         """Something about the connection, not about the run."""
-        self._line(Text(f"⋯ {clean(text)}", "yellow"))
+        self._page.line(Text(f"⋯ {clean(text)}", "yellow"))
 
     def close(self) -> None:
-        self._hush()
-        self._fresh_line()
+        self._page.close()
 
     def _on_run_queued(self, event: Event) -> None:
-        self._wait("waiting for a worker")
+        self._page.wait("waiting for a worker")
 
     def _on_run_started(self, event: Event) -> None:
         self._started = event.time
-        self._wait("starting")
+        self._page.wait("starting")
 
     def _on_run_interrupted(self, event: Event) -> None:
-        self._line(Text("⚠ the worker was lost; another one takes over", "yellow"))
-        self._wait("waiting for a worker")
+        self._page.line(Text("⚠ the worker was lost; another one takes over", "yellow"))
+        self._page.wait("waiting for a worker")
 
     def _on_run_resumed(self, event: Event) -> None:
         self._void("the run goes on from its last finished step")
         for output in self._outputs.values():
             output.restart()
-        self._line(Text(f"↻ resumed, attempt {event.attempt}", "yellow"))
+        self._page.line(Text(f"↻ resumed, attempt {event.attempt}", "yellow"))
 
     def _on_run_waiting(self, event: Event) -> None:
-        self._line(Text(f"⏸ waiting: {clean(_compact(event.data))}", "yellow"))
+        self._page.line(Text(f"⏸ waiting: {clean(_compact(event.data))}", "yellow"))
 
     def _on_agent_request(self, event: Event) -> None:
         if event.step_id == self._step:
             cause = clean(str(event.data.get("cause") or "the answer broke off"))
             self._void("the model answers again")
-            self._line(Text(f"↻ try {event.data.get('try', 2)}: {cause}", "yellow"))
+            self._page.line(Text(f"↻ try {event.data.get('try', 2)}: {cause}", "yellow"))
         else:
             self._turns += 1
         self._step = event.step_id
         self._spoken = ""
         self._model = clean(str(event.data.get("model", "")))
-        self._wait("thinking")
+        self._page.wait("thinking")
 
     def _on_agent_thinking(self, event: Event) -> None:
         self._say(event.data.get("text", ""), "dim italic")
@@ -93,14 +91,14 @@ class Progress:
         if not self._spoken:
             self._say(event.data.get("content") or "", "")
         self._spoken, self._step = "", None
-        self._fresh_line()
 
     def _on_tool_request(self, event: Event) -> None:
         name = clean(str(event.data.get("name", "tool")))
         self._outputs[str(event.data.get("tool_call_id"))] = ToolOutput(name)
         arguments = summary(event.data.get("arguments"))
-        self._line(Text(f"● {name}", "bold cyan") + Text(f"  {arguments}" if arguments else ""))
-        self._wait(f"{name} is running")
+        self._page.begin(DOING)
+        self._page.line(Text(f"● {name}", "bold cyan") + Text(f"  {arguments}" if arguments else ""))
+        self._page.wait(f"{name} is running")
 
     def _on_tool_output(self, event: Event) -> None:
         output = self._outputs.get(str(event.data.get("tool_call_id")))
@@ -114,15 +112,15 @@ class Progress:
             self._output_lines(output.take("\n" + clean(str(event.data.get("content") or "")).strip() + "\n"))
         self._output_lines(output.rest())
         if not ok:
-            self._line(Text(f"  ✗ {clean(str(event.data.get('error_code') or 'failed'))}", "red"))
+            self._page.line(Text(f"  ✗ {clean(str(event.data.get('error_code') or 'failed'))}", "red"))
         elif (duration := event.data.get("duration_ms") or 0) >= SLOW_MS:
-            self._line(Text(f"  {duration / 1000:.1f} s", "dim"))
-        self._wait("thinking")
+            self._page.line(Text(f"  {duration / 1000:.1f} s", "dim"))
+        self._page.wait("thinking")
 
     def _on_log(self, event: Event) -> None:
         level = str(event.data.get("level", "info")).lower()
         style = {"warning": "yellow", "error": "red"}.get(level, "dim")
-        self._line(Text(f"! {clean(str(event.data.get('message', '')))}", style))
+        self._page.line(Text(f"! {clean(str(event.data.get('message', '')))}", style))
 
     def _on_run_completed(self, event: Event) -> None:
         self._end(event, Text("✓ succeeded", "bold green"))
@@ -140,51 +138,26 @@ class Progress:
         facts += [f"model {self._model}"] if self._model else []
         facts += [f"{self._turns} model {'call' if self._turns == 1 else 'calls'}"] if self._turns else []
         facts += cost_facts(event.data)
-        self._fresh_line()
-        self._console.print()
-        self._line(verdict + Text("  " + " · ".join(facts), "dim"))
+        self._page.begin(END)
+        self._page.line(verdict + Text("  " + " · ".join(facts), "dim"))
 
     def _void(self, why: str) -> None:
         if self._spoken:
             quote = self._spoken.strip().splitlines()[0] if self._spoken.strip() else ""
             short = quote[:QUOTE_CHARS] + ("…" if len(quote) > QUOTE_CHARS else "")
-            self._line(Text(f"✗ void: what stands above from “{short}” on; {why}", "bold yellow"))
+            self._page.line(Text(f"✗ void: what stands above from “{short}” on; {why}", "bold yellow"))
         self._spoken = ""
 
     def _say(self, text: str, style: str) -> None:
         text = clean(text)
-        if not text:
-            return
-        self._hush()
-        self._spoken += text[: max(0, 4 * QUOTE_CHARS - len(self._spoken))]
-        self._console.print(Text(text, style), end="", soft_wrap=True)
-        self._at_line_start = text.endswith("\n")
+        if text:
+            self._page.begin(SAYING)
+            self._spoken += text[: max(0, 4 * QUOTE_CHARS - len(self._spoken))]
+            self._page.stream(text, style)
 
     def _output_lines(self, lines: list[str]) -> None:
         for line in lines:
-            self._line(Text("  │ ", "dim") + Text(line[:LINE_CHARS], "dim"))
-
-    def _line(self, text: Text) -> None:
-        self._fresh_line()
-        self._console.print(text, soft_wrap=True)
-
-    def _fresh_line(self) -> None:
-        self._hush()
-        if not self._at_line_start:
-            self._console.print()
-            self._at_line_start = True
-
-    def _wait(self, what: str) -> None:
-        """A spinner, in a terminal only; it goes with the next line."""
-        if self._console.is_terminal and self._at_line_start:
-            self._hush()
-            self._status = self._console.status(Text(what, "dim"), spinner_style="dim")
-            self._status.start()
-
-    def _hush(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+            self._page.line(Text(f"  │ {line[:LINE_CHARS]}", "dim"))
 
 
 class ToolOutput:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.stack.banner import banner
 from scripts.stack.errors import StackError
 from scripts.stack.folder import MARK, DataFolder
 from scripts.stack.ports import free_port, require_free
@@ -14,10 +15,8 @@ from scripts.stack.services import LOCAL_MODEL, Addresses, Services
 from scripts.stack.supervisor import Supervisor
 from scripts.stack.view import View
 from shared import tickets
-from shared.config import Settings, export_env_file, load_settings
+from shared.config import Settings, load_settings
 from shared.errors import AppError
-from shared.version import VERSION
-from workflow.llm.choose import choose_model
 
 LINK_SECONDS = 24 * 3600
 
@@ -45,21 +44,6 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return load_settings(environment)
 
 
-def banner(view: View, settings: Settings, folder: DataFolder, url: str, link: str) -> str:
-    environment = dict(os.environ)
-    export_env_file(environment)
-    chosen = choose_model(settings.llm, environment)
-    rows = [("model", f"{chosen.name} ({chosen.why})"), ("data", str(folder.path)), ("open", link)]
-    if chosen.how_to_set_a_real_one:
-        rows[0] = ("model", "demo: a script that does a small real job with real tools. It is no AI.")
-        rows.insert(1, ("", chosen.how_to_set_a_real_one))
-    trunkline = Path(sys.executable).with_name("trunkline")
-    command = trunkline.relative_to(Path.cwd()) if trunkline.is_relative_to(Path.cwd()) else trunkline
-    rows.append(("try", f'{command} run "Write fizzbuzz.py, run it for 15, and tell me the output"'))
-    lines = [f"  {view.dim(f'{name:<7}')}{text}" for name, text in rows]
-    return "\n".join(["", f"  {view.bold(f'Trunkline {VERSION}')}", *lines, "", f"Trunkline is ready: {url}"])
-
-
 async def serve(options: argparse.Namespace, settings: Settings, folder: DataFolder, view: View) -> None:
     require_free(settings.api.host, settings.api.port)
     folder.key()
@@ -76,7 +60,7 @@ async def serve(options: argparse.Namespace, settings: Settings, folder: DataFol
         ticket = await tickets.issue(services.redis, "default", seconds=LINK_SECONDS)
         url = settings.api.public_url or addresses.url
         folder.announce(addresses.url)
-        view.say(banner(view, settings, folder, url, f"{url}/session?ticket={ticket}"))
+        view.say(banner(view, settings, folder.path, url, f"{url}/session?ticket={ticket}"))
 
     try:
         await Supervisor(folder, view, stages).run(on_ready)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scripts.stack.banner import command, relative
 from scripts.stack.errors import StackError
 from scripts.stack.folder import DataFolder
 from scripts.stack.service import CHILD
-from trunkline import Client, TrunklineError
+from trunkline import Client, Run, TrunklineError
 from trunkline.locate import locate, running_in
 
 START_SECONDS = 180
@@ -62,35 +63,26 @@ def _until_ready(stack: "subprocess.Popen[bytes]", log: Path) -> None:
         time.sleep(0.05)
 
 
-def run_task(folder: Path, task: str) -> tuple[int, str]:
-    """Runs the task with the command line that a person would use. Returns its exit code and the thread's id."""
-    server = locate(None, None, folder, os.environ)
-    with Client(server.url, server.key) as client:
-        thread = client.threads.create()
-    command = [str(Path(sys.executable).with_name("trunkline")), "run", task, "--thread", thread.id]
+def run_task(client: Client, folder: Path, task: str) -> tuple[int, Run]:
+    """Runs the task with the command line that a person would use. Returns its exit code, and the run."""
+    thread = client.threads.create()
+    program = [str(Path(sys.executable).with_name("trunkline")), "run", task, "--thread", thread.id]
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which knows what to do with it
-    return subprocess.run([*command, "--data", str(folder)], check=False).returncode, thread.id
+    code = subprocess.run([*program, "--data", str(folder)], check=False).returncode
+    return code, next(client.threads.runs(thread.id))
 
 
-def go_on(console: Console, folder: Path, thread_id: str, *, started: bool) -> None:
-    shown = _shown(folder)
-    option = "" if shown == Path("data") else f" --data {shown}"
-    trunkline = _shown(Path(sys.executable).with_name("trunkline"))
+def go_on(console: Console, folder: Path, run: Run, *, started: bool) -> None:
+    option = "" if relative(folder) == Path("data") else f" --data {relative(folder)}"
     rows = [
-        ("its files", str(shown / "workspaces" / thread_id)),
-        ("keep it running", f"scripts/up{option}" if started else "it runs already"),
-        ("then", f'{trunkline} run{option} --thread {thread_id} "and now ..."'),
-        ("", f"{trunkline} threads{option}"),
+        ("its files", str(relative(folder) / "workspaces" / run.thread_id)),
+        ("to go on", f"scripts/up{option}" if started else "Trunkline runs already"),
+        ("then", f'{command("run", folder)} --thread {run.thread_id} "and now ..."'),
+        ("or", f"{command('logs', folder)} {run.id}"),
     ]
     console.print()
     for name, text in rows:
-        console.print(f"  [dim]{name:<16}[/]{text}", soft_wrap=True, highlight=False)
-
-
-def _shown(path: Path) -> Path:
-    """Relative to here where that is shorter to read."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+        console.print(f"  [dim]{name:<11}[/]{text}", soft_wrap=True, highlight=False)
 
 
 def main() -> int:
@@ -99,8 +91,10 @@ def main() -> int:
     console = Console(stderr=True)
     try:
         with running_stack(folder, options.model, console) as started:
-            code, thread_id = run_task(folder, options.task)
-            go_on(console, folder, thread_id, started=started)
+            server = locate(None, None, folder, {})
+            with Client(server.url, server.key) as client:
+                code, run = run_task(client, folder, options.task)
+            go_on(console, folder, run, started=started)
     except (StackError, TrunklineError) as error:
         print(error, file=sys.stderr)
         return 1

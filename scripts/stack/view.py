@@ -49,7 +49,7 @@ class View:
             )
         self._files[service].emit(logging.makeLogRecord({"msg": line}))
         shown = self._for_people(line)
-        if shown is not None:
+        if shown:
             self._put(f"{self._name(service)} {shown}")
 
     def say(self, text: str) -> None:
