@@ -1,6 +1,7 @@
 """The whole path on real processes: gateway, workers, sandbox host, Valkey, and a scripted model over HTTP."""
 
 import asyncio
+import itertools
 import random
 import signal
 import time
@@ -98,9 +99,9 @@ async def test_workers_killed_at_random_lose_no_run_and_repeat_no_step() -> None
 
 
 def takeovers(events: list[Received], kills: list[float]) -> list[float]:
-    """Seconds from the kill to each resumption, by the stream's ids, which are Redis' time on the same machine."""
-    resumed = [position(event)[0] / 1000 for event in events if event.type == "run.resumed"]
-    return [at - max(kill for kill in kills if kill < at) for at in resumed]
+    """Seconds from the kill that ended an attempt to the next one, by the stream's ids: Redis' time, the same clock."""
+    claims = [position(event)[0] / 1000 for event in events if event.type in ("run.started", "run.resumed")]
+    return [later - min(kill for kill in kills if kill > earlier) for earlier, later in itertools.pairwise(claims)]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ class Group:
 
     def remove(self) -> None:
         """Only once its processes are gone."""
-        with contextlib.suppress(OSError):  # busy for a moment longer: `Groups.sweep` takes it at the next start
+        with contextlib.suppress(OSError):  # busy for a moment longer: `_sweep` takes it at a later start
             self.folder.rmdir()
 
 
@@ -47,9 +47,7 @@ class Groups:
 
     def create(self, name: str, memory_bytes: int) -> Group:
         """Raises OSError."""
-        group = Group(
-            self.folder / f"{os.getpid()}.{name}", "memory.events" if self.tier == "A" else "memory.oom_control"
-        )
+        group = Group(self.folder / name, "memory.events" if self.tier == "A" else "memory.oom_control")
         group.folder.mkdir()
         if self.tier == "A":
             _limit(group.folder, "memory.max", memory_bytes)
@@ -58,14 +56,6 @@ class Groups:
             _limit(group.folder, "memory.limit_in_bytes", memory_bytes)
             _limit(group.folder, "memory.memsw.limit_in_bytes", memory_bytes)
         return group
-
-    def sweep(self) -> None:
-        """Removes what hosts that were killed have left behind."""
-        for folder in self.folder.iterdir():
-            owner = folder.name.partition(".")[0]
-            if owner.isdigit() and not Path("/proc", owner).exists():
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
 
 
 def _limit(folder: Path, name: str, value: int) -> None:
@@ -95,11 +85,11 @@ def _own_groups() -> dict[str, str]:
 
 
 def _version_1(own: str, uid: int) -> Path | None:
-    folder = MOUNT / "memory" / own / f"trunkline-{uid}"
-    if os.geteuid() == 0:
-        folder.mkdir(exist_ok=True)
-        os.chown(folder, uid, uid)
-    return folder if folder.is_dir() and folder.stat().st_uid == uid else None
+    if os.geteuid() != 0:
+        return None
+    folder = _new_folder(MOUNT / "memory" / own, uid)
+    os.chown(folder, uid, uid)
+    return folder
 
 
 def _version_2(own: str, uid: int) -> Path | None:
@@ -107,7 +97,27 @@ def _version_2(own: str, uid: int) -> Path | None:
     above = (MOUNT / own).parent
     if "memory" not in (above / "cgroup.subtree_control").read_text().split() or above.stat().st_uid != uid:
         return None
-    folder = above / f"trunkline-{uid}"
-    folder.mkdir(exist_ok=True)
+    folder = _new_folder(above, uid)
     (folder / "cgroup.subtree_control").write_text("+memory")
     return folder
+
+
+def _new_folder(above: Path, uid: int) -> Path:
+    """This host's own, so that two on one machine keep out of each other's way; those of dead hosts are removed.
+
+    A host that has dropped root cannot remove its own.
+    """
+    for old in above.glob(f"trunkline-{uid}.*"):
+        if not Path("/proc", old.name.rpartition(".")[2]).exists():
+            _sweep(old)
+    folder = above / f"trunkline-{uid}.{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _sweep(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # processes that are just ending
+        for group in folder.iterdir():
+            if group.is_dir():
+                group.rmdir()
+        folder.rmdir()

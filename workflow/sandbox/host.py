@@ -70,8 +70,6 @@ def prepare(settings: Settings, uid: int) -> Prepared:
     if os.geteuid() == 0:
         _give(workspaces, uid)
     groups = cgroups.prepare(uid)
-    if groups:
-        groups.sweep()
     wire.build_adapters()
     token = _token(settings.sandbox_token_file)
     return Prepared(workspaces, token, _listen(settings.sandbox.host_url), bwrap.build_archive(), groups)

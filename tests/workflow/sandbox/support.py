@@ -100,9 +100,9 @@ class Host:
 
     def _remove_group_folder(self) -> None:
         """The host cannot: what it was made in belongs to root."""
-        for folder in Path("/sys/fs/cgroup/memory").glob(f"**/trunkline-{self.settings.sandbox.uid}"):
-            if not any(child.is_dir() for child in folder.iterdir()):
-                folder.rmdir()
+        name = f"trunkline-{self.settings.sandbox.uid}.{self.process.pid}"
+        for folder in Path("/sys/fs/cgroup/memory").glob(f"**/{name}"):
+            folder.rmdir()
 
 
 class Box:
