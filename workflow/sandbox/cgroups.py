@@ -34,7 +34,7 @@ class Group:
 
     def remove(self) -> None:
         """Only once its processes are gone."""
-        with contextlib.suppress(OSError):  # busy for a moment longer: `_sweep` takes it at a later start
+        with contextlib.suppress(OSError):  # busy for a moment longer: `sweep` takes it at a later start
             self.folder.rmdir()
 
 
@@ -109,14 +109,15 @@ def _new_folder(above: Path, uid: int) -> Path:
     """
     for old in above.glob(f"trunkline-{uid}.*"):
         if not Path("/proc", old.name.rpartition(".")[2]).exists():
-            _sweep(old)
+            sweep(old)
     folder = above / f"trunkline-{uid}.{os.getpid()}"
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def _sweep(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # processes that are just ending
+def sweep(folder: Path) -> None:
+    """Removes the folder of a host that has ended, if its processes have too."""
+    with contextlib.suppress(OSError):
         for group in folder.iterdir():
             if group.is_dir():
                 group.rmdir()

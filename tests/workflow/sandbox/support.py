@@ -20,6 +20,7 @@ import httpx
 from shared.config import SandboxSettings, Settings
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
+from workflow.sandbox import cgroups
 from workflow.sandbox.base import Command, ExecResult
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 from workflow.sandbox.usage import descendants
@@ -101,8 +102,12 @@ class Host:
     def _remove_group_folder(self) -> None:
         """The host cannot: what it was made in belongs to root."""
         name = f"trunkline-{self.settings.sandbox.uid}.{self.process.pid}"
-        for folder in Path("/sys/fs/cgroup/memory").glob(f"**/{name}"):
-            folder.rmdir()
+        deadline = time.monotonic() + 5
+        while folders := list(Path("/sys/fs/cgroup/memory").glob(f"**/{name}")):
+            assert time.monotonic() < deadline, f"processes are left in {folders}"
+            for folder in folders:
+                cgroups.sweep(folder)
+            time.sleep(0.02)
 
 
 class Box:
