@@ -33,6 +33,8 @@ appendonly yes
 appendfsync always
 save ""
 maxmemory-policy noeviction
+# A title would be written over the environment, by which a left-over process is known.
+set-proc-title no
 """
 
 

@@ -18,6 +18,7 @@ import httpx
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+READY = b"Trunkline is ready"
 READY_SECONDS = 120
 DOWN_SECONDS = 60
 
@@ -46,7 +47,11 @@ class Stack:
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
         )
-        await self.up()
+        try:
+            await self.up()
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
         return self
 
     async def __aexit__(
@@ -62,29 +67,30 @@ class Stack:
             self.folder.cleanup()
 
     async def up(self) -> None:
+        """Also for starting it again on the same data."""
+        self.client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}", timeout=30, limits=httpx.Limits(max_connections=500)
+        )
         command = ["bash", "scripts/up", "--port", str(self.port), "--data", str(self.data)]
         with self.log.open("ab") as log:
+            before = log.tell()
             self._main = subprocess.Popen(
                 [*command, "--workers", str(self.workers)], cwd=ROOT, env=self.env, stdout=log, stderr=log
             )
-        await until(
-            lambda: "Trunkline is ready" in self.log.read_text() or self._main.poll() is not None, READY_SECONDS
-        )
+        await until(lambda: READY in self.log.read_bytes()[before:] or self._main.poll() is not None, READY_SECONDS)
         assert self._main.poll() is None, self.log.read_text()[-4000:]
-        key = (self.data / "key").read_text().strip()
-        self.client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=30,
-            limits=httpx.Limits(max_connections=500),
-        )
+        self.client.headers["Authorization"] = f"Bearer {(self.data / 'key').read_text().strip()}"
 
     async def down(self) -> int:
         """Ctrl-C. Returns the exit code."""
         await self.client.aclose()
-        if self._main.poll() is None:
-            self._main.send_signal(signal.SIGINT)
+        self.tell(signal.SIGINT)
         return await asyncio.to_thread(self._main.wait, DOWN_SECONDS)
+
+    def tell(self, number: signal.Signals) -> None:
+        """To the supervisor, if it runs."""
+        if self._main.poll() is None:
+            self._main.send_signal(number)
 
     def pid(self, name: str) -> int:
         return int((self.data / "run" / f"{name}.pid").read_text())
