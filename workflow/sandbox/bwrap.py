@@ -50,6 +50,7 @@ ETC_DATA = {
 # Folders in memory, and the share of the sandbox's memory that each may take.
 TMPFS = {"/tmp": 1 / 4, "/run": 1 / 64, HOME: 1 / 4}  # noqa: S108 - the sandbox's own
 SHM_SHARE = 1 / 16
+CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
 INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files")
 
@@ -93,12 +94,12 @@ def find_python() -> tuple[str, tuple[str, ...]] | None:
 def shell_start(settings: SandboxSettings) -> bytes:
     """What bash reads before a command (BASH_ENV): its limits, and the note of where it ends.
 
-    The processor limit is set here because it would end sandboxd too; 500 makes the kernel, when memory is short, take
-    commands before sandboxd.
+    The processor limit is set here because it would end sandboxd too; the soft one gives SIGXCPU, which tells why. 500
+    makes the kernel, when memory is short, take commands before sandboxd.
     """
     return (
         "unset BASH_ENV\n"
-        f"ulimit -t {settings.cpu_seconds}\n"
+        f"ulimit -S -t {settings.cpu_seconds}; ulimit -H -t {settings.cpu_seconds + CPU_GRACE}\n"
         "builtin echo 500 2>/dev/null >/proc/self/oom_score_adj\n"
         f"""trap 'builtin cd -P . 2>/dev/null && builtin printf "%s\\0" "$PWD" >&{CWD_FD}' EXIT\n"""
     ).encode()

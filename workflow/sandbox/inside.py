@@ -23,7 +23,7 @@ from workflow.sandbox.cgroups import Group, Groups
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.usage import descendants
 
-START_SECONDS = 20  # a cold start takes 30 ms; this is for a machine in trouble
+START_SECONDS = 10  # a cold start takes 30 ms; this is for a machine in trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Inside:
         self._started = started
         self._group = group
         self._watchdog_kills = 0
+        self._init: int | None = None
         self.link = Link(started.link)
 
     @property
@@ -75,6 +76,7 @@ class Inside:
         """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
         await self.link.open()
         await self.ask({"op": "hello", "limits": _limits(settings)})
+        self._init = os.pidfd_open(self.pids()[0])
         if self._group:
             self._group.admit([self._started.process.pid, *self.pids()])
 
@@ -85,9 +87,10 @@ class Inside:
         """All its processes; `ended` tells when they are gone."""
         if self._started.process.returncode is not None:
             return  # its number may be another's by now
-        for pid in (*self.pids()[:1], self._started.process.pid):  # its pid 1 first: with it all others end
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # With its pid 1 all others end, and then bubblewrap, which reaps it. Before there is one, bubblewrap itself.
+        pid = next(iter(self.pids()), self._started.process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """For the one who started it: ends it, and returns when nothing is left."""
@@ -96,8 +99,10 @@ class Inside:
 
     async def ended(self) -> None:
         """Until every process is gone. To be called once: it is what reaps them."""
-        await _exit_of(self._started.process.pid)
+        await _exit_of(os.pidfd_open(self._started.process.pid))
         self._started.process.wait()
+        if self._init is not None:
+            await _exit_of(self._init)  # the kernel lets it exit only once all others in its namespace have
         self._started.errors.close()
         await self.link.close()
         if self._group:
@@ -149,14 +154,13 @@ def raise_refusal(answer: JSON) -> None:
             raise FileError(text, path)
 
 
-async def _exit_of(pid: int) -> None:
-    """Waits for a child's end, without reaping it."""
+async def _exit_of(pidfd: int) -> None:
+    """Waits for a process's end, without reaping it. Closes the descriptor."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    fd = os.pidfd_open(pid)
-    loop.add_reader(fd, ended.set)
+    loop.add_reader(pidfd, ended.set)
     try:
         await ended.wait()
     finally:
-        loop.remove_reader(fd)
-        os.close(fd)
+        loop.remove_reader(pidfd)
+        os.close(pidfd)

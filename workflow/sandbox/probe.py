@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 from workflow.sandbox.base import SandboxError
-from workflow.sandbox.inside import Ground, start
+from workflow.sandbox.inside import Ground, raise_refusal, start
 from workflow.sandbox.link import LinkClosed
 
-PROBE_SECONDS = 20
+PROBE_SECONDS = 10
 # Every line that it prints is something that must not be possible.
 ATTEMPTS = r"""
 [ "$(id -u)" = 1000 ] || echo "it does not run as its own user"
@@ -35,8 +35,8 @@ async def probe(ground: Ground, folder: Path) -> str | None:
     try:
         message = {"op": "run", "command": ATTEMPTS, "cwd": "", "env": {}}
         async with asyncio.timeout(PROBE_SECONDS):
-            await inside.link.start(message, output.extend)[1]
-    except (LinkClosed, TimeoutError) as error:
+            raise_refusal(await inside.link.start(message, output.extend)[1])
+    except (LinkClosed, TimeoutError, SandboxError) as error:
         return f"Sandboxes are unavailable: a first command could not be run ({type(error).__name__}: {error})."
     finally:
         await inside.stop()

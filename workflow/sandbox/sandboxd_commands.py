@@ -12,7 +12,7 @@ import time
 
 from workflow.sandbox.sandboxd_files import printable
 
-CWD_FD = 200  # where a command's shell writes the folder it ends in, see SHELL_START
+CWD_FD = 50  # where a command's shell writes the folder it ends in, see SHELL_START; below any sensible open_files
 SHELL_START = "/run/sandboxd/start.sh"
 ENVIRONMENT = {
     "PAGER": "cat",

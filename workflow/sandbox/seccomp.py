@@ -88,8 +88,10 @@ def build_filter(*, refuse_uncounted_memory: bool, machine: str | None = None) -
     for name, label in (("clone3", "unknown"), ("clone", "clone"), ("ioctl", "ioctl"), ("socket", "socket")):
         program.jump(JUMP_EQUAL, FILTERED[name][column], then=label)
     program.jump(JUMP_EQUAL, FILTERED["socketpair"][column], then="socketpair")
-    refused = {**REFUSED, **(UNCOUNTED if refuse_uncounted_memory else {})}
-    for number in (numbers[column] for numbers in refused.values()):
+    if refuse_uncounted_memory:  # as if the kernel had no such call: then programs take another way
+        for numbers in UNCOUNTED.values():
+            program.jump(JUMP_EQUAL, numbers[column], then="unknown")
+    for number in (numbers[column] for numbers in REFUSED.values()):
         if number is not None:
             program.jump(JUMP_EQUAL, number, then="refuse")
     program.label("allow")

@@ -28,6 +28,7 @@ def main() -> int:
     settings = load_settings()
     configure_logging(settings.log, "sandbox-host")
     os.umask(0o077)
+    host.PROGRAM_PATH = os.environ.get("TEST_PROGRAM_PATH", host.PROGRAM_PATH)
     if mode == "user" and os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(uid, uid, uid)

@@ -1,0 +1,254 @@
+"""The host as a process: who is let in, how it ends, what it remembers, what it says where it cannot isolate."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.config import SandboxSettings, Settings
+from shared.errors import ErrorCode
+from shared.ids import new_thread_id
+from tests.support.ports import free_port
+from tests.workflow.sandbox.support import ROOT, Box, Host, eventually, new_box, wait_until
+from workflow.sandbox.base import FileWrite, SandboxLost, SandboxRefused, SandboxUnavailable
+from workflow.sandbox.local import LocalProvider
+
+MODE = "root" if os.geteuid() == 0 else "user"
+
+
+@pytest.fixture
+def own_host() -> Iterator[Host]:
+    """One that a test may end."""
+    with Host(MODE) as host:
+        yield host
+
+
+@pytest.fixture
+async def own_provider(own_host: Host) -> AsyncIterator[LocalProvider]:
+    provider = LocalProvider(own_host.settings)
+    yield provider
+    await provider.close()
+
+
+@pytest.mark.parametrize("header", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Basic x"}])
+async def test_without_the_token_nobody_is_let_in(host: Host, header: dict[str, str]) -> None:
+    url = f"{host.settings.sandbox.host_url}/sandboxes/{new_thread_id()}/acquire"
+    async with httpx.AsyncClient(headers=header) as client:
+        assert (await client.post(url, content=b"{}")).status_code == 401
+        assert (await client.post(url.replace("acquire", "nosuch"))).status_code == 401
+
+
+async def test_a_client_with_another_token_is_told_what_to_do(host: Host, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("wrong")
+    sandbox = host.settings.sandbox.model_copy(update={"token_file": token})
+    provider = LocalProvider(host.settings.model_copy(update={"sandbox": sandbox}))
+    with pytest.raises(SandboxUnavailable, match="does not take the token"):
+        await provider.acquire(new_thread_id(), None)
+    await provider.close()
+
+
+def test_the_token_is_for_its_owner_only(host: Host) -> None:
+    assert host.settings.sandbox_token_file.stat().st_mode & 0o777 == 0o600
+    assert len(host.settings.sandbox_token_file.read_text()) > 30
+
+
+async def test_workspaces_are_for_the_sandbox_user_only(host: Host, box: Box) -> None:
+    await box.run("touch mine")
+    for folder in (host.settings.workspaces, host.settings.workspaces / box.run_id.partition(".")[0]):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert folder.stat().st_uid == (host.health() or {})["uid"] != 0
+
+
+def test_the_host_is_not_root_while_it_serves(host: Host) -> None:
+    status = Path(f"/proc/{host.process.pid}/status").read_text()
+    uids, gids, groups, capabilities = (
+        next(line.split()[1:] for line in status.splitlines() if line.startswith(name))
+        for name in ("Uid:", "Gid:", "Groups:", "CapPrm:")
+    )
+    assert len(set(uids)) == len(set(gids)) == 1
+    assert "0" not in uids + gids + groups
+    assert capabilities == ["0000000000000000"]
+
+
+@pytest.mark.parametrize("thread_id", ["..", "a/b", "x", ".host", "%2e%2e", "0" * 27])
+async def test_only_thread_ids_name_a_sandbox(host: Host, thread_id: str) -> None:
+    token = host.settings.sandbox_token_file.read_text()
+    async with httpx.AsyncClient(base_url=host.settings.sandbox.host_url) as client:
+        headers = {"authorization": f"Bearer {token}"}
+        answer = await client.post(f"/sandboxes/{thread_id}/acquire", content=b"{}", headers=headers)
+    assert answer.status_code in (404, 422)
+    assert not (host.settings.workspaces / thread_id).exists() or thread_id in ("..", ".host")
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("exec", b"{}"),
+        ("exec", b"not json"),
+        ("exec", b'{"command": {"key": "k", "epoch": "x", "command": 5}}'),
+        ("read", b'{"path": "", "offset": -1}'),
+        ("write", b'{"key": "k"'),
+        ("list", b"[]"),
+    ],
+)
+async def test_malformed_requests_are_refused(host: Host, operation: str, body: bytes) -> None:
+    token = host.settings.sandbox_token_file.read_text()
+    url = f"{host.settings.sandbox.host_url}/sandboxes/{new_thread_id()}/{operation}"
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
+        answer = await client.post(url, content=body)
+    assert answer.status_code == 400
+    assert "malformed" in answer.json()["detail"]
+
+
+async def test_a_restarted_host_keeps_files_and_says_what_is_lost(own_host: Host, own_provider: LocalProvider) -> None:
+    box = await new_box(own_provider)
+    thread_id, key, written, failed = box.run_id.partition(".")[0], box.key(), box.key(), box.key()
+    await box.sandbox.write([FileWrite("kept", b"x")], written, 1, b"note")
+    running = asyncio.create_task(box.run("echo begun > begun; sleep 60", key=key, timeout_seconds=0.5))
+    await running
+    own_host.kill()
+    own_host.start()
+    again = await own_provider.acquire(thread_id, box.sandbox.ref)
+    assert "restarted" in str(again.notice)
+    assert again.ref != box.sandbox.ref
+    assert (await again.read("kept")).content == b"x"
+    with pytest.raises(SandboxLost):
+        await again.attach(key, 2, box.show)
+    with pytest.raises(SandboxLost):
+        await again.recall(written, 2)
+    with pytest.raises(SandboxLost):
+        await again.task_output("bg_1")
+    assert await again.attach(failed, 2, box.show) is None
+    assert (await own_provider.acquire(thread_id, again.ref)).notice is None
+    result = await Box(again, thread_id).run("cat begun", key="another-run/1", background=True)
+    assert result.task_id == "bg_2"
+
+
+async def test_a_command_in_flight_when_the_host_is_killed_is_lost_not_repeated(
+    own_host: Host, own_provider: LocalProvider
+) -> None:
+    box = await new_box(own_provider)
+    running = asyncio.create_task(box.run("echo once >> log; sleep 60"))
+    log = own_host.settings.workspaces / box.run_id.partition(".")[0] / "log"
+    await eventually(log.exists)
+    own_host.kill()
+    await asyncio.to_thread(own_host.start)
+    with pytest.raises(SandboxLost):
+        await running
+    assert log.read_text() == "once\n"
+
+
+async def test_a_connection_that_breaks_is_taken_up_again_where_it_broke(own_provider: LocalProvider) -> None:
+    box = await new_box(own_provider)
+    connection = box.sandbox._connection
+    running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done"))
+    await eventually(lambda: "2\n" in box.shown)
+    for held in connection._client._transport._pool.connections:  # type: ignore[attr-defined]
+        stream = held._connection._network_stream
+        await stream.aclose()
+    assert (await running).output.head == box.shown == "1\n2\n3\n4\n5\n6\n"
+
+
+async def test_sigterm_ends_every_process_and_tells_those_who_wait(own_host: Host, own_provider: LocalProvider) -> None:
+    boxes = [await new_box(own_provider) for _ in range(3)]
+    waiting = [asyncio.create_task(box.run("trap '' TERM; echo on; sleep 60")) for box in boxes]
+    await eventually(lambda: all(box.shown for box in boxes))
+    inside = list(own_host.processes())
+    await asyncio.to_thread(own_host.stop)
+    assert own_host.process.returncode == 0
+    assert {(await task).killed_by for task in waiting} == {"the sandbox host is shutting down"}
+    assert not any(Path(f"/proc/{pid}").exists() for pid in inside)
+
+
+async def test_a_host_that_is_not_there_is_reported_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "sandbox-token").write_text("x")
+    settings = Settings(data=tmp_path, sandbox=SandboxSettings(host_url=f"http://127.0.0.1:{free_port()}"))
+    provider = LocalProvider(settings)
+    with pytest.raises(SandboxUnavailable, match=r"workflow\.sandbox\.host") as unavailable:
+        await provider.acquire(new_thread_id(), None)
+    assert unavailable.value.code is ErrorCode.SANDBOX_UNAVAILABLE
+    await provider.close()
+    with pytest.raises(SandboxUnavailable, match="cannot be read"):
+        await LocalProvider(Settings(data=tmp_path / "other")).acquire(new_thread_id(), None)
+
+
+def test_a_port_in_use_is_an_error_that_names_the_setting(own_host: Host) -> None:
+    data = Path(tempfile.mkdtemp())
+    environ = {**os.environ, "TRUNKLINE__DATA": str(data)}
+    environ["TRUNKLINE__SANDBOX__HOST_URL"] = own_host.settings.sandbox.host_url
+    command = [sys.executable, "-m", "workflow.sandbox.host"]
+    second = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    shutil.rmtree(data)
+    assert second.returncode == 1
+    assert "sandbox.host_url" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (None, "bubblewrap is not installed"),
+        ("echo 'bwrap: Unknown option --disable-userns' >&2; exit 1", "too old"),
+        ("echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1", "apparmor_restrict_unprivileged_userns"),
+        ("echo 'bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted' >&2; exit 1", "network namespace"),
+        ('while [ $1 != -- ]; do shift; done; shift; exec "$@"', "unavailable"),
+        ("exec sleep 100", "unavailable"),
+    ],
+    ids=["missing", "old", "no user namespaces", "no network namespaces", "isolating nothing", "hanging"],
+)
+async def test_where_it_cannot_isolate_the_host_refuses_with_cause_and_cure(script: str | None, told: str) -> None:
+    """With something else in bubblewrap's place."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    if script is not None:
+        (folder / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bwrap").chmod(0o755)
+    try:
+        with Host(MODE, {"TEST_PROGRAM_PATH": str(folder)}) as host:
+            provider = LocalProvider(host.settings)
+            with pytest.raises(SandboxUnavailable) as unavailable:
+                await provider.acquire(new_thread_id(), None)
+            assert told in unavailable.value.detail
+            health = host.health() or {}
+            assert (health["status"], health["problem"]) == ("unavailable", unavailable.value.detail)
+            await provider.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_folder_of_somebody_else_is_refused_with_the_cure() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start the host as root")
+    host = Host("root")
+    host.settings.workspaces.mkdir()
+    os.chown(host.settings.workspaces, 4321, 4321)
+    with pytest.raises(AssertionError, match="chown -R 64321"):
+        host.start()
+    shutil.rmtree(host.data)
+    host.log.unlink()
+
+
+def test_the_health_page_tells_what_protects_the_machine(host: Host) -> None:
+    health = host.health() or {}
+    assert health["status"] == "ok"
+    assert "tier" in health["limits"]
+    assert json.dumps(health).count(host.settings.sandbox_token_file.read_text()) == 0
+
+
+def test_the_hosts_own_files_are_out_of_sight(host: Host) -> None:
+    wait_until(lambda: host.health() is not None)
+    names = {path.name for path in host.data.iterdir()}
+    assert names == {"sandbox-token", "workspaces"}
+
+
+async def test_an_unknown_operation_is_refused(box: Box) -> None:
+    with pytest.raises(SandboxRefused, match="no operation"):
+        await box.sandbox._ask("nosuch", {})
