@@ -102,6 +102,9 @@ def pip_install(file: str) -> None:
 def uv_install(*arguments: str) -> bool:
     settings = pip_settings()
     command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", PYTHON]
+    if sys.dont_write_bytecode:
+        # Else each start would compile LiteLLM anew, which takes seconds; Python itself keeps what it once compiled.
+        command.append("--compile-bytecode")
     for name, option in UV_OPTIONS.items():
         for value in settings.get(name, "").split():
             command += [option, value]
