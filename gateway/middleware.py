@@ -9,7 +9,7 @@ from fastapi.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import CLIENT_CLOSED_REQUEST, internal_problem, problem, too_large
+from gateway.errors import CLIENT_CLOSED_REQUEST, internal_problem, problem, status_of, too_large
 from shared.ids import new_id
 from shared.log import bound
 
@@ -124,8 +124,9 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
         if length.isdigit() and int(length) > self._max_bytes:
-            # The rest of the body is not worth reading: closed, the connection says so.
-            await problem(too_large(self._max_bytes), {"Connection": "close"})(scope, receive, send)
+            # Not closed: the server reads the rest and forgets it. Closed, the client's system could see its unread
+            # body refused before it has the answer.
+            await problem(too_large(self._max_bytes))(scope, receive, send)
             return
         received = 0
 
@@ -134,9 +135,8 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                # FastAPI makes a 400 of whatever else is raised while it reads a body.
-                detail = too_large(self._max_bytes).detail
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, {"Connection": "close"})
+                error = too_large(self._max_bytes)  # FastAPI makes a 400 of all but its own exceptions here
+                raise HTTPException(status_of(error.code), error.detail)
             return message
 
         await self.app(scope, receive_on, send)

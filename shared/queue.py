@@ -64,7 +64,7 @@ class RunQueue:
 
     def _connect(self) -> None:
         with self._app.producer_or_acquire() as producer:
-            producer.connection.ensure_connection(max_retries=1)
+            producer.connection.ensure_connection(max_retries=1, interval_start=0)
         assert self._app.backend  # made, and its module loaded, when first looked at
 
     def _send(self, run_id: str) -> None:

@@ -125,7 +125,7 @@ class ThreadStore:
 
     async def events_of(self, run: Run, *, since: str | None, count: int) -> list[StreamEntry]:
         """The run's first events, or its first ones after an id. Other runs' events lie between them."""
-        start = f"({since}" if since and after(since, run.first_event) else run.first_event
+        start = run.first_event if since is None or after(run.first_event, since) else f"({since}"
         stream, end = thread_keys_of(run.id).stream, run.last_event or "+"
         events: list[StreamEntry] = []
         while len(events) < count:

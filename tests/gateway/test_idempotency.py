@@ -1,0 +1,95 @@
+"""The same request with the same Idempotency-Key is done once, whatever happens in between."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.idempotency import KEPT_SECONDS, Idempotency
+from shared import keys
+from tests.gateway.support import Gateway, serving, settings_for
+
+
+async def post(gateway: Gateway, path: str, key: str, body: Any = None) -> httpx.Response:
+    return await gateway.client.post(path, json=body, headers={"Idempotency-Key": key})
+
+
+async def test_fifty_executes_at_once_with_one_key_are_one_run(gateway: Gateway) -> None:
+    thread_id = await gateway.thread()
+    path = f"/api/agent/{thread_id}/execute"
+    answers = await asyncio.gather(*(post(gateway, path, "k", {"task": "x"}) for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert await gateway.store.run_ids(thread_id) == [answers[0].json()["run_id"]]
+    assert len(await gateway.store.events(thread_id)) == 1
+
+
+async def test_fifty_initiates_at_once_with_one_key_are_one_thread(gateway: Gateway) -> None:
+    answers = await asyncio.gather(*(post(gateway, "/api/agent/initiate", "k") for _ in range(50)))
+    assert len({answer.content for answer in answers}) == 1
+    assert len((await gateway.client.get("/api/agent")).json()["items"]) == 1
+
+
+async def test_the_answer_stays_the_same_when_the_run_has_gone_on(gateway: Gateway) -> None:
+    path = f"/api/agent/{await gateway.thread()}/execute"
+    first = await post(gateway, path, "k", {"task": "x"})
+    await gateway.attempt(first.json()["run_id"])
+    assert (await post(gateway, path, "k", {"task": "x"})).content == first.content
+
+
+async def test_a_key_is_not_for_another_request(gateway: Gateway) -> None:
+    one, other = await gateway.thread(), await gateway.thread()
+    run = (await post(gateway, f"/api/agent/{one}/execute", "k", {"task": "x"})).json()["run_id"]
+    for path, body in (
+        (f"/api/agent/{one}/execute", {"task": "y"}),
+        (f"/api/agent/{one}/execute", {"task": "x", "parameters": {"max_turns": 1}}),
+        (f"/api/agent/{other}/execute", {"task": "x"}),
+        ("/api/agent/initiate", None),
+        (f"/api/runs/{run}/cancel", None),
+    ):
+        answer = await post(gateway, path, "k", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_conflict"), path
+    assert (await gateway.store.run_ids(one), await gateway.store.run_ids(other)) == ([run], [])
+
+
+async def test_the_same_request_written_differently_is_the_same(gateway: Gateway) -> None:
+    path = f"/api/agent/{await gateway.thread()}/execute"
+    first = await post(gateway, path, "k", {"task": "x", "parameters": {"max_turns": 1, "max_cost": 2}})
+    body = {"on_busy": "enqueue", "parameters": {"max_cost": 2, "max_turns": 1}, "task": "x", "context_data": []}
+    assert (await post(gateway, path.replace("/api/", "/api/v1/"), "k", body)).content == first.content
+
+
+async def test_a_gateway_that_died_between_reserving_and_submitting_does_no_harm(gateway: Gateway) -> None:
+    """What it leaves behind is a reservation: the next one goes on with its id."""
+    thread_id = await gateway.thread()
+    path = f"/api/agent/{thread_id}/execute"
+    busy = {"task": "x", "on_busy": "reject"}
+    first_run = await gateway.execute(thread_id)
+    assert (await post(gateway, path, "k", busy)).status_code == 409
+    reserved = str(await gateway.redis.get(keys.idempotency("default", "k"))).split()[1]
+    await gateway.client.post(f"/api/runs/{first_run}/cancel")
+    assert (await post(gateway, path, "k", busy)).json()["run_id"] == reserved
+
+
+async def test_keys_of_different_workspaces_have_nothing_to_do_with_each_other(gateway: Gateway) -> None:
+    idempotency = Idempotency(gateway.redis, patience_seconds=1)
+    assert await idempotency.reserve("a", "k", ["x"], "1") == "1"
+    assert await idempotency.reserve("b", "k", ["y"], "2") == "2"
+    assert 0 < await gateway.redis.ttl(keys.idempotency("a", "k")) <= KEPT_SECONDS
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "k\u00e9"])
+async def test_a_key_that_is_none_is_refused(gateway: Gateway, key: str) -> None:
+    headers = [(b"Idempotency-Key", key.encode())]
+    answer = await gateway.client.post("/api/agent/initiate", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["place"] == "header.Idempotency-Key"
+
+
+async def test_two_gateways_know_each_others_keys(gateway: Gateway, redis_url: str, tmp_path: Path) -> None:
+    async with serving(settings_for(redis_url, tmp_path)) as second:
+        path = f"/api/agent/{await gateway.thread()}/execute"
+        answers = await asyncio.gather(*(post(g, path, "k", {"task": "x"}) for g in (gateway, second) * 10))
+        assert len({answer.content for answer in answers}) == 1

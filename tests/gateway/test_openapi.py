@@ -1,0 +1,99 @@
+"""The API's description is true, complete, and readable without any other host."""
+
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+
+from shared.types import JSON
+from tests.gateway.support import Gateway
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+async def description(gateway: Gateway) -> JSON:
+    return dict((await gateway.client.get("/openapi.json")).json())
+
+
+def operations(schema: JSON) -> list[tuple[str, str, JSON]]:
+    return [(path, method, found) for path, item in schema["paths"].items() for method, found in item.items()]
+
+
+async def test_each_operation_is_described_once_with_an_id_a_summary_and_its_errors(gateway: Gateway) -> None:
+    schema = await description(gateway)
+    assert schema["openapi"].startswith("3.1")
+    found = operations(schema)
+    assert {path for path, _, _ in found} >= {"/api/agent/{thread_id}/execute", "/api/runs/{run_id}/events", "/health"}
+    assert not [path for path, _, _ in found if path.startswith("/api/v1")]
+    ids = [operation["operationId"] for _, _, operation in found]
+    assert len(ids) == len(set(ids))
+    for path, method, operation in found:
+        assert method in METHODS
+        assert operation["summary"]
+        assert "422" not in operation["responses"]
+        if path.startswith("/api"):
+            assert {"401", "403", "500", "503"} <= operation["responses"].keys(), path
+            assert ("404" in operation["responses"]) is ("{" in path), path
+        if operation.get("requestBody"):
+            assert {"400", "413"} <= operation["responses"].keys() or operation["operationId"] == "cancelRun"
+
+
+async def test_all_references_of_the_description_lead_somewhere(gateway: Gateway) -> None:
+    schema = await description(gateway)
+    for reference in re.findall(r"'\$ref': '#/([^']+)'", str(schema)):
+        place: Any = schema
+        for part in reference.split("/"):
+            place = place[part]
+
+
+async def test_answers_are_as_described(gateway: Gateway) -> None:
+    thread_id = await gateway.thread()
+    run_id = await gateway.finished_run(thread_id)
+    schema = await description(gateway)
+    asked = [
+        ("get", "/", {}),
+        ("get", "/health", {}),
+        ("get", "/health/ready", {}),
+        ("get", "/api/agent", {}),
+        ("get", "/api/agent/{thread_id}", {}),
+        ("get", "/api/agent/{thread_id}/runs", {}),
+        ("get", "/api/agent/{thread_id}/messages", {}),
+        ("get", "/api/runs/{run_id}", {}),
+        ("get", "/api/runs/{run_id}/steps", {}),
+        ("get", "/api/runs/{run_id}/events", {}),
+        ("post", "/api/runs/{run_id}/cancel", {}),
+        ("post", "/api/agent/initiate", {}),
+        ("post", "/api/agent/{thread_id}/execute", {"task": "x"}),
+        ("post", "/api/agent/{thread_id}/execute", {"task": "x", "tusk": 1}),
+        ("get", "/api/agent/nope", {}),
+        ("post", "/api/stream-tickets", {}),
+    ]
+    for method, template, body in asked:
+        path = template.format(thread_id=thread_id, run_id=run_id)
+        answer = await gateway.client.request(method, path, json=body or None)
+        operation = schema["paths"][template.replace("nope", "{thread_id}")][method]
+        media = operation["responses"][str(answer.status_code)]["content"][answer.headers["content-type"]]
+        jsonschema.validate(answer.json(), {**media["schema"], "components": schema["components"]})
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_the_pages_load_nothing_from_elsewhere(gateway: Gateway, path: str) -> None:
+    page = await gateway.client.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    linked = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
+    assert len(linked) >= 2
+    for address in linked:
+        assert address.startswith("/docs-assets/")
+        assert (await gateway.client.get(address)).status_code == 200
+    assert "//" not in page.text.replace("<!-- ", "").replace("<!DOCTYPE html>", "").split("<script>")[0]
+    policy = page.headers["content-security-policy"]
+    assert "http" not in policy
+    assert policy.startswith("default-src 'none'")
+
+
+async def test_the_root_names_what_is_here(gateway: Gateway) -> None:
+    root = (await gateway.client.get("/")).json()
+    assert root["name"] == "Trunkline"
+    for link in ("docs", "openapi", "health"):
+        assert (await gateway.client.get(root["links"][link])).status_code == 200
