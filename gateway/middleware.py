@@ -85,7 +85,12 @@ class _Exchange:
         status = CLIENT_CLOSED_REQUEST if self._client_gone and not self._complete else self._status
         level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
         milliseconds = (time.monotonic() - self._began) * 1000
-        access_log.log(level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, milliseconds)
+        access_log.log(level, "%s %s %d %.1f ms", scope["method"], _path(scope), status, milliseconds)
+
+
+def _path(scope: Scope) -> str:
+    """As it was sent, so that nobody can write lines of their own into the log."""
+    return str(scope["raw_path"], "latin-1")
 
 
 class Faults:
@@ -108,7 +113,7 @@ class Faults:
         try:
             await self.app(scope, receive, send_on)
         except Exception:
-            log.exception("request %s: %s %s crashed", scope[REQUEST_ID], scope["method"], scope["path"])
+            log.exception("request %s: %s %s crashed", scope[REQUEST_ID], scope["method"], _path(scope))
             if started:
                 raise
             await internal_problem(scope[REQUEST_ID])(scope, receive, send)

@@ -33,6 +33,6 @@ async def open_session(services: WithServices, request: Request, ticket: str = "
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="lax",
-        secure=request.url.scheme == "https",
+        secure=(services.settings.api.public_url or str(request.url)).startswith("https:"),
     )
     return answer

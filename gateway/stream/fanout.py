@@ -141,11 +141,11 @@ class Fanout:
 
     def leave(self, feed: Feed, wake: Wake) -> None:
         feed.followers.discard(wake)
-        if not feed.followers:
-            channel = feed.keys.channel.encode()
-            self._listener.unsubscribe(channel)
-            self._feeds.pop(channel, None)
+        channel = feed.keys.channel.encode()
+        if not feed.followers and self._feeds.get(channel) is feed:
+            del self._feeds[channel]
             self._dirty.pop(feed, None)
+            self._listener.unsubscribe(channel)
 
     def _turn_page(self, key: tuple[Feed, Position], answer: asyncio.Future[Any]) -> None:
         page = self._pages.pop(key)

@@ -258,9 +258,9 @@ async def test_the_access_log_has_a_line_for_each_request_without_its_query(
 ) -> None:
     caplog.set_level(logging.INFO, "trunkline.gateway.access")
     await gateway.client.get("/api/agent?limit=3&ticket=secret")
+    await gateway.client.get("/api/a%0Ab")
     lines = [record.getMessage() for record in caplog.records if record.name == "trunkline.gateway.access"]
-    assert len(lines) == 1
-    assert lines[0].startswith("GET /api/agent 200 ")
+    assert [line.rsplit(" ", 2)[0] for line in lines] == ["GET /api/agent 200", "GET /api/a%0Ab 404"]
     assert "secret" not in caplog.text
 
 
