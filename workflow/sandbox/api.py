@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.types import JSON
 from workflow.sandbox import wire
 from workflow.sandbox.base import (
     MAX_WRITE_BYTES,
@@ -24,6 +24,7 @@ from workflow.sandbox.base import (
     SandboxRefused,
     SandboxUnavailable,
 )
+from workflow.sandbox.ground import describe_limits
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.record import Record
 from workflow.sandbox.sandboxes import Sandboxes
@@ -92,10 +93,9 @@ OPERATIONS: dict[str, tuple[type[Any], Operation]] = {
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The routes. `facts` is what /health tells beside the number of sandboxes."""
+    """The routes."""
 
     sandboxes: Sandboxes
-    facts: JSON
 
     def app(self, token: str) -> ASGIApp:
         routes = [
@@ -111,9 +111,15 @@ class Api:
         return Guard(Starlette(routes=routes, exception_handlers=handlers), token)  # type: ignore[arg-type]
 
     async def health(self, _: Request) -> Response:
-        status = "unavailable" if self.sandboxes.problem else "ok"
-        told = {"status": status, "problem": self.sandboxes.problem, **self.facts}
-        return _json({**told, "running": len(self.sandboxes.running())})
+        ground, problem = self.sandboxes.ground, self.sandboxes.problem
+        told = {
+            "status": "unavailable" if problem else "ok",
+            "problem": problem,
+            "limits": describe_limits(ground) if ground else None,
+            "uid": os.getuid(),
+            "running": len(self.sandboxes.running()),
+        }
+        return _json(told)
 
     async def acquire(self, request: Request) -> Response:
         asked = wire.adapter(wire.Acquire).validate_json(await _body(request))

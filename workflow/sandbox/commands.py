@@ -179,7 +179,7 @@ class Commands:
         finally:
             for timer in timers:
                 timer.cancel()
-            self._trim()
+            self.trim()
 
     def _timers(self, record: Record, command: Command) -> list[asyncio.TimerHandle]:
         longest = self._settings.max_command_seconds
@@ -213,14 +213,14 @@ class Commands:
         self._unchecked += len(data)
         if self._unchecked > CHECK_EVERY:
             self._unchecked = 0
-            self._trim()
+            self.trim()
 
-    def _trim(self) -> None:
-        """Keeps within MAX_KEPT_BYTES and MAX_RECORDS: the oldest that have ended go first."""
+    def trim(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        """Keeps within `max_bytes` of output and MAX_RECORDS: the oldest that have ended go first."""
         by_age = sorted(self._records.values(), key=lambda record: not record.ended)
         kept = sum(record.spool.kept for record in by_age)
         for record in by_age:
-            if kept <= MAX_KEPT_BYTES:
+            if kept <= max_bytes:
                 break
             kept -= record.spool.kept
             record.spool.discard()

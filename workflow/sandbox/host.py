@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -26,29 +25,21 @@ import uvicorn.lifespan.off
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shared.config import SandboxSettings, Settings, load_settings
+from shared.config import Settings, load_settings
 from shared.errors import AppError
 from shared.log import configure_logging
-from shared.types import JSON
-from workflow.sandbox import bwrap, cgroups, seccomp, wire
+from workflow.sandbox import bwrap, cgroups, wire
 from workflow.sandbox.api import Api
 from workflow.sandbox.base import SandboxUnavailable
-from workflow.sandbox.inside import Ground
+from workflow.sandbox.ground import describe_limits, find_ground
 from workflow.sandbox.privileges import drop_to
-from workflow.sandbox.probe import probe
 from workflow.sandbox.sandboxes import PROBE_FOLDER, Sandboxes
 
 log = logging.getLogger("trunkline.sandbox")
 
-PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin"
 KEEP_ALIVE_SECONDS = 3600  # longer than any client keeps a connection, so that none is closed under its hands
 SHUTDOWN_SECONDS = 3
-TIERS = {
-    "A": "tier A: memory by cgroup v2",
-    "B": "tier B: memory by cgroup v1",
-    "C": "tier C: memory by a watchdog, because there is no control group to be had",
-}
-COMMON_LIMITS = "processes, open files, file size and processor time by rlimits; disk by a watchdog"
+TRY_AGAIN_SECONDS = 30  # between two tries where sandboxes could not be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +100,6 @@ def _token(path: Path) -> str:
     return token
 
 
-def find_ground(settings: SandboxSettings, prepared: Prepared) -> Ground:
-    """To be called as the user who will start the sandboxes. Raises SandboxUnavailable."""
-    program = shutil.which("bwrap", path=PROGRAM_PATH)
-    python = bwrap.find_python()
-    if program is None:
-        raise SandboxUnavailable(bwrap.explain("No such file or directory: '/usr/bin/bwrap'"))
-    if python is None:
-        raise SandboxUnavailable(bwrap.explain("execvp python3"))
-    try:
-        refused = seccomp.build_filter(refuse_uncounted_memory=prepared.groups is None)
-    except KeyError as error:
-        raise SandboxUnavailable(f"Sandboxes are unavailable: there is no filter for {error} processors.") from error
-    start = bwrap.shell_start(settings)
-    profile = bwrap.Profile(program, *python, prepared.archive, start, refused, settings.memory_bytes)
-    return Ground(settings, profile, prepared.groups)
-
-
 class Server(uvicorn.Server):
     """Leaves signals to us: the sandboxes must end first, so that those who wait for a command hear how it ended."""
 
@@ -134,30 +108,45 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, prepared: Prepared, ground: Ground | None, problem: str | None) -> None:
-    """Until SIGTERM or SIGINT. Without a ground to build on it tells everybody the problem."""
+async def serve(settings: Settings, prepared: Prepared, hopeless: str | None) -> None:
+    """Until SIGTERM or SIGINT. `hopeless`: why there can be no sandbox here, whatever is done beside this process."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if ground:
-        problem = await probe(ground, prepared.workspaces / PROBE_FOLDER)
-    sandboxes = Sandboxes(settings.sandbox, prepared.workspaces, ground, problem)
-    limits = f"{TIERS[prepared.groups.tier if prepared.groups else 'C']}; {COMMON_LIMITS}"
-    server = _server(sandboxes, {"limits": limits, "uid": os.getuid()}, prepared.token)
-    sandboxes.start()
+    sandboxes = Sandboxes(settings.sandbox, prepared.workspaces, hopeless)
+    if hopeless:
+        log.error("%s", hopeless)
+    else:
+        await _settle(sandboxes, settings, prepared)
+    server = _server(sandboxes, prepared.token)
     serving = asyncio.create_task(server.serve([prepared.listener]))
-    if problem:
-        log.error("%s", problem)
-    log.info("sandboxes under %s, as uid %s; limits: %s", prepared.workspaces, os.getuid(), limits)
-    await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    stopping = asyncio.create_task(stop.wait())
+    while not (serving.done() or stopping.done()):
+        await asyncio.wait([serving, stopping], timeout=TRY_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not (sandboxes.ground or hopeless or stopping.done()):
+            await _settle(sandboxes, settings, prepared)
     await sandboxes.close()
     server.should_exit = True
     await serving
 
 
-def _server(sandboxes: Sandboxes, facts: JSON, token: str) -> Server:
+async def _settle(sandboxes: Sandboxes, settings: Settings, prepared: Prepared) -> None:
+    """Opens the sandboxes if this machine can isolate; it may come to, when somebody installs bubblewrap."""
+    try:
+        folder = prepared.workspaces / PROBE_FOLDER
+        ground = await find_ground(settings.sandbox, prepared.archive, prepared.groups, folder)
+    except SandboxUnavailable as error:
+        if sandboxes.problem != error.detail:
+            log.error("%s", error.detail)
+        sandboxes.problem = error.detail
+        return
+    sandboxes.open(ground)
+    log.info("sandboxes under %s, as uid %s; limits: %s", prepared.workspaces, os.getuid(), describe_limits(ground))
+
+
+def _server(sandboxes: Sandboxes, token: str) -> Server:
     config = uvicorn.Config(
-        Api(sandboxes, facts).app(token),
+        Api(sandboxes).app(token),
         http=HttpToolsProtocol,
         ws="none",
         lifespan="off",
@@ -188,15 +177,14 @@ def run(settings: Settings) -> None:
     started_as_root = os.geteuid() == 0
     uid = settings.sandbox.uid if started_as_root else os.getuid()
     prepared = prepare(settings, uid)
-    ground, problem = None, None
-    try:
-        if started_as_root:
+    hopeless = None
+    if started_as_root:
+        try:
             drop_to(uid, prepared.workspaces)
-        ground = find_ground(settings.sandbox, prepared)
-    except SandboxUnavailable as error:
-        problem = error.detail
+        except SandboxUnavailable as error:
+            hopeless = error.detail
     assert os.geteuid() != 0
-    uvloop.run(serve(settings, prepared, ground, problem))
+    uvloop.run(serve(settings, prepared, hopeless))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ log = logging.getLogger("trunkline.sandbox")
 MAX_NOTE_BYTES = 1024**2
 MAX_NOTES = 64  # a note is asked for by the attempt right after a crash, so few are enough
 TASK_OUTPUT_BYTES = 64 * 1024
+REST_BYTES = 1024**2  # of output kept of a sandbox that rests
 MAX_DEPTH = 10
 MAX_ENTRIES = 2000
 
@@ -52,8 +54,8 @@ class HostedSandbox:
         self.journal = Journal(notes_of_host / f"{thread_id}.jsonl")
         self.commands = Commands(ground.settings, self.journal, self._running)
         self.inside: Inside | None = None
-        self.life = 1
-        """Rises whenever processes were lost."""
+        self.life = secrets.token_hex(4)
+        """Another one whenever processes were lost."""
         self.disk_is_full = False
         self._ground = ground
         self._starting = asyncio.Lock()
@@ -81,14 +83,17 @@ class HostedSandbox:
 
     async def stop(self, reason: str) -> None:
         """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""
-        if self.inside and self._watch:
-            self.commands.end_reason = reason
-            self.inside.kill()
-            await self._watch
+        async with self._starting:
+            if self.inside and self._watch:
+                self.commands.end_reason = reason
+                self.inside.kill()
+                await self._watch
+        await self.commands.settled()
+        self.commands.trim(REST_BYTES)
 
     async def close(self) -> None:
+        """Its files stay, and the journal remembers what it was asked to do."""
         await self.stop("the sandbox host is shutting down")
-        await self.commands.settled()
         self.journal.close()
 
     async def _running(self) -> Inside:
@@ -104,7 +109,8 @@ class HostedSandbox:
 
     async def _wait_for_end(self, inside: Inside) -> None:
         await inside.link.closed.wait()
-        self.life += bool(self.commands.running)
+        if self.commands.running:
+            self.life = secrets.token_hex(4)
         await inside.stop()
         self.inside = None
 

@@ -88,6 +88,8 @@ class Daemon:
                 self._operations[message["op"]](message, data)
             except files.Refused as refused:
                 self._answer(message, **refused.answer)
+            except (OSError, ValueError) as error:
+                self._answer(message, **files.refusal(error, str(message.get("path", ""))).answer)
         return bool(chunk)
 
     def _answer(self, message: Message, **fields: Any) -> None:

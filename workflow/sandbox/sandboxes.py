@@ -18,33 +18,40 @@ from workflow.sandbox.wire import Acquired
 NOTES_FOLDER = ".host"
 PROBE_FOLDER = ".probe"
 IDLE_CHECK_SECONDS = 5.0
+FORGET_SECONDS = 24 * 3600  # of rest, after which only files and journal tell of a sandbox
 
 
 class Sandboxes:
-    """`problem`: why this machine can have none (cause and cure); None where it can, and then there is a ground."""
+    """`problem`: why there are none, with the cure; None once `open` has been given a ground."""
 
-    def __init__(self, settings: SandboxSettings, workspaces: Path, ground: Ground | None, problem: str | None) -> None:
+    def __init__(self, settings: SandboxSettings, workspaces: Path, problem: str | None = None) -> None:
         self._settings = settings
         self._workspaces = workspaces
-        self._ground = ground
         self._all: dict[str, HostedSandbox] = {}
         self._work: list[asyncio.Task[None]] = []
+        self.ground: Ground | None = None
         self.problem = problem
         self.incarnation = secrets.token_hex(8)
+
+    def open(self, ground: Ground) -> None:
+        """From now on there are sandboxes, and somebody looks after them."""
+        self.ground, self.problem = ground, None
+        watchdog = Watchdog(self._settings, self.running, watch_memory=ground.groups is None)
+        self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._rest_idle())]
 
     def running(self) -> Collection[HostedSandbox]:
         return [sandbox for sandbox in self._all.values() if sandbox.inside]
 
     def get(self, thread_id: str) -> HostedSandbox:
         """Raises SandboxUnavailable, SandboxRefused."""
-        if self.problem or self._ground is None:
-            raise SandboxUnavailable(self.problem or "Sandboxes are unavailable.")
+        if self.problem or self.ground is None:
+            raise SandboxUnavailable(self.problem or "Sandboxes are unavailable: the sandbox host is starting.")
         if thread_id not in self._all:
             if not THREAD_ID.fullmatch(thread_id):
                 raise SandboxRefused(f"{thread_id!r} is not a thread id")
             notes = self._workspaces / NOTES_FOLDER
             notes.mkdir(mode=0o700, exist_ok=True)
-            self._all[thread_id] = HostedSandbox(thread_id, self._ground, self._workspaces, notes)
+            self._all[thread_id] = HostedSandbox(thread_id, self.ground, self._workspaces, notes)
         return self._all[thread_id]
 
     def acquire(self, thread_id: str, ref: JSON | None) -> Acquired:
@@ -53,14 +60,9 @@ class Sandboxes:
         now = {"provider": "local", "host": self.incarnation, "life": sandbox.life}
         if ref is None or all(ref.get(name) == value for name, value in now.items()):
             return Acquired(now, None)
-        kept = "Its files are as they were." if sandbox.had_files else "Its files are lost too: the workspace is empty."
+        there = sandbox.had_files or ref.get("host") == self.incarnation
+        kept = "Its files are as they were." if there else "Its files are lost too: the workspace is empty."
         return Acquired(now, f"The sandbox was restarted since you last used it: background tasks have ended. {kept}")
-
-    def start(self) -> None:
-        """Begins to look after the sandboxes."""
-        by_watchdog = self._ground is not None and self._ground.groups is None
-        watchdog = Watchdog(self._settings, self.running, watch_memory=by_watchdog)
-        self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._rest_idle())]
 
     async def close(self) -> None:
         """Ends every process of every sandbox."""
@@ -75,3 +77,6 @@ class Sandboxes:
             await asyncio.sleep(min(limit / 4, IDLE_CHECK_SECONDS))
             idle = [sandbox for sandbox in self.running() if sandbox.idle_seconds() > limit]
             await asyncio.gather(*(sandbox.stop(f"the sandbox was idle for {limit:g} s") for sandbox in idle))
+            for sandbox in [each for each in self._all.values() if each.idle_seconds() > limit + FORGET_SECONDS]:
+                del self._all[sandbox.thread_id]
+                await sandbox.close()

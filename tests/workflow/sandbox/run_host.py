@@ -10,11 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from shared.config import load_settings
 from shared.log import configure_logging
-from workflow.sandbox import host
+from workflow.sandbox import cgroups, ground, host
 
 
 class NoMoreImports(importlib.abc.MetaPathFinder):
@@ -28,18 +30,21 @@ def main() -> int:
     settings = load_settings()
     configure_logging(settings.log, "sandbox-host")
     os.umask(0o077)
-    host.PROGRAM_PATH = os.environ.get("TEST_PROGRAM_PATH", host.PROGRAM_PATH)
+    ground.PROGRAM_PATH = os.environ.get("TEST_PROGRAM_PATH", ground.PROGRAM_PATH)
+    host.TRY_AGAIN_SECONDS = 1
+    if "TEST_BROKEN_GROUPS" in os.environ:
+        cgroups.prepare = lambda uid: cgroups.Groups("A", Path("/nowhere"))  # type: ignore[assignment]
     if mode == "user" and os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    find_ground = host.find_ground
+    serve = host.serve
 
-    def find_ground_and_import_no_more(*arguments: object) -> object:
+    def serve_and_import_no_more(*arguments: Any) -> Any:
         sys.meta_path.insert(0, NoMoreImports())
-        return find_ground(*arguments)  # type: ignore[arg-type]
+        return serve(*arguments)
 
-    host.find_ground = find_ground_and_import_no_more  # type: ignore[assignment]
+    host.serve = serve_and_import_no_more  # type: ignore[assignment]
     host.run(settings)
     return 0
 

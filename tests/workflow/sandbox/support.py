@@ -33,9 +33,11 @@ START_SECONDS = 30
 class Host:
     """`with Host("root") as host:`. The data folder is a mkdtemp, 0700, of the user who starts the host."""
 
-    def __init__(self, mode: str, environ: dict[str, str] | None = None, **sandbox: Any) -> None:
+    def __init__(
+        self, mode: str, environ: dict[str, str] | None = None, *, folder: Path | None = None, **sandbox: Any
+    ) -> None:
         self.mode = mode
-        self.data = Path(tempfile.mkdtemp(prefix="trunkline-sandbox-"))
+        self.data = Path(tempfile.mkdtemp(prefix="trunkline-sandbox-", dir=folder))
         if mode == "user" and os.geteuid() == 0:
             os.chown(self.data, USER_UID, USER_UID)
         url = f"http://127.0.0.1:{free_port()}"

@@ -1,6 +1,7 @@
 """The host as a process: who is let in, how it ends, what it remembers, what it says where it cannot isolate."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -17,8 +18,8 @@ from shared.config import SandboxSettings, Settings
 from shared.errors import ErrorCode
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
-from tests.workflow.sandbox.support import ROOT, Box, Host, eventually, new_box, wait_until
-from workflow.sandbox.base import FileWrite, SandboxLost, SandboxRefused, SandboxUnavailable
+from tests.workflow.sandbox.support import ROOT, Box, Host, eventually, new_box
+from workflow.sandbox.base import FileError, FileWrite, SandboxLost, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.local import LocalProvider
 
 MODE = "root" if os.geteuid() == 0 else "user"
@@ -195,14 +196,13 @@ def test_a_port_in_use_is_an_error_that_names_the_setting(own_host: Host) -> Non
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        (None, "bubblewrap is not installed"),
-        ("echo 'bwrap: Unknown option --disable-userns' >&2; exit 1", "too old"),
-        ("echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1", "apparmor_restrict_unprivileged_userns"),
-        ("echo 'bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted' >&2; exit 1", "network namespace"),
-        ('while [ $1 != -- ]; do shift; done; shift; exec "$@"', "unavailable"),
-        ("exec sleep 100", "unavailable"),
+        pytest.param(None, "bubblewrap is not installed", id="missing"),
+        pytest.param("echo 'bwrap: Unknown option --disable-userns' >&2; exit 1", "too old", id="old"),
+        pytest.param("echo 'bwrap: setting up uid map: Permission denied' >&2", "apparmor_restrict", id="no uid map"),
+        pytest.param("echo 'bwrap: loopback: Failed RTM_NEWADDR: x' >&2", "network namespace", id="no network"),
+        pytest.param('while [ $1 != -- ]; do shift; done; shift; exec "$@"', "unavailable", id="isolating nothing"),
+        pytest.param("exec sleep 100", "TimeoutError", id="hanging", marks=pytest.mark.slow),
     ],
-    ids=["missing", "old", "no user namespaces", "no network namespaces", "isolating nothing", "hanging"],
 )
 async def test_where_it_cannot_isolate_the_host_refuses_with_cause_and_cure(script: str | None, told: str) -> None:
     """With something else in bubblewrap's place."""
@@ -222,6 +222,26 @@ async def test_where_it_cannot_isolate_the_host_refuses_with_cause_and_cure(scri
             await provider.close()
     finally:
         shutil.rmtree(folder)
+
+
+async def test_sandboxes_become_available_once_the_cause_is_cured() -> None:
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    with Host(MODE, {"TEST_PROGRAM_PATH": str(folder)}) as host:
+        provider = LocalProvider(host.settings)
+        with pytest.raises(SandboxUnavailable, match="not installed"):
+            await provider.acquire(new_thread_id(), None)
+        (folder / "bwrap").symlink_to("/usr/bin/bwrap")
+        await eventually(lambda: (host.health() or {})["status"] == "ok")
+        assert await (await new_box(provider)).text("echo alive") == "alive\n"
+        await provider.close()
+    shutil.rmtree(folder)
+
+
+async def test_control_groups_that_do_not_work_are_no_reason_to_have_no_sandboxes() -> None:
+    with Host(MODE, {"TEST_BROKEN_GROUPS": "1"}) as host:
+        health = host.health() or {}
+        assert (health["status"], health["limits"][:6]) == ("ok", "tier C")
 
 
 def test_a_folder_of_somebody_else_is_refused_with_the_cure() -> None:
@@ -244,7 +264,6 @@ def test_the_health_page_tells_what_protects_the_machine(host: Host) -> None:
 
 
 def test_the_hosts_own_files_are_out_of_sight(host: Host) -> None:
-    wait_until(lambda: host.health() is not None)
     names = {path.name for path in host.data.iterdir()}
     assert names == {"sandbox-token", "workspaces"}
 
@@ -252,3 +271,28 @@ def test_the_hosts_own_files_are_out_of_sight(host: Host) -> None:
 async def test_an_unknown_operation_is_refused(box: Box) -> None:
     with pytest.raises(SandboxRefused, match="no operation"):
         await box.sandbox._ask("nosuch", {})
+
+
+async def test_a_data_folder_deep_in_a_closed_home_can_be_used() -> None:
+    """The home of root holds the interpreter, too, on machines that use pyenv."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start the host as root")
+    with tempfile.TemporaryDirectory(dir=Path.home()) as home:
+        folder = Path(home, "project", "of mine")
+        folder.mkdir(parents=True, mode=0o700)
+        with Host("root", folder=folder) as host:
+            provider = LocalProvider(host.settings)
+            box = await new_box(provider)
+            assert await box.text("echo x > kept; cat kept; grep -c . /proc/mounts") != ""
+            workspace = host.settings.workspaces / box.run_id.partition(".")[0]
+            assert (workspace / "kept").read_text() == "x\n"
+            assert await box.text("ls /root 2>&1") == "ls: cannot access '/root': No such file or directory\n"
+            await provider.close()
+
+
+@pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/environ", "/proc/kcore", "/proc/1/root/etc/shadow"])
+async def test_files_that_are_not_what_they_seem_do_no_harm(box: Box, path: str) -> None:
+    with contextlib.suppress(FileError):
+        await box.sandbox.read(path)
+    assert await box.text("echo alive") == "alive\n"
+    assert len(await box.sandbox.tasks()) == 0

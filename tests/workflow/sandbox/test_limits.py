@@ -24,7 +24,7 @@ def small_host(request: pytest.FixtureRequest) -> Iterator[Host]:
         file_bytes=16 * MIB,
         processes=64,
         open_files=64,
-        cpu_seconds=3,
+        cpu_seconds=2,
     ) as host:
         yield host
 
@@ -101,7 +101,7 @@ async def test_one_file_is_of_limited_size(small: Box) -> None:
 
 async def test_processor_time_is_limited(small: Box) -> None:
     result = await small.run("while :; do :; done")
-    assert (result.exit_code, result.killed_by) == (152, "processor time limit 3 s")
+    assert (result.exit_code, result.killed_by) == (152, "processor time limit 2 s")
 
 
 async def test_descriptors_are_limited(small: Box) -> None:

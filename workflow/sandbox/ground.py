@@ -1,0 +1,55 @@
+"""What this machine offers for sandboxes to stand on: found, and tried out, before anybody gets one."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from shared.config import SandboxSettings
+from workflow.sandbox import bwrap, seccomp
+from workflow.sandbox.base import SandboxUnavailable
+from workflow.sandbox.cgroups import Groups
+from workflow.sandbox.inside import Ground
+from workflow.sandbox.probe import probe
+
+log = logging.getLogger("trunkline.sandbox")
+
+PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin"
+TIERS = {
+    "A": "tier A: memory by cgroup v2",
+    "B": "tier B: memory by cgroup v1",
+    "C": "tier C: memory by a watchdog, because there is no control group to be had",
+}
+COMMON_LIMITS = "processes, open files, file size and processor time by rlimits; disk by a watchdog"
+
+
+async def find_ground(settings: SandboxSettings, archive: bytes, groups: Groups | None, probe_folder: Path) -> Ground:
+    """The best that holds in a trial; to be called as the user who will start the sandboxes. Raises SandboxUnavailable.
+
+    Control groups that turn out not to work are no reason to have no sandboxes.
+    """
+    problem = None
+    for tier in dict.fromkeys((groups, None)):
+        ground = Ground(settings, _profile(settings, archive, tier), tier)
+        problem = await probe(ground, probe_folder)
+        if problem is None:
+            return ground
+        log.warning("%s", problem)
+    raise SandboxUnavailable(str(problem))
+
+
+def describe_limits(ground: Ground) -> str:
+    return f"{TIERS[ground.groups.tier if ground.groups else 'C']}; {COMMON_LIMITS}"
+
+
+def _profile(settings: SandboxSettings, archive: bytes, groups: Groups | None) -> bwrap.Profile:
+    program = shutil.which("bwrap", path=PROGRAM_PATH)
+    python = bwrap.find_python()
+    if program is None:
+        raise SandboxUnavailable(bwrap.explain("No such file or directory: '/usr/bin/bwrap'"))
+    if python is None:
+        raise SandboxUnavailable(bwrap.explain("execvp python3"))
+    try:
+        refused = seccomp.build_filter(refuse_uncounted_memory=groups is None)
+    except KeyError as error:
+        raise SandboxUnavailable(f"Sandboxes are unavailable: there is no filter for {error} processors.") from error
+    return bwrap.Profile(program, *python, archive, bwrap.shell_start(settings), refused, settings.memory_bytes)
