@@ -7,7 +7,6 @@ checked for order, loss and doubling. Figures of one run of this program can be 
 import argparse
 import asyncio
 import gc
-import os
 import time
 from collections.abc import Sequence
 
@@ -28,18 +27,20 @@ class Meter:
     """CPU seconds of everything that takes part, over a with-block."""
 
     def __init__(self, target: Target, model: ModelServer) -> None:
-        self._pids = {**target.processes(), "model": model.process.pid, "client": os.getpid()}
+        self._pids = {**target.processes(), "model": model.process.pid}
 
     def __enter__(self) -> "Meter":
         gc.collect()
-        self._before = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        self._before = self._now()
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.seconds = time.perf_counter() - self._start
-        self.cpu = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
-        self.memory = {name: memory_mb(pid) for name, pid in self._pids.items()}
+        self.cpu = {name: seconds - self._before[name] for name, seconds in self._now().items()}
+
+    def _now(self) -> dict[str, float]:
+        return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, "client": time.process_time()}
 
     def shares(self, runs: int) -> str:
         """CPU milliseconds a run by process; the servers' sum first."""

@@ -9,7 +9,7 @@ import itertools
 import re
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, cast, cast
 
 import httptools
 import orjson
@@ -72,8 +72,7 @@ class Connection(asyncio.Protocol):
     """httptools' callbacks are the `on_` methods."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._parser = httptools.HttpRequestParser(self)
 
     def data_received(self, data: bytes) -> None:

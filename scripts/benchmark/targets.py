@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import aiohttp
 import orjson
 
 from scripts.benchmark.model import expected
-from scripts.stack.ports import free_port
+from scripts.stack.ports import free_port, is_free
 
 READY_SECONDS = 120
 ENDS = ("run.completed", "run.failed", "run.canceled")
@@ -53,11 +54,26 @@ class ModelServer:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/v1"
         self.process = subprocess.Popen([sys.executable, "-P", "-m", "scripts.benchmark.model", str(port)])
+        deadline = time.monotonic() + 10
+        while not _listens(port):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the scripted model does not start")
+            time.sleep(0.02)
+        deadline = time.monotonic() + READY_SECONDS
+        while is_free("127.0.0.1", port):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the scripted model did not start")
+            time.sleep(0.05)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Floor:
