@@ -92,10 +92,10 @@ class EventStream(Response):
         while not gone.done():
             if chunk:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            else:
-                await self._wait_for_news()
             if self._ended:
                 return
+            if not chunk:
+                await self._wait_for_news()
             chunk = self._next()
 
     def _next(self) -> bytes:
@@ -171,12 +171,9 @@ class EventStream(Response):
 
     def _close(self) -> None:
         opening = self._opening
-        if (
-            not opening.cancel()
-            and not opening.cancelled()
-            and not opening.exception()
-            and (cursor := opening.result())
-        ):
+        if opening.cancel() or opening.cancelled() or opening.exception():
+            return
+        if cursor := opening.result():
             cursor.close()
 
 

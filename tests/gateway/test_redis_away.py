@@ -88,6 +88,21 @@ async def test_a_new_stream_of_what_turns_out_not_to_exist_ends_with_404(gateway
         assert stream.ended_cleanly
 
 
+async def test_a_new_stream_at_the_end_of_a_finished_run_ends_once_that_is_known(
+    gateway: Gateway, valkey: Valkey
+) -> None:
+    run_id = await gateway.finished_run(await gateway.thread())
+    headers = {"accept": "text/event-stream"}
+    path = f"/api/runs/{run_id}/events"
+    headers["last-event-id"] = ids_in(await gateway.body_of(path, headers))[-1]
+    valkey.kill()
+    async with gateway.stream(path, headers) as stream:
+        assert (await stream.frames(1))[0].data["status"] == 503
+        valkey.start()
+        assert await stream.rest() == b""
+        assert stream.ended_cleanly
+
+
 async def test_requests_are_told_to_come_again(gateway: Gateway, valkey: Valkey) -> None:
     thread_id = await gateway.thread()
     valkey.kill()
