@@ -9,7 +9,7 @@ import itertools
 import re
 import sys
 from functools import cache
-from typing import Any, cast, cast
+from typing import Any, cast
 
 import httptools
 import orjson
