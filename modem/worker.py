@@ -19,6 +19,7 @@ from modem.sweep import Sweeper
 from shared.config import Settings
 from shared.queue import RunQueue
 from shared.redis import connect
+from shared.tasks import cancel
 from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
 from workflow.runner import Runner, Signals
@@ -99,9 +100,7 @@ class Worker:
             self._chores.append(asyncio.create_task(_supervised(chore)))
 
     async def _close(self) -> None:
-        for task in self._chores:
-            task.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
+        await cancel(self._chores)
         await self._resources.aclose()
 
     async def _execute(self, run_id: str) -> None:

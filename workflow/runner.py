@@ -15,6 +15,7 @@ from typing import Any
 
 from shared.errors import AppError, ErrorCode
 from shared.log import bound
+from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Fenced
 from shared.threads.store import ThreadStore
 from shared.types import JSON, RunStatus
@@ -86,8 +87,7 @@ class Runner:
         flow = asyncio.create_task(run_agent(attempt, Step(attempt, signals.draining), self._runtime))
         stops = (attempt.canceled, signals.out_of_time, held.dropped)
         await _first_of(flow, stops)
-        if not flow.done():
-            await _cancel(flow)
+        await cancel([flow])
         if held.dropped.is_set():
             return None
         if attempt.canceled.is_set() and (flow.cancelled() or flow.exception()):
@@ -139,9 +139,3 @@ async def _first_of(flow: asyncio.Task[Any], stops: Iterable[asyncio.Event]) -> 
     finally:
         for waiter in waiters:
             waiter.cancel()
-
-
-async def _cancel(flow: asyncio.Task[Any]) -> None:
-    """Its cleanup runs to the end; its outcome is the caller's to read."""
-    flow.cancel()
-    await asyncio.wait({flow})

@@ -18,6 +18,7 @@ from gateway.stream.listener import Listener
 from gateway.stream.reader import Reader
 from shared.ids import stream_position
 from shared.keys import ThreadKeys
+from shared.tasks import cancel
 
 log = logging.getLogger("trunkline.gateway.stream")
 
@@ -107,7 +108,7 @@ class Fanout:
             for task in done:
                 task.result()
         finally:
-            await _end(tasks)
+            await cancel(tasks)
 
     async def follow(self, thread_id: str, position: Position, wake: Wake, *, run_id: str | None = None) -> "Cursor":
         """A cursor after `position`, as soon as news are heard and the stream's end is known; close it."""
@@ -281,14 +282,6 @@ class Cursor:
             return None
         self._page = None
         return page.result() or Gap(self.position, until)
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Once is not enough: asyncio.wait_for, which redis-py uses, may lose a cancellation before Python 3.12."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.1)
 
 
 def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from shared.errors import AppError, ErrorCode
+from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent
 from shared.types import JSON, EventType
@@ -50,7 +51,8 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     messages = await _opening(attempt, model, runtime)
     tools = runtime.tools(parameters.get("tools"))
     caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
-    agent = Agent(Thinker(step, model, tools, runtime, parameters), caller, limits)
+    thinker = Thinker(step, model, tools, runtime, parameters=parameters, context=attempt.thread.context)
+    agent = Agent(thinker, caller, limits)
     try:
         async with asyncio.timeout(max(0.0, limits.seconds - attempt.run.elapsed_seconds)) as clock:
             return await agent.run(messages)
@@ -142,6 +144,4 @@ async def _together(calls: Sequence[Coroutine[Any, Any, JSON]]) -> list[JSON]:
     try:
         return await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await cancel(tasks)

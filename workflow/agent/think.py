@@ -17,14 +17,17 @@ from workflow.tool.registry import Registry
 
 
 class Thinker:
-    """Asks one model with one set of tools."""
+    """Asks one model with one set of tools. `context` is the thread's, for the model to know."""
 
-    def __init__(self, step: Step, model: Model, tools: Registry, runtime: Runtime, parameters: JSON) -> None:
+    def __init__(
+        self, step: Step, model: Model, tools: Registry, runtime: Runtime, *, parameters: JSON, context: JSON
+    ) -> None:
         self._step = step
         self._model = model
         self._tools = tools
         self._runtime = runtime
         self._parameters = parameters
+        self._context = context
 
     async def think(self, turn: int, messages: list[JSON], spent: Usage) -> ModelResponse:
         """Raises ModelError, AppError CONTEXT_EXCEEDED."""
@@ -51,7 +54,7 @@ class Thinker:
         """The answer, and the events of its text that were not sent yet."""
         settings = self._runtime.settings
         request = ModelRequest(
-            messages=build_context(messages, self._model, settings),
+            messages=build_context(messages, self._model, settings, self._context),
             tools=self._tools.schemas(),
             temperature=self._parameters.get("temperature", settings.llm.temperature),
             max_output_tokens=settings.llm.max_output_tokens,

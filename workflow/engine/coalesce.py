@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
+from shared.tasks import cancel
 from shared.types import JSON
 
 Events = Sequence[tuple[str, JSON]]
@@ -40,8 +41,7 @@ class Coalescer(AbstractAsyncContextManager["Coalescer"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pump.cancel()
-        await asyncio.wait({self._pump})
+        await cancel([self._pump])
         if not self._pump.cancelled():
             self._pump.exception()  # seen: whoever left early has a reason of its own, or `add` and `rest` raised it
 
