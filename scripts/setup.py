@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = str(VENV / "bin" / "python")
+LOCK = ".setup.lock"  # not `.lock`: uv locks that one itself
 SYSTEM_PACKAGES = {"bwrap": "bubblewrap", "rg": "ripgrep"}
 # pip's setting -> uv's option. Hashes pin the files, so that looking through all indexes is safe.
 UV_OPTIONS = {
@@ -31,7 +32,7 @@ UV_VARIABLES = {"cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
 
 def main(lists: list[str]) -> None:
     VENV.mkdir(exist_ok=True)
-    with (VENV / ".setup.lock").open("w") as lock:  # not `.lock`: uv locks that one itself
+    with (VENV / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         install_system_packages()
         if all(installed(name) for name in lists):
@@ -62,11 +63,17 @@ def installed(name: str) -> bool:
 
 
 def make_venv() -> None:
+    """Keeps the one that is there, whichever Python made it, as long as it runs: packages are one Python's."""
+    if Path(PYTHON).exists() and subprocess.run([PYTHON, "-c", ""], check=False).returncode == 0:
+        return
+    for left in VENV.iterdir():
+        if left.name != LOCK:
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     try:
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         apt_install_or_stop("python3-venv", error.stdout + error.stderr)
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
 
 
 def apt_install_or_stop(package: str, reason: str) -> None:
