@@ -33,7 +33,7 @@ def main() -> int:
     ground.PROGRAM_PATH = os.environ.get("TEST_PROGRAM_PATH", ground.PROGRAM_PATH)
     host.TRY_AGAIN_SECONDS = 1
     if "TEST_BROKEN_GROUPS" in os.environ:
-        cgroups.prepare = lambda uid: cgroups.Groups("A", Path("/nowhere"))  # type: ignore[assignment]
+        cgroups.prepare = lambda uid: cgroups.Groups("A", Path("/nowhere"))
     if mode == "user" and os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
