@@ -26,7 +26,7 @@ from workflow.sandbox.record import Record
 
 MIB = 1024**2
 MAX_RUNNING = 64
-MAX_RECORDS = 2000
+MAX_RECORDS = 500
 MAX_KEPT_BYTES = 64 * MIB  # of output, of all commands together
 CHECK_EVERY = 4 * MIB  # of output, between two looks at MAX_KEPT_BYTES
 CANCEL_GRACE = 2.0  # seconds from SIGTERM to SIGKILL

@@ -10,6 +10,7 @@ from workflow.sandbox.base import SandboxUnavailable
 from workflow.sandbox.cgroups import Groups
 from workflow.sandbox.inside import Ground
 from workflow.sandbox.probe import probe
+from workflow.sandbox.usage import disk_usage
 
 log = logging.getLogger("trunkline.sandbox")
 
@@ -32,9 +33,20 @@ async def find_ground(settings: SandboxSettings, archive: bytes, groups: Groups 
         ground = Ground(settings, _profile(settings, archive, tier), tier)
         problem = await probe(ground, probe_folder)
         if problem is None:
+            await _check_disk_tools(probe_folder)
             return ground
         log.warning("%s", problem)
     raise SandboxUnavailable(str(problem))
+
+
+async def _check_disk_tools(folder: Path) -> None:
+    try:
+        await disk_usage(folder)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"Sandboxes are unavailable: their disk space could not be limited ({error}). Install GNU findutils and "
+            "coreutils."
+        ) from error
 
 
 def describe_limits(ground: Ground) -> str:

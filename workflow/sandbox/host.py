@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -184,6 +185,8 @@ def run(settings: Settings) -> None:
         except SandboxUnavailable as error:
             hopeless = error.detail
     assert os.geteuid() != 0
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # four descriptors for each sandbox, and the clients'
     uvloop.run(serve(settings, prepared, hopeless))
 
 

@@ -23,6 +23,8 @@ from workflow.sandbox.cgroups import Group, Groups
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.usage import descendants
 
+ANSWER_SECONDS = 30.0
+ENDING_SECONDS = 5.0  # beyond the grace of SIGTERM, for processes that are slow to die
 START_SECONDS = 10  # a cold start takes 30 ms; this is for a machine in trouble
 
 
@@ -62,23 +64,32 @@ class Inside:
             os.kill(pid, signal.SIGKILL)
         self._watchdog_kills += 1
 
-    async def ask(self, message: JSON, data: bytes = b"") -> tuple[JSON, bytes]:
-        """Raises LinkClosed; FileError as sandboxd refuses."""
-        answer, received = await self.link.ask(message, data)
+    async def ask(self, message: JSON, data: bytes = b"", seconds: float = ANSWER_SECONDS) -> tuple[JSON, bytes]:
+        """Raises LinkClosed; FileError as sandboxd refuses. A sandboxd that does not answer is ended."""
+        try:
+            async with asyncio.timeout(seconds):
+                answer, received = await self.link.ask(message, data)
+        except TimeoutError as error:  # an agent can stop it, by `kill -STOP -1` for instance
+            self.kill()
+            raise LinkClosed(f"the sandbox did not answer within {seconds:g} s") from error
         raise_refusal(answer)
         return answer, received
 
     async def end(self, request: int, grace: float) -> None:
         """Ends the processes of a command; returns when they are gone. Raises LinkClosed."""
-        await self.ask({"op": "end", "run": request, "grace": grace})
+        await self.ask({"op": "end", "run": request, "grace": grace}, seconds=grace + ENDING_SECONDS)
 
     async def begin(self, settings: SandboxSettings) -> None:
         """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
         await self.link.open()
         await self.ask({"op": "hello", "limits": _limits(settings)})
-        self._init = os.pidfd_open(self.pids()[0])
+        inside = self.pids()
+        if len(inside) < 2:
+            raise SandboxUnavailable("the kernel does not tell a process's children (CONFIG_PROC_CHILDREN)")
+        self._init = os.pidfd_open(inside[0])
         if self._group:
-            self._group.admit([self._started.process.pid, *self.pids()])
+            self._group.admit([self._started.process.pid, *inside])
+        self._started.errors.close()
 
     def complaint(self) -> str:
         return self._started.complaint()

@@ -120,8 +120,11 @@ class Daemon:
     # --- commands
 
     def _hello(self, message: Message, _: bytes) -> None:
-        for name, value in message["limits"].items():
-            resource.setrlimit(getattr(resource, name), (value, value))
+        for name, wanted in message["limits"].items():
+            limit = getattr(resource, name)
+            hard = resource.getrlimit(limit)[1]
+            value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(limit, (value, value))
         self._answer(message, python=list(sys.version_info[:3]))
 
     def _run(self, message: Message, _: bytes) -> None:

@@ -20,7 +20,6 @@ ENVIRONMENT = {
     "PIP_PROGRESS_BAR": "off",
     "CI": "1",
     "DEBIAN_FRONTEND": "noninteractive",
-    "BASH_ENV": SHELL_START,
 }
 PIPE_BYTES = 64 * 1024
 DEFAULT_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT]  # Python ignores some, and a child would inherit that
@@ -59,7 +58,7 @@ class Command:
             return os.posix_spawn(
                 "/bin/bash",
                 ["bash", "-c", text],
-                {**os.environ, **ENVIRONMENT, **env, name: value},
+                {**os.environ, **ENVIRONMENT, **env, "BASH_ENV": SHELL_START, name: value},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),

@@ -30,7 +30,10 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438),
 }  # fmt: skip
 # Memory that no process need have mapped: where only mapped memory can be counted, it must not exist.
-UNCOUNTED: dict[str, tuple[int, int]] = {"shmget": (29, 194), "memfd_create": (319, 279), "memfd_secret": (447, 447)}
+UNCOUNTED: dict[str, tuple[int, int]] = {
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
+}  # fmt: skip
 
 FILTERED = {"clone": (56, 220), "clone3": (435, 435), "ioctl": (16, 29), "socket": (41, 198), "socketpair": (53, 199)}
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

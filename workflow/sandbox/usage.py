@@ -66,7 +66,10 @@ def deleted_bytes(pids: Iterable[int], device: int) -> int:
 
 
 async def disk_usage(folder: Path) -> tuple[int, int]:
-    """Bytes and number of the files in a folder. `find` and `du`, for the tree may be hostile: deep, wide, changing."""
+    """Bytes and number of the files in a folder. Raises OSError.
+
+    By `find` and `du`, for the tree may be hostile: deep, wide, changing.
+    """
     closed = ("-type", "d", "!", "-perm", "-500")  # a folder that its owner made unreadable would hide what is in it
     await _output("find", str(folder), "-xdev", *closed, "-exec", "chmod", "u+rx", "{}", ";")
     sizes = await _output("du", "-sx", "--block-size=1", str(folder))
@@ -83,4 +86,7 @@ async def _output(*command: str) -> bytes:
 
 
 def _first_number(text: bytes) -> int:
-    return int((text.split() or [b"0"])[0])
+    """Of what `du` printed. Raises OSError."""
+    if not text:
+        raise OSError("du gave no answer; the one of GNU coreutils is needed")
+    return int(text.split()[0])

@@ -1,7 +1,8 @@
 """Enforces what the kernel does not: the memory of a sandbox where there are no control groups (tier C), and its disk.
 
 It looks twice a second, so a process can be over the limit for a moment. Memory that nobody has mapped cannot be seen
-from here, which is why the sandboxes of tier C can make none (seccomp.UNCOUNTED).
+from here, which is why the sandboxes of tier C can make none (seccomp.UNCOUNTED); what is left unseen there are the
+buffers of pipes and sockets.
 """
 
 import asyncio
@@ -40,13 +41,24 @@ class Watchdog:
 
     async def run(self) -> None:
         while True:
-            close = [self._look(sandbox) for sandbox in self._sandboxes()]
+            running = self._sandboxes()
+            self._disks = {each.thread_id: self._disk_of(each) for each in running}
+            close = [self._look(sandbox) for sandbox in running]
             await asyncio.sleep(CLOSE_INTERVAL if any(close) else INTERVAL)
 
+    def _disk_of(self, sandbox: HostedSandbox) -> "DiskWatch":
+        return self._disks.get(sandbox.thread_id) or DiskWatch(self._settings, sandbox)
+
     def _look(self, sandbox: HostedSandbox) -> bool:
-        """Whether it needs a closer look."""
-        watch = self._disks.setdefault(sandbox.thread_id, DiskWatch(self._settings, sandbox))
-        watch.look()
+        """Whether it needs a closer look soon."""
+        try:
+            self._disks[sandbox.thread_id].look()
+            return self._look_at_memory_of(sandbox)
+        except Exception:  # the watch over the others must go on
+            log.exception("sandbox %s could not be looked at", sandbox.thread_id)
+            return False
+
+    def _look_at_memory_of(self, sandbox: HostedSandbox) -> bool:
         inside = sandbox.inside
         return self._watch_memory and inside is not None and self._look_at_memory(sandbox.thread_id, inside)
 
@@ -84,6 +96,12 @@ class DiskWatch:
             self._walk = asyncio.create_task(self._measure())
 
     async def _measure(self) -> None:
+        try:
+            await self._enforce()
+        except Exception:  # the next look comes all the same
+            log.exception("the disk of sandbox %s could not be measured", self._sandbox.thread_id)
+
+    async def _enforce(self) -> None:
         began = time.monotonic()
         used, files = await disk_usage(self._sandbox.workspace)
         if self._sandbox.inside:
@@ -92,10 +110,8 @@ class DiskWatch:
         self._next = time.monotonic() + max(DISK_INTERVAL, DISK_PATIENCE * took)
         limit = self._settings.disk_bytes
         grown, self._used = used > self._used + GROWTH_BYTES, used
-        was_full, self._sandbox.disk_is_full = (
-            self._sandbox.disk_is_full,
-            used > limit or files > limit / BYTES_PER_FILE,
-        )
+        was_full = self._sandbox.disk_is_full
+        self._sandbox.disk_is_full = used > limit or files > limit / BYTES_PER_FILE
         if self._sandbox.disk_is_full and (grown or not was_full):
             log.warning("sandbox %s has %s on disk: its commands are ended", self._sandbox.thread_id, readable(used))
             await self._sandbox.commands.end_all(f"disk limit {readable(limit)}")

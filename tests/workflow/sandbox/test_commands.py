@@ -219,3 +219,18 @@ async def test_an_agent_that_kills_sandboxd_loses_its_sandbox_and_gets_another(b
     result = await box.run("echo x > kept; kill -9 2; sleep 30")
     assert (result.status, result.killed_by) == (ExecStatus.KILLED, "the end of the sandbox")
     assert await box.text("cat kept") == "x\n"
+
+
+async def test_an_agent_that_stops_sandboxd_cannot_hold_up_a_cancellation(host: Host, box: Box) -> None:
+    stopped = asyncio.create_task(box.run("echo x > kept; kill -STOP -1; sleep 60"))
+    await eventually(lambda: _is_stopped(host, "sandboxd.pyz"))
+    began = time.monotonic()
+    await box.sandbox.cancel(box.run_id)
+    assert time.monotonic() - began < 15
+    assert (await stopped).killed_by == "cancellation"
+    assert await box.text("cat kept") == "x\n"
+
+
+def _is_stopped(host: Host, program: str) -> bool:
+    pids = [pid for pid, line in host.processes().items() if program in line]
+    return any(") T " in Path(f"/proc/{pid}/stat").read_text() for pid in pids)
