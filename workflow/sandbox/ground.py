@@ -33,19 +33,18 @@ async def find_ground(settings: SandboxSettings, archive: bytes, groups: Groups 
         ground = Ground(settings, _profile(settings, archive, tier), tier)
         problem = await probe(ground, probe_folder)
         if problem is None:
-            await _check_disk_tools(probe_folder)
+            await _check_disk_tools(ground, probe_folder)
             return ground
         log.warning("%s", problem)
     raise SandboxUnavailable(str(problem))
 
 
-async def _check_disk_tools(folder: Path) -> None:
+async def _check_disk_tools(ground: Ground, folder: Path) -> None:
     try:
-        await disk_usage(folder)
+        await disk_usage(bwrap.disk_usage_command(ground.profile, folder))
     except OSError as error:
         raise SandboxUnavailable(
-            f"Sandboxes are unavailable: their disk space could not be limited ({error}). Install GNU findutils and "
-            "coreutils."
+            f"Sandboxes are unavailable: their disk space could not be limited ({error}). Install GNU coreutils."
         ) from error
 
 

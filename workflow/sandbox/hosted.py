@@ -24,6 +24,7 @@ from workflow.sandbox.base import (
     TaskOutput,
     WriteResult,
 )
+from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
 from workflow.sandbox.inside import Ground, Inside, start
 from workflow.sandbox.journal import Journal
@@ -80,6 +81,9 @@ class HostedSandbox:
     def idle_seconds(self) -> float:
         foreground = any(record.foreground for record in self.commands.running)
         return 0 if self._users or foreground else time.monotonic() - self._last_used
+
+    def disk_usage_command(self) -> list[str]:
+        return disk_usage_command(self._ground.profile, self.workspace)
 
     async def stop(self, reason: str) -> None:
         """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
-import hashlib
 import os
 import stat
 
@@ -111,6 +110,8 @@ def _pieces(fd: int, offset: int, wanted: int) -> Iterator[bytes]:
 def _hash_of(fd: int, size: int) -> str | None:
     if size > MAX_HASHED:
         return None
+    import hashlib  # noqa: PLC0415 - loading OpenSSL would cost every cold start 3 ms
+
     digest, offset = hashlib.sha256(), 0
     while offset <= MAX_HASHED:
         piece = os.pread(fd, PIECE, offset)

@@ -1,6 +1,7 @@
 """All sandboxes of one host, by thread."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +14,8 @@ from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.inside import Ground
 from workflow.sandbox.watchdog import Watchdog
 from workflow.sandbox.wire import Acquired
+
+log = logging.getLogger("trunkline.sandbox")
 
 # Beside the workspaces; no thread id looks like them.
 NOTES_FOLDER = ".host"
@@ -72,11 +75,18 @@ class Sandboxes:
         await asyncio.gather(*(sandbox.close() for sandbox in self._all.values()))
 
     async def _rest_idle(self) -> None:
-        limit = self._settings.idle_seconds
         while True:
-            await asyncio.sleep(min(limit / 4, IDLE_CHECK_SECONDS))
-            idle = [sandbox for sandbox in self.running() if sandbox.idle_seconds() > limit]
-            await asyncio.gather(*(sandbox.stop(f"the sandbox was idle for {limit:g} s") for sandbox in idle))
-            for sandbox in [each for each in self._all.values() if each.idle_seconds() > limit + FORGET_SECONDS]:
-                del self._all[sandbox.thread_id]
-                await sandbox.close()
+            await asyncio.sleep(min(self._settings.idle_seconds / 4, IDLE_CHECK_SECONDS))
+            for sandbox in list(self._all.values()):
+                try:
+                    await self._rest(sandbox)
+                except Exception:  # the others must come to rest all the same
+                    log.exception("sandbox %s could not be put to rest", sandbox.thread_id)
+
+    async def _rest(self, sandbox: HostedSandbox) -> None:
+        limit, idle = self._settings.idle_seconds, sandbox.idle_seconds()
+        if sandbox.inside and idle > limit:
+            await sandbox.stop(f"the sandbox was idle for {limit:g} s")
+        if idle > limit + FORGET_SECONDS:
+            del self._all[sandbox.thread_id]
+            await sandbox.close()

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 TMPFS_PATHS = ("tmp", "run", "home/user", "dev/shm")
@@ -65,28 +65,13 @@ def deleted_bytes(pids: Iterable[int], device: int) -> int:
     return 512 * sum(blocks.values())
 
 
-async def disk_usage(folder: Path) -> tuple[int, int]:
-    """Bytes and number of the files in a folder. Raises OSError.
-
-    By `find` and `du`, for the tree may be hostile: deep, wide, changing.
-    """
-    closed = ("-type", "d", "!", "-perm", "-500")  # a folder that its owner made unreadable would hide what is in it
-    await _output("find", str(folder), "-xdev", *closed, "-exec", "chmod", "u+rx", "{}", ";")
-    sizes = await _output("du", "-sx", "--block-size=1", str(folder))
-    counts = await _output("du", "-sx", "--inodes", str(folder))
-    return _first_number(sizes), _first_number(counts)
-
-
-async def _output(*command: str) -> bytes:
+async def disk_usage(command: Sequence[str]) -> tuple[int, int]:
+    """Bytes and number of a workspace's files, by `bwrap.disk_usage_command`. Raises OSError."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *command, env={}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    output, _ = await process.communicate()
-    return output
-
-
-def _first_number(text: bytes) -> int:
-    """Of what `du` printed. Raises OSError."""
-    if not text:
-        raise OSError("du gave no answer; the one of GNU coreutils is needed")
-    return int(text.split()[0])
+    output, errors = await process.communicate()
+    numbers = [int(line.split()[0]) for line in output.splitlines()]
+    if len(numbers) != 2:
+        raise OSError(f"du gave no answer: {errors.decode(errors='replace').strip()[:500]}")
+    return numbers[0], numbers[1]

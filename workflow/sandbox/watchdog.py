@@ -103,7 +103,7 @@ class DiskWatch:
 
     async def _enforce(self) -> None:
         began = time.monotonic()
-        used, files = await disk_usage(self._sandbox.workspace)
+        used, files = await disk_usage(self._sandbox.disk_usage_command())
         if self._sandbox.inside:
             used += deleted_bytes(self._sandbox.inside.pids(), self._sandbox.workspace.stat().st_dev)
         took = time.monotonic() - began

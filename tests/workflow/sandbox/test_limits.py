@@ -94,6 +94,11 @@ async def test_disk_space_cannot_be_hidden(small: Box, hidden: str) -> None:
     assert result.killed_by == "disk limit 40 MiB"
 
 
+async def test_measuring_the_disk_changes_nothing_on_it(small: Box) -> None:
+    await small.run("mkdir closed; chmod 000 closed; sleep 1")
+    assert (await small.sandbox.stat("closed")).mode == 0
+
+
 async def test_one_file_is_of_limited_size(small: Box) -> None:
     result = await small.run("head -c 30M /dev/zero > big; exit $?")
     assert (result.exit_code, result.killed_by) == (153, "file size limit 16 MiB")
