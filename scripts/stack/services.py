@@ -141,6 +141,8 @@ class Services:
             ours["TRUNKLINE__LLM__MODEL"] = self._settings.llm.model
         if addresses.model_port:
             ours["TRUNKLINE__LLM__BASE_URL"] = f"http://127.0.0.1:{addresses.model_port}/v1"
+            # So small a model may go on without end; its whole context would take ten minutes.
+            ours["TRUNKLINE__LLM__MAX_OUTPUT_TOKENS"] = str(self._settings.llm.max_output_tokens or 512)
         return {**os.environ, **ours}
 
     async def _valkey_answers(self) -> bool:
