@@ -1,4 +1,7 @@
-"""What an agent's code must not be able to do, tried in a real sandbox: as started by root, and by an ordinary user."""
+"""What an agent's code must not be able to do, tried in a real sandbox: as started by root, and by an ordinary user.
+
+Memory and disk have hosts with small limits of their own: test_limits.py. The system calls: test_seccomp.py.
+"""
 
 import os
 import socket
@@ -162,8 +165,27 @@ def _sleepers(host: Host) -> set[str]:
     return {line.strip() for line in host.processes().values() if line.startswith(("sleep 6", "sleep 7"))}
 
 
-async def test_killing_the_host_ends_every_sandbox() -> None:
-    with Host("root" if os.geteuid() == 0 else "user") as host:
+async def test_another_sandbox_cannot_be_seen(provider: LocalProvider, box: Box) -> None:
+    other = await new_box(provider)
+    await other.run("echo theirs > secret; sleep 66", background=True)
+    seen = await box.text(
+        "ps -ef; ls -R / 2>/dev/null | grep -c secret; ls /workspace /proc/*/root/workspace 2>/dev/null"
+    )
+    assert "sleep 66" not in seen
+    assert "secret" not in await box.text("ls -A / /workspace /tmp /home/user")
+    assert other.run_id.partition(".")[0] not in await box.text("cat /proc/*/cmdline; ls -R /run")
+    await other.sandbox.kill_task("bg_1")
+
+
+async def test_hard_links_lead_nowhere_outside(box: Box) -> None:
+    assert "Invalid cross-device link" in await box.text("ln /usr/bin/env mine; ln -L /etc/ssl/openssl.cnf mine")
+
+
+@pytest.mark.parametrize("mode", ["root", "user"])
+async def test_killing_the_host_ends_every_sandbox(mode: str) -> None:
+    if mode == "root" and os.geteuid() != 0:
+        pytest.skip("only root can start the host as root")
+    with Host(mode) as host:
         provider = LocalProvider(host.settings)
         for _ in range(2):
             box = await new_box(provider)
