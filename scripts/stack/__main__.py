@@ -27,9 +27,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, help="the gateway's port (8000; 0: any free one)")
     parser.add_argument("--data", type=Path, help="the data folder (./data)")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes (1)")
+    parser.add_argument("--workers", type=_at_least_one, default=1, help="worker processes (1)")
     parser.add_argument("--model", help='any LiteLLM model name, "demo", or "local": a small one on this machine')
     return parser.parse_args(arguments)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("should be 1 or more")
+    return int(text)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
