@@ -123,8 +123,9 @@ async def test_a_background_command_answers_at_once_and_leaves_the_folder_alone(
 
 
 async def test_a_task_is_killed_softly_and_then_hard(box: Box) -> None:
-    soft = await box.run("trap 'echo bye; exit 0' TERM; sleep 60 & wait", background=True)
-    hard = await box.run("trap '' TERM; while :; do sleep 1; done", background=True)
+    soft = await box.run("trap 'echo bye; exit 0' TERM; touch a; sleep 60 & wait", background=True)
+    hard = await box.run("trap '' TERM; touch b; while :; do sleep 1; done", background=True)
+    await box.run("until [ -e a ] && [ -e b ]; do sleep 0.05; done")
     began = time.monotonic()
     killed = await box.sandbox.kill_task(str(soft.task_id))
     assert time.monotonic() - began < 2
