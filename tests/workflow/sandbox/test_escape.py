@@ -29,6 +29,145 @@ async def test_the_hosts_environment_is_in_no_process(box: Box) -> None:
 
 
 async def test_the_hosts_paths_are_in_no_command_line_and_no_descriptor(host: Host, box: Box) -> None:
+    seen = await box.text(
+        "cat /proc/*/cmdline | tr '\\0' ' '; timeout 2 cat /proc/[12]/fd/* 2>/dev/null; ls -l /proc/[12]/fd"
+    )
+    assert "/run/sandboxd/sandboxd.pyz" in seen
+    assert str(host.data) not in seen
+    assert "memfd" not in seen
+
+
+@pytest.mark.parametrize("path", ["/usr/x", "/x", "/etc/x", "/dev/x", "/bin/x", "/proc/x", "/run/sandboxd/start.sh"])
+async def test_system_folders_cannot_be_written(box: Box, path: str) -> None:
+    result = await box.run(f"echo x > {path}")
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["kernel/core_pattern", "vm/swappiness", "kernel/hostname"])
+async def test_the_kernels_settings_cannot_be_changed(box: Box, name: str) -> None:
+    setting = Path("/proc/sys", name)
+    before = setting.read_text()
+    text = await box.text(f"echo 1 > /proc/sys/{name}; sysctl -w {name.replace('/', '.')}=1")
+    assert "Read-only file system" in text
+    assert setting.read_text() == before
+
+
+async def test_a_nested_user_namespace_is_refused(box: Box) -> None:
+    text = await box.text("unshare -Ur id; unshare -m id; nsenter -U -t 1 id")
+    assert text.count("Operation not permitted") == 3
+    assert "uid=" not in text
+
+
+async def test_mounting_is_refused(box: Box) -> None:
+    text = await box.text("mount -t tmpfs x /tmp; mount --bind /usr /tmp; umount /proc; pivot_root / /tmp; chroot / id")
+    assert "uid=" not in text
+    assert await box.text("mount -t tmpfs x /tmp 2>/dev/null; echo $?") != "0\n"
+
+
+async def test_a_fork_bomb_stays_within_the_process_limit_and_can_be_ended(host: Host, box: Box) -> None:
+    bomb = await box.run("f() { f | f & }; f; sleep 60", timeout_seconds=1.5)
+    limit = host.settings.sandbox.processes
+    assert bomb.task_id
+    assert limit / 2 < max(len(descendants(pid)) for pid in host.processes()) <= limit + 2
+    await box.sandbox.kill_task(bomb.task_id)
+    assert await box.text("echo alive") == "alive\n"
+
+
+async def test_memory_files_are_of_limited_size(box: Box) -> None:
+    for folder in ("/dev/shm", "/tmp", "/run", "/home/user"):
+        text = await box.text(f"dd if=/dev/zero of={folder}/fill bs=1M count=600 2>&1; rm {folder}/fill")
+        assert "No space left" in text
+
+
+@pytest.fixture
+def loopback_server() -> Iterator[int]:
+    """Stands for the Redis of the host."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+async def test_servers_on_the_hosts_loopback_cannot_be_reached(box: Box, loopback_server: int) -> None:
+    text = await box.text(f"echo PING > /dev/tcp/127.0.0.1/{loopback_server}")
+    assert "Connection refused" in text
+
+
+async def test_there_is_no_way_to_the_network(box: Box) -> None:
+    text = await box.text(
+        "for h in 1.1.1.1 169.254.169.254 10.0.0.1; do echo > /dev/tcp/$h/80; done; ls /sys/class/net"
+    )
+    assert text.count("Network is unreachable") == 6
+
+
+async def test_abstract_unix_sockets_of_the_host_cannot_be_reached(box: Box) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0trunkline-test-abstract")
+        server.listen()
+        code = 'import socket; socket.socket(socket.AF_UNIX).connect("\\0trunkline-test-abstract")'
+        assert "ConnectionRefusedError" in await box.text(f"python3 -c '{code}'")
+
+
+@pytest.mark.parametrize("family", ["VSOCK", "PACKET", "ALG", "BLUETOOTH", "CAN", "TIPC", "QIPCRTR"])
+async def test_socket_families_that_ignore_network_namespaces_are_refused(box: Box, family: str) -> None:
+    code = f"import socket; socket.socket(socket.AF_{family}, socket.SOCK_DGRAM)"
+    assert "[Errno 97]" in await box.text(f"python3 -c '{code}'")
+
+
+async def test_of_netlink_only_routes_are_to_be_had(box: Box) -> None:
+    code = "import socket; socket.socket(16, 3, {}); print(1)"
+    assert await box.text(f"python3 -c '{code.format(0)}'") == "1\n"
+    assert "[Errno 97]" in await box.text(f"python3 -c '{code.format(9)}'")
+
+
+async def test_links_lead_file_tools_nowhere_outside(host: Host, box: Box) -> None:
+    await box.run(
+        "ln -s /etc/shadow shadow; ln -s / root; ln -s ../../../../../../etc up; mkfifo pipe; ln -s /dev/zero zero"
+    )
+    for path in ("shadow", "root/etc/shadow", "../../../../etc/shadow", "up/shadow", "root/root"):
+        with pytest.raises(FileMissing):
+            await box.sandbox.read(path)
+    for path in ("pipe", "zero", "/dev/zero", "/proc"):
+        with pytest.raises(NotRegular):
+            await box.sandbox.read(path)
+    assert {entry.path for entry in (await box.sandbox.list("root")).entries} >= {"workspace", "usr", "proc"}
+    assert not any(entry.path == "root" for entry in (await box.sandbox.list("/")).entries)
+
+
+async def test_writing_through_a_link_changes_nothing_outside(host: Host, box: Box) -> None:
+    outside = host.data / "outside"
+    outside.write_text("as it was")
+    outside.chmod(0o666)
+    await box.run(f"ln -s {outside} link; ln -s {host.data} folder")
+    for path in ("link", "folder/outside", str(outside)):
+        await box.sandbox.write([FileWrite(path, b"changed")], box.key(), 1, b"")  # in the sandbox's own /tmp
+    assert outside.read_text() == "as it was"
+    outside.unlink()
+    with pytest.raises(FileError):
+        await box.sandbox.write([FileWrite("/usr/lib/x", b"changed")], box.key(), 1, b"")
+
+
+async def test_daemons_and_the_deaf_end_with_their_command(host: Host, box: Box) -> None:
+    survivors = """
+    trap '' TERM HUP INT
+    setsid sleep 61 &
+    (setsid bash -c 'trap "" TERM; sleep 62; sleep 62' & )
+    nohup sleep 63 &
+    sleep 64
+    """
+    result = await box.run(survivors, timeout_seconds=0.5)
+    assert result.task_id
+    assert _sleepers(host) == {"sleep 61", "sleep 62", "sleep 63", "sleep 64"}
+    task = await box.sandbox.kill_task(result.task_id)
+    assert task.status is ExecStatus.KILLED
+    assert _sleepers(host) == set()
+
+
+def _sleepers(host: Host) -> set[str]:
+    return {line.strip() for line in host.processes().values() if line.startswith(("sleep 6", "sleep 7"))}
+
+
+async def test_another_sandbox_cannot_be_seen(provider: LocalProvider, box: Box) -> None:
+    other = await new_box(provider)
+    await other.run("echo theirs > secret; sleep 66", background=True)
     assert "sleep 66" not in await box.text("ps -ef")
     assert "secret" not in await box.text("ls -A / /workspace /tmp /home/user")
     assert other.run_id.partition(".")[0] not in await box.text("cat /proc/*/cmdline; ls -R /run")
