@@ -106,9 +106,10 @@ def pip_install(file: str) -> None:
         sys.exit("Installing the locked packages failed. Is this machine's pip set to an index that it can reach?")
 
 
-def uv_install(*arguments: str) -> bool:
+def uv_install(*arguments: str, python: str = PYTHON) -> bool:
+    """From the project's folder. Says on stderr what was wrong."""
     settings = pip_settings()
-    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", PYTHON]
+    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", python]
     if sys.dont_write_bytecode:
         # Else each start would compile LiteLLM anew, which takes seconds; Python itself keeps what it once compiled.
         command.append("--compile-bytecode")

@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from scripts.setup import uv_install
 from tests.deploy.compose import ROOT, load
 
 KEY = {"TRUNKLINE_API_KEY": "a-secret-of-mine-0123"}
@@ -81,7 +82,5 @@ def test_the_gateways_image_has_all_that_a_gateway_imports(tmp_path: Path) -> No
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     python = str(venv / "bin" / "python")
-    uv = str(Path(sys.executable).with_name("uv"))
-    install = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes"]
-    subprocess.run([*install, "-r", "requirements/gateway.txt"], cwd=ROOT, check=True)
+    assert uv_install("--no-deps", "--require-hashes", "-r", "requirements/gateway.txt", python=python)
     subprocess.run([python, "-c", "import gateway.app, gateway.server"], cwd=ROOT, check=True)
