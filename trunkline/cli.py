@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trunkline.client import Client
-from trunkline.errors import TrunklineError
+from trunkline.errors import ConnectionLostError, TrunklineError
 from trunkline.locate import locate
 from trunkline.models import TERMINAL, Event
 from trunkline.show import Progress, clean
@@ -101,7 +102,10 @@ def _client(url: str | None, key: str | None, data: Path | None) -> Iterator[Cli
         with Client(server.url, server.key) as client:
             yield client
     except TrunklineError as error:
-        Console(stderr=True, highlight=False).print(f"[red]Error:[/] {clean(str(error))}", soft_wrap=True)
+        text = Text("Error: ", "red") + Text(clean(str(error)), "default")
+        if isinstance(error, ConnectionLostError):
+            text += Text(" Does it still run? scripts/up starts it.", "default")
+        Console(stderr=True).print(text, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

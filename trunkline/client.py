@@ -93,7 +93,7 @@ class Client:
                 response = self._http.request(method, path, **request)
             except httpx.TransportError as error:
                 if attempt == self._tries:
-                    raise ConnectionLostError(f"{self.url} cannot be reached: {error}") from error
+                    raise ConnectionLostError(f"{self.url} cannot be reached ({error}).") from error
             else:
                 if response.is_success:
                     return response.json()

@@ -98,7 +98,7 @@ class EventStream(Iterator[Event]):
         pause = max(pause, drop.retry_after)
         self._drops += 1
         if self._patience is not None and time.monotonic() + pause - self._heard > self._patience:
-            raise ConnectionLostError(f"the server cannot be reached: {drop.reason}", self.last_id)
+            raise ConnectionLostError(f"The server cannot be reached ({drop.reason}).", self.last_id)
         time.sleep(pause)
 
 

@@ -47,6 +47,15 @@ class DataFolder:
             finally:
                 lock.truncate(0)
 
+    def is_held(self) -> bool:
+        """Whether a stack is starting, running or stopping here; what a killed one wrote down says nothing."""
+        with (self.run / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def key(self) -> str:
         return self._secret("key", new_key)
 

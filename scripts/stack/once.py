@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scripts.stack.errors import StackError
 from scripts.stack.folder import DataFolder
 from scripts.stack.service import CHILD
 from trunkline import Client, Run, TrunklineError
-from trunkline.locate import locate, running_in
+from trunkline.locate import locate
 
 START_SECONDS = 180
 STOP_SECONDS = 60
@@ -35,10 +35,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 @contextmanager
 def running_stack(folder: Path, model: str | None, console: Console) -> Iterator[bool]:
     """A stack on the data folder; gives whether it was started here. Raises StackError."""
-    if running_in(folder) is not None:
+    data = DataFolder(folder)
+    if data.is_held():
+        with console.status("Waiting for the Trunkline that is starting here ..."):
+            _wait_for(lambda: data.url() is not None or not data.is_held())
+    if data.is_held():
         yield False
         return
-    log = DataFolder(folder).logs / "up.log"
+    log = data.logs / "up.log"
     command = [sys.executable, "-P", "-m", "scripts.stack", "--port", "0", "--data", str(folder)]
     command += ["--model", model] if model else []
     # If this is killed, the stack stops by itself. It does not hear Ctrl-C, which is for the run.
@@ -55,11 +59,17 @@ def running_stack(folder: Path, model: str | None, console: Console) -> Iterator
 
 
 def _until_ready(stack: "subprocess.Popen[bytes]", log: Path) -> None:
+    _wait_for(lambda: READY in log.read_text(errors="replace") or stack.poll() is not None)
+    if stack.poll() is not None:
+        last = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-20:])
+        raise StackError(f"Trunkline did not start. From {log}:\n{last}")
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while READY not in log.read_text(errors="replace"):
-        if stack.poll() is not None or time.monotonic() > deadline:
-            last = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-20:])
-            raise StackError(f"Trunkline did not start. From {log}:\n{last}")
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StackError(f"Trunkline was not ready after {START_SECONDS} s.")
         time.sleep(0.05)
 
 

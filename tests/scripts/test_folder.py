@@ -37,8 +37,10 @@ def test_a_second_stack_on_the_folder_is_refused_and_told_of_the_first(tmp_path:
     folder = DataFolder(tmp_path)
     with folder.held():
         folder.announce("http://127.0.0.1:8123")
+        assert DataFolder(tmp_path).is_held()
         with pytest.raises(StackError, match=rf"process {os.getpid()}, http://127.0.0.1:8123"), folder.held():
             pass
+    assert not folder.is_held()
     with folder.held():
         assert folder.url() is None
 

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from scripts.stack.errors import StackError
 from scripts.stack.service import CHILD, DEATHS_IN_A_ROW, Keeper, Service
+from tests.support.stack import until
 
 SERVE = "import pathlib, time; pathlib.Path('ready').write_text('x'); print('serving', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SERVE}"
@@ -59,13 +59,6 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -77,7 +70,7 @@ async def test_a_service_is_started_and_stopped(bench: Bench) -> None:
     async with bench.kept(SERVE):
         pid = bench.pid()
         assert is_alive(pid)
-        await until(lambda: bench.lines == ["serving"])
+        await until(lambda: bench.lines == ["serving"], 10)
     assert not is_alive(pid)
     assert not bench.pid_file.exists()
     assert bench.said == []
@@ -87,7 +80,7 @@ async def test_a_service_that_dies_is_started_again(bench: Bench) -> None:
     async with bench.kept(SERVE):
         first = bench.pid()
         os.kill(first, signal.SIGKILL)
-        await until(lambda: bench.pid() != first)
+        await until(lambda: bench.pid() != first, 10)
         assert is_alive(bench.pid())
     assert bench.said == [f"it ({first}) was killed by SIGKILL; starting it again in 0.25 s"]
 
@@ -121,7 +114,7 @@ async def test_a_service_that_dies_again_and_again_is_given_up_with_its_last_wor
 async def test_a_line_without_end_does_not_fill_the_memory(bench: Bench) -> None:
     flood = f"import sys; sys.stdout.write('x' * 1_000_000); sys.stdout.flush()\n{SERVE}"
     async with bench.kept(flood):
-        await until(lambda: bool(bench.lines) and bench.lines[-1].endswith("serving"))
+        await until(lambda: bool(bench.lines) and bench.lines[-1].endswith("serving"), 10)
     assert max(len(line) for line in bench.lines) < 400_000
 
 
@@ -138,10 +131,10 @@ def test_a_child_dies_with_its_parent() -> None:
     with parent.stdout:
         pid = int(parent.stdout.readline())
     # Until it has become `sleep`, it is on its way there.
-    asyncio.run(until(lambda: "sleep" in Path(f"/proc/{pid}/cmdline").read_text()))
+    asyncio.run(until(lambda: "sleep" in Path(f"/proc/{pid}/cmdline").read_text(), 10))
     parent.kill()
     parent.wait()
-    asyncio.run(until(lambda: not is_alive(pid)))
+    asyncio.run(until(lambda: not is_alive(pid), 10))
 
 
 def test_a_child_whose_parent_is_gone_does_not_begin() -> None:
