@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.support.ports import free_port
 from tests.support.stack import Stack, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -166,3 +167,18 @@ async def test_a_dropped_connection_and_a_lost_worker_are_told_and_lose_nothing(
         ids = [tuple(int(part) for part in str(event["id"]).split("-")) for event in events(told.out)]
         assert ids == sorted(set(ids))
         assert "connection lost" in told.err
+
+
+async def test_a_server_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
+    async def told(*arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            TRUNKLINE, "threads", *arguments, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        out, errors = await process.communicate()
+        assert (process.returncode, out) == (1, b"")
+        return errors.decode()
+
+    unreachable = await told("--url", f"http://127.0.0.1:{free_port()}")
+    assert "cannot be reached" in unreachable
+    assert "scripts/up starts it" in unreachable
+    assert "No Trunkline runs on the data folder" in await told("--data", str(tmp_path))
