@@ -78,7 +78,8 @@ def threads(workspace: str) -> str:
 
 
 def worker(name: str) -> str:
-    return f"worker:{name}"
+    """HASH: a worker's card, what it says of itself. On the slot of `workers`."""
+    return f"worker:{{{WORKERS}}}:{name}"
 
 
 def idempotency(workspace: str, key: str) -> str:

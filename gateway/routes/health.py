@@ -73,7 +73,7 @@ PUBLIC: JSON = {"security": []}
 async def health(services: WithServices, response: Response) -> Health:
     began = time.perf_counter()
     up, depth, workers = await asyncio.gather(
-        _answer(services.redis.ping()), _answer(services.broker.llen(QUEUE)), _answer(services.workers.names())
+        _answer(services.redis.ping()), _answer(services.broker.llen(QUEUE)), _answer(services.workers.alive())
     )
     latency_ms = round((time.perf_counter() - began) * 1000, 2) if up else None
     report = Health(

@@ -153,7 +153,7 @@ class Services:
 
     async def _is_registered(self, worker: str) -> bool:
         try:
-            names = await WorkerRegistry(self.redis).names()
+            names = await WorkerRegistry(self.redis).alive()
         except RedisError:
             return False
         return any(name.rpartition("-")[0] == worker for name in names)

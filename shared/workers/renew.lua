@@ -2,7 +2,11 @@
 -- KEYS 1 workers (ZSET, name by lease end in ms)
 -- ARGV 1 name, 2 lease (ms), 3 'new' to register
 -- Answers 1, or 0 when the lease is gone.
-if ARGV[3] ~= 'new' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+if ARGV[3] == 'new' then
+  redis.call('PERSIST', 'worker:{workers}:' .. ARGV[1]) -- its card lasts until its burial
+elseif not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+  return 0
+end
 local t = redis.call('TIME')
 redis.call('ZADD', KEYS[1], tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + tonumber(ARGV[2]), ARGV[1])
 return 1

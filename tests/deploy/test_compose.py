@@ -1,14 +1,18 @@
 """The compose file and the images, as far as they can be judged where no container engine runs."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
 import pytest
+import redis
 
 from scripts.setup import uv_install
+from shared import keys
 from tests.deploy.compose import ROOT, load
 
 KEY = {"TRUNKLINE_API_KEY": "a-secret-of-mine-0123"}
@@ -49,6 +53,22 @@ def test_the_sandbox_host_reaches_neither_the_state_nor_the_internet() -> None:
 
 def test_every_service_says_whether_it_is_well() -> None:
     assert all("healthcheck" in service for service in load(KEY)["services"].values())
+
+
+def test_a_modem_is_well_while_it_holds_its_lease(redis_url: str) -> None:
+    [_, _, *check] = load(KEY)["services"]["modem"]["healthcheck"]["test"]
+    environment = {**os.environ, "TRUNKLINE__REDIS__URL": redis_url, "HOSTNAME": "box"}
+
+    def is_well() -> bool:
+        done = subprocess.run([sys.executable, *check], cwd=ROOT, env=environment, capture_output=True, check=False)
+        assert not done.stderr, done.stderr
+        return done.returncode == 0
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.WORKERS, {"box-1": (time.time() - 1) * 1000, "box-2-1": (time.time() + 60) * 1000})
+        assert not is_well()
+        client.zadd(keys.WORKERS, {"box-1": (time.time() + 60) * 1000})
+        assert is_well()
 
 
 def test_what_the_compose_file_names_is_there() -> None:

@@ -19,6 +19,12 @@ async def test_health_needs_no_key_and_says_what_is_missing(gateway: Gateway) ->
     assert report["config"] == {"env": "local", "auth": "keys"}
 
 
+async def test_health_does_not_count_a_worker_that_died_and_that_nobody_has_buried(gateway: Gateway) -> None:
+    await gateway.redis.zadd(keys.WORKERS, {"worker-1": (time.time() - 1) * 1000})
+    report = (await gateway.client.get("/health")).json()
+    assert (report["status"], report["workers"]) == ("degraded", {"status": "unavailable", "alive": 0})
+
+
 async def test_health_is_ok_with_a_worker_and_counts_what_waits_for_it(gateway: Gateway) -> None:
     await gateway.redis.zadd(keys.WORKERS, {"worker-1": time.time() * 1000 + 60_000})
     await gateway.redis.rpush(QUEUE, "one", "two")

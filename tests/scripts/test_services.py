@@ -1,0 +1,41 @@
+"""When a service of the stack counts as ready."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from scripts.stack.folder import DataFolder
+from scripts.stack.services import Addresses, Services
+from shared import keys
+from shared.config import Settings
+from tests.support.ports import free_port
+from tests.support.valkey import Valkey
+
+
+@pytest.fixture
+async def services(tmp_path: Path) -> AsyncIterator[Services]:
+    folder, valkey = DataFolder(tmp_path), Valkey(tmp_path, durable=False)
+    valkey.start()
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set("requirepass", folder.valkey_password())
+    addresses = Addresses(urlsplit(valkey.url).port or 0, free_port(), None, "http://127.0.0.1:1")
+    services = Services(folder, Settings(data=tmp_path), addresses)
+    yield services
+    await services.redis.aclose()
+    valkey.kill()
+
+
+async def test_a_worker_is_ready_when_it_holds_a_lease_and_not_by_one_that_its_dead_predecessor_left(
+    services: Services,
+) -> None:
+    ready = services.worker(1).ready
+    assert not await ready()
+    await services.redis.zadd(keys.WORKERS, {"worker-1-old": (time.time() - 1) * 1000})
+    await services.redis.zadd(keys.WORKERS, {"worker-11-new": (time.time() + 60) * 1000})
+    assert not await ready()
+    await services.redis.zadd(keys.WORKERS, {"worker-1-new": (time.time() + 60) * 1000})
+    assert await ready()
