@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import redis.exceptions as errors
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -30,19 +30,22 @@ _PASSING_WORDS = ("MISCONF", "NOREPLICAS", "UNBLOCKED")
 def connect(url: str, *, timeout_seconds: float, max_connections: int, text: bool = True) -> Redis:
     """A client with its pool. `text`: answers as str, else as bytes (streams are sent on as they are).
 
+    A call waits for a free connection when all are in use, at most `timeout_seconds`.
+
     It does not retry by itself: `patiently` does, around calls that are safe to repeat.
     """
-    client: Redis = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        timeout=timeout_seconds,
+        max_connections=max_connections,
         decode_responses=text,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         socket_keepalive=True,
         health_check_interval=25,
-        max_connections=max_connections,
         retry=Retry(NoBackoff(), 0),
     )
-    return client
+    return Redis.from_pool(pool)
 
 
 def passes(error: Exception) -> bool:
