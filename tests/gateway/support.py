@@ -55,7 +55,7 @@ class Gateway:
 
     async def attempt(self, run_id: str, worker: str = "w1") -> Attempt:
         """What a worker holds after its claim."""
-        attempt = await self.store.claim(run_id, worker, op=f"claim.{worker}")
+        attempt = await self.store.claim(run_id, worker, f"claim.{worker}")
         assert attempt is not None
         return attempt
 
