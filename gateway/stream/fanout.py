@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -22,7 +23,7 @@ from shared.tasks import cancel
 
 log = logging.getLogger("trunkline.gateway.stream")
 
-PAGE = 200  # entries in one read
+PAGE_ENTRIES = 200  # entries in one read
 RING_BYTES = 4 << 20  # of events in one thread's ring
 
 UNREADABLE = (RedisError, LookupError, ValueError)
@@ -97,7 +98,7 @@ class Fanout:
         self._dirty: dict[Feed, bool] = {}
         """Feeds to read, and whether to look where the stream ends as well."""
         self._work = asyncio.Event()
-        self._pages: dict[tuple[Feed, Position], asyncio.Future[list[Entry]]] = {}
+        self._pages: dict[tuple[Feed, Position], Page] = {}
 
     async def run(self) -> None:
         """Until it is cancelled. Raises what crashed, if something does."""
@@ -128,14 +129,14 @@ class Fanout:
             raise
         return cursor
 
-    def page(self, feed: Feed, position: Position) -> asyncio.Future[list[Entry]]:
-        """Entries after a position, from Redis, not beyond what the feed knows; shared by all who ask for the same."""
+    def page(self, feed: Feed, position: Position) -> "Page":
+        """What comes after a position, not beyond what the feed knows; shared by all who ask for the same."""
         key = (feed, position)
         page = self._pages.get(key)
         if page is None:
-            page = self._pages[key] = asyncio.get_running_loop().create_future()
+            page = self._pages[key] = Page(feed.tail, asyncio.get_running_loop().create_future())
             answer = self.reader.ask(
-                "XRANGE", feed.keys.stream, f"({text_of(position)}", text_of(feed.tail), "COUNT", PAGE
+                "XRANGE", feed.keys.stream, f"({text_of(position)}", text_of(page.until), "COUNT", PAGE_ENTRIES
             )
             answer.add_done_callback(lambda done: self._turn_page(key, done))
         return page
@@ -149,11 +150,11 @@ class Fanout:
             self._listener.unsubscribe(channel)
 
     def _turn_page(self, key: tuple[Feed, Position], answer: asyncio.Future[Any]) -> None:
-        page = self._pages.pop(key)
+        entries = self._pages.pop(key).entries
         try:
-            page.set_result(_entries(answer.result()))
+            entries.set_result(_entries(answer.result()))
         except UNREADABLE as error:
-            page.set_exception(error)
+            entries.set_exception(error)
 
     def _on_news(self, channel: bytes) -> None:
         if feed := self._feeds.get(channel):
@@ -194,6 +195,14 @@ class Fanout:
                     self._look(read.feed, verify=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries read from Redis, up to where the feed ended when they were asked for."""
+
+    until: Position
+    entries: asyncio.Future[list[Entry]]
+
+
 class _Read:
     """One look at one feed: begun for all dirty feeds before the first is awaited, so that one pipeline serves all."""
 
@@ -206,7 +215,7 @@ class _Read:
             self._checks, feed.checks = feed.checks, []
             self._end = reader.ask("HGET", keys.metadata, "last_id")
         if feed.known:
-            self._entries = reader.ask("XRANGE", keys.stream, f"({text_of(feed.tail)}", "+", "COUNT", PAGE)
+            self._entries = reader.ask("XRANGE", keys.stream, f"({text_of(feed.tail)}", "+", "COUNT", PAGE_ENTRIES)
 
     async def finish(self) -> bool:
         """Puts what was found into the feed, and tells its followers. Whether there may be more to read."""
@@ -223,7 +232,7 @@ class _Read:
                 more = True
             else:
                 feed.extend(entries)
-                more = len(entries) == PAGE
+                more = len(entries) == PAGE_ENTRIES
         feed.wake()
         for check in self._checks:
             if not check.done():
@@ -240,7 +249,7 @@ class Cursor:
         self._feed = feed
         self._wake = wake
         self._run_id = run_id
-        self._page: tuple[Position, asyncio.Future[list[Entry]]] | None = None
+        self._page: Page | None = None
         feed.followers.add(wake)
 
     @property
@@ -275,13 +284,13 @@ class Cursor:
             found = feed.since(self.position)
             if found is not None:
                 return found
-            self._page = (feed.tail, self._fanout.page(feed, self.position))
-            self._page[1].add_done_callback(lambda _: self._wake())
-        until, page = self._page
-        if not page.done():
+            self._page = self._fanout.page(feed, self.position)
+            self._page.entries.add_done_callback(lambda _: self._wake())
+        page = self._page
+        if not page.entries.done():
             return None
         self._page = None
-        return page.result() or Gap(self.position, until)
+        return page.entries.result() or Gap(self.position, page.until)
 
 
 def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

@@ -10,10 +10,11 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from gateway.stream.entries import START, Entry, Gap, Position
-from gateway.stream.fanout import Fanout
+from gateway.stream.fanout import Cursor, Fanout, Feed
 from shared.config import StreamSettings
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
+from shared.tasks import cancel
 from shared.threads.attempt import Attempt
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread
@@ -106,6 +107,28 @@ def test_every_subscriber_gets_exactly_what_came_after_its_cursor(
     valkey_url: str, steps: Sequence[Joins | Writes], ring_entries: int
 ) -> None:
     asyncio.run(_play(valkey_url, steps, ring_entries))
+
+
+async def test_a_page_shared_with_a_later_cursor_says_nothing_of_what_came_after_it_was_asked_for(
+    valkey_url: str,
+) -> None:
+    binary = connect(valkey_url, timeout_seconds=5, max_connections=2, text=False)
+    fanout = Fanout(binary, ring_entries=10, check_seconds=5)
+    feed, news = Feed(new_thread_id(), ring_entries=10), asyncio.Event()
+    feed.reset((5, 0))
+    early, late = (Cursor(fanout, feed, (1, 0), news.set, None) for _ in range(2))
+    assert early.take() == []
+    new = Entry(b"6-0", (6, 0), "agent.delta", "", b"{}")
+    feed.extend([new])
+    assert late.take() == []
+    reading = asyncio.create_task(fanout.reader.run())
+    async with asyncio.timeout(BOUND_SECONDS):
+        await news.wait()
+    for cursor in (early, late):
+        assert cursor.take() == Gap((1, 0), (5, 0)), "Redis has nothing up to where the feed ended then"
+        assert cursor.take() == [new]
+    await cancel([reading])
+    await binary.aclose()
 
 
 async def _play(url: str, steps: Sequence[Joins | Writes], ring_entries: int) -> None:
