@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import httpx
 
-from trunkline.errors import APIError, ConnectionLostError
+from trunkline.errors import APIError, ConnectionLostError, shown
 from trunkline.models import JSON, Run, Thread
 from trunkline.stream import EventStream, retry_after
 
@@ -36,9 +36,8 @@ class Client:
         headers = {"user-agent": "trunkline-python"}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        self.url = url.rstrip("/")
         self._tries = tries
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
         self.threads = Threads(self)
         self.runs = Runs(self)
 
@@ -93,7 +92,8 @@ class Client:
                 response = self._http.request(method, path, **request)
             except httpx.TransportError as error:
                 if attempt == self._tries:
-                    raise ConnectionLostError(f"{self.url} cannot be reached ({error}).") from error
+                    address = shown(self._http.base_url)
+                    raise ConnectionLostError(f"{address} cannot be reached ({error}).") from error
             else:
                 if response.is_success:
                     return response.json()

@@ -40,8 +40,13 @@ class APIError(TrunklineError):
         except ValueError:
             problem = None
         if not isinstance(problem, dict) or "detail" not in problem:
-            text = f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
+            text = f"{shown(response.request.url)} answered {response.status_code} {response.reason_phrase}"
             return cls(
                 response.status_code, "unexpected_answer", f"{text}, which is not Trunkline's way. Is the URL right?"
             )
         return cls(response.status_code, problem.get("code", "unknown"), problem["detail"], problem.get("errors"))
+
+
+def shown(url: httpx.URL) -> str:
+    """An address as it may be printed: without the user and the password that may stand in it."""
+    return str(url.copy_with(userinfo=b"")).rstrip("/")

@@ -17,6 +17,7 @@ from scripts.stack.view import View
 from shared import tickets
 from shared.config import Settings, load_settings
 from shared.errors import AppError
+from shared.secrets import mask_secrets
 
 LINK_SECONDS = 24 * 3600
 
@@ -66,7 +67,7 @@ async def serve(options: argparse.Namespace, settings: Settings, folder: DataFol
         ticket = await tickets.issue(services.redis, "default", seconds=LINK_SECONDS)
         url = settings.api.public_url or addresses.url
         folder.announce(addresses.url)
-        view.say(banner(view, settings, folder.path, url, f"{url}/session?ticket={ticket}"))
+        view.show(banner(view, settings, folder.path, url, f"{url}/session?ticket={ticket}"))
 
     try:
         await Supervisor(folder, view, stages).run(on_ready)
@@ -89,7 +90,7 @@ def main() -> int:
             finally:
                 view.close()
     except (StackError, AppError) as error:
-        print(error, file=sys.stderr)
+        print(mask_secrets(str(error)), file=sys.stderr)
         return 1
     return 0
 

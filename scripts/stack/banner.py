@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.stack.view import View
 from shared.config import Settings, export_env_file
+from shared.secrets import mask_secrets
 from shared.version import VERSION
 from workflow.llm.choose import choose_model
 
@@ -45,7 +46,7 @@ def _model(settings: Settings) -> str:
     export_env_file(environment)
     chosen = choose_model(settings.llm, environment)
     if not chosen.how_to_set_a_real_one:
-        return f"{chosen.name} ({chosen.why})"
+        return mask_secrets(f"{chosen.name} ({chosen.why})")
     width = shutil.get_terminal_size().columns - len(INDENT)
     how = textwrap.wrap(chosen.how_to_set_a_real_one, width, break_long_words=False, break_on_hyphens=False)
     what = "demo: a script that does a small real job with real tools. It is no AI."

@@ -16,6 +16,7 @@ from scripts.stack.banner import command, relative
 from scripts.stack.errors import StackError
 from scripts.stack.folder import DataFolder
 from scripts.stack.service import CHILD
+from shared.secrets import mask_secrets
 from trunkline import Client, Run, TrunklineError
 from trunkline.locate import locate
 
@@ -106,7 +107,7 @@ def main() -> int:
                 code, run = run_task(client, folder, options.task)
             go_on(console, folder, run, started=started)
     except (StackError, TrunklineError) as error:
-        print(error, file=sys.stderr)
+        print(mask_secrets(str(error)), file=sys.stderr)
         return 1
     return code
 

@@ -15,6 +15,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
+from shared.secrets import mask_secrets
+
 LOG_BYTES = 10 * 1024 * 1024
 LOG_FILES = 3
 WAITING_LINES = 5000
@@ -42,7 +44,8 @@ class View:
         self._thread.start()
 
     def log(self, service: str, line: str) -> None:
-        """One line as the service wrote it."""
+        """One line as the service wrote it. JSON comes from its log, which masks secrets itself."""
+        line = line if line.startswith("{") else mask_secrets(line)
         if service not in self._files:
             self._files[service] = RotatingFileHandler(
                 self._logs / f"{service}.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
@@ -53,7 +56,11 @@ class View:
             self._put(f"{self._name(service)} {shown}")
 
     def say(self, text: str) -> None:
-        """The supervisor's own words."""
+        """The supervisor's own words. They may quote a service's."""
+        self._put(mask_secrets(text))
+
+    def show(self, text: str) -> None:
+        """As it is: for the banner, whose link has a ticket."""
         self._put(text)
 
     def bold(self, text: str) -> str:

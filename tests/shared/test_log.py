@@ -256,25 +256,6 @@ def test_no_secret_reaches_the_log(format_: Literal["color", "json"]) -> None:
     assert stream.getvalue().count("tl_****") == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("tl_abcdefgh12345678", "tl_****"),
-        ("sk-proj-abc_DEF-123456", "sk-****"),
-        ("'sk-ant-api03-abcdef'", "'sk-****'"),
-        ("Authorization: Bearer eyJhbGciOi.J9.x", "Authorization: Bearer ****"),
-        ("redis://:p@ss/w0rd@host:1/0", "redis://:****@host:1/0"),
-        ("postgresql+asyncpg://user:pw@host/db and more", "postgresql+asyncpg://user:****@host/db and more"),
-        ("/a?b=1&token=xyz&c=2", "/a?b=1&token=****&c=2"),
-        ("risk-management of task-oriented-things", "risk-management of task-oriented-things"),
-        ("http://host:8000/path?key_name=1", "http://host:8000/path?key_name=1"),
-        ("12:30 see://x", "12:30 see://x"),
-    ],
-)
-def test_what_looks_like_a_secret_is_masked_and_the_rest_is_not(text: str, masked: str) -> None:
-    assert mask_secrets(text) == masked
-
-
 @given(st.text(max_size=200))
 def test_any_text_can_be_logged_as_one_line(text: str) -> None:
     stream = configured()

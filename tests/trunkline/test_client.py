@@ -55,6 +55,16 @@ def test_a_server_that_is_not_there_is_an_error_with_its_address() -> None:
         client.runs.get("t.r")
 
 
+def test_an_error_names_the_address_without_what_stands_before_its_host() -> None:
+    page = Answer(404, b"<html>nginx</html>", {"content-type": "text/html"})
+    with serving(page) as (url, _):
+        secret = url.replace("//", "//user:pass@")
+        with Client(secret) as client, pytest.raises(APIError, match=f"^{url}/api/runs/t.r answered 404"):
+            client.runs.get("t.r")
+    with Client(secret, tries=1) as client, pytest.raises(ConnectionLostError, match=f"^{url} cannot be reached"):
+        client.runs.get("t.r")
+
+
 def test_a_list_is_fetched_page_by_page() -> None:
     pages = [{"items": [THREAD, THREAD], "next_cursor": "c"}, {"items": [THREAD], "next_cursor": None}]
     with serving(*(as_json(page) for page in pages)) as (url, asked), Client(url) as client:

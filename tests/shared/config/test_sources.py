@@ -192,7 +192,7 @@ def test_the_command_prints_what_is_in_force_and_who_set_it(tmp_path: Path) -> N
     assert done.returncode == 0
     assert "port = 9000  # API_PORT (environment)" in done.stdout
     assert "concurrency = 5  # [worker] concurrency (config.toml)" in done.stdout
-    assert 'url = "redis://:****@r/0"' in done.stdout
+    assert 'url = "redis://****@r/0"' in done.stdout
     assert "# public_url is not set" in done.stdout
     assert password not in done.stdout + done.stderr
 
