@@ -21,7 +21,7 @@ from trunkline import Client, Run, TrunklineError
 from trunkline.locate import locate
 
 START_SECONDS = 180
-STOP_SECONDS = 60
+STOP_SECONDS = 90  # above what the supervisor may give its services together
 READY = "Trunkline is ready"
 
 
@@ -55,8 +55,21 @@ def running_stack(folder: Path, model: str | None, console: Console) -> Iterator
             _until_ready(stack, log)
         yield True
     finally:
-        stack.terminate()
+        stop(stack, log)
+
+
+def stop(stack: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Waits until it has stopped. Raises StackError when that took too long and it was killed."""
+    stack.terminate()
+    try:
         stack.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        stack.kill()
+        stack.wait()
+        raise StackError(
+            f"Trunkline did not stop within {STOP_SECONDS} s and was killed. Nothing that it has told you is lost. "
+            f"What held it up may stand in {log}."
+        ) from None
 
 
 def _until_ready(stack: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -74,13 +87,16 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def run_task(client: Client, folder: Path, task: str) -> tuple[int, Run]:
-    """Runs the task with the command line that a person would use. Returns its exit code, and the run."""
+def run_task(client: Client, folder: Path, task: str) -> tuple[int, Run | None]:
+    """Runs the task with the command line that a person would use. Returns its exit code, and the run if there is one.
+
+    There is none where the server refused the task; the command has said why.
+    """
     thread = client.threads.create()
     program = [str(Path(sys.executable).with_name("trunkline")), "run", task, "--thread", thread.id]
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which knows what to do with it
     code = subprocess.run([*program, "--data", str(folder)], check=False).returncode
-    return code, next(client.threads.runs(thread.id))
+    return code, next(client.threads.runs(thread.id), None)
 
 
 def go_on(console: Console, folder: Path, run: Run, *, started: bool) -> None:
@@ -105,7 +121,8 @@ def main() -> int:
             server = locate(None, None, folder, {})
             with Client(server.url, server.key) as client:
                 code, run = run_task(client, folder, options.task)
-            go_on(console, folder, run, started=started)
+            if run is not None:
+                go_on(console, folder, run, started=started)
     except (StackError, TrunklineError) as error:
         print(mask_secrets(str(error)), file=sys.stderr)
         return 1
