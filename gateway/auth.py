@@ -15,7 +15,6 @@ from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 
 DEFAULT_WORKSPACE = "default"
-EVERYTHING = frozenset({"*"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SESSION_SECONDS = 14 * 24 * 3600
 STREAM_TICKET_SECONDS = 60
@@ -23,11 +22,10 @@ STREAM_TICKET_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, for which workspace, and what the caller may do there."""
+    """Who calls, and for which workspace."""
 
     workspace: str
     key_id: str
-    scopes: frozenset[str]
 
 
 class Authenticator:
@@ -65,7 +63,7 @@ class Authenticator:
         """Raises AppError UNAUTHORIZED or FORBIDDEN."""
         if not self._enabled:
             self._refuse_foreign_page(request)
-            return Principal(DEFAULT_WORKSPACE, "local", EVERYTHING)
+            return Principal(DEFAULT_WORKSPACE, "local")
         if key := _presented_key(request):
             return self._of_key(key)
         if ticket is not None:
@@ -89,14 +87,14 @@ class Authenticator:
         # Compares with all of them, whichever fits: the time taken tells nothing.
         if sum(hmac.compare_digest(digest, known) for known in self._digests) == 0:
             raise AppError(ErrorCode.UNAUTHORIZED, "This API key is not known here.")
-        return Principal(DEFAULT_WORKSPACE, digest.hex()[:12], EVERYTHING)
+        return Principal(DEFAULT_WORKSPACE, digest.hex()[:12])
 
     def _of_ticket(self, ticket: str) -> Principal:
         claims = self._tickets.verify(ticket)
         if claims is None:
             detail = "The ticket is not valid any more. Get another one from POST /api/stream-tickets."
             raise AppError(ErrorCode.UNAUTHORIZED, detail)
-        return Principal(claims["workspace"], claims["key_id"], EVERYTHING)
+        return Principal(claims["workspace"], claims["key_id"])
 
     def _of_cookie(self, request: HTTPConnection, cookie: str) -> Principal:
         claims = self._sessions.verify(cookie)
@@ -104,7 +102,7 @@ class Authenticator:
             raise AppError(ErrorCode.UNAUTHORIZED, "The session has ended. Open a new link, or send an API key.")
         if request.scope["method"] not in SAFE_METHODS and not self._from_own_page(request):
             raise AppError(ErrorCode.FORBIDDEN, "With a cookie, only the gateway's own pages may do this.")
-        return Principal(claims["workspace"], "session", EVERYTHING)
+        return Principal(claims["workspace"], "session")
 
     def _from_own_page(self, request: HTTPConnection) -> bool:
         """Browsers tell the origin of every request that changes something, and pages cannot forge it."""

@@ -79,7 +79,8 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="Makes it safe to send the request again: the same key and body get the same answer for 24 hours.",
+        description="Makes it safe to send the request again: the same key and body get the same answer for 24 hours. "
+        "What was refused (such as 409 for a busy thread) has not been done, so the same request tries again.",
         examples=["5f0c5b2e-order-1182"],
     ),
 ]

@@ -21,7 +21,6 @@ TIME_CHARS = 10  # 50 bits of milliseconds since 1970
 
 THREAD_ID = re.compile(rf"[{ALPHABET}]{{26}}")
 RUN_ID = re.compile(rf"([{ALPHABET}]{{26}})\.([{ALPHABET}]{{15}})")
-STEP_ID = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{1,9}})")
 STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")
 
 

@@ -277,7 +277,11 @@ class SandboxSettings(Section):
     disk_bytes: Annotated[int, Field(ge=MIB)] = Field(default=2 * GIB, description="Disk space of one sandbox.")
     cpu_seconds: Count = Field(default=3600, description="CPU time that one process may use.")
     idle_seconds: Seconds = Field(default=900, description="Time without use after which a sandbox is put to rest.")
-    max_command_seconds: Seconds = Field(default=1800, description="Longest run of one foreground command.")
+    max_command_seconds: Seconds = Field(
+        default=1800,
+        description="Longest run of a command, even after its timeout has moved it to the background; "
+        "one that was started there has no limit.",
+    )
 
 
 class ToolsSettings(Section):
@@ -318,11 +322,6 @@ class Settings(Section):
     @property
     def broker_url(self) -> str:
         return self.redis.broker_url or self.redis.url
-
-    @property
-    def database_url(self) -> SecretStr:
-        path = (self.data / "trunkline.db").absolute()
-        return self.database.url or SecretStr(f"sqlite+aiosqlite:///{path}")
 
     @property
     def key_file(self) -> Path:

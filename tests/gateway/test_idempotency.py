@@ -73,6 +73,14 @@ async def test_a_gateway_that_died_between_reserving_and_submitting_does_no_harm
     assert (await post(gateway, path, "k", busy)).json()["run_id"] == reserved
 
 
+async def test_a_repeat_is_not_refused_because_its_own_run_keeps_the_thread_busy(gateway: Gateway) -> None:
+    path, body = f"/api/agent/{await gateway.thread()}/execute", {"task": "x", "on_busy": "reject"}
+    first = await post(gateway, path, "k", body)
+    assert first.status_code == 200
+    assert (await post(gateway, path, "other", body)).status_code == 409
+    assert (await post(gateway, path, "k", body)).content == first.content
+
+
 async def test_keys_of_different_workspaces_have_nothing_to_do_with_each_other(gateway: Gateway) -> None:
     idempotency = Idempotency(gateway.redis, patience_seconds=1)
     assert await idempotency.reserve("a", "k", ["x"], "1") == "1"

@@ -55,7 +55,9 @@ def setting(settings: Settings, path: str) -> object:
 
 
 def database_url(environ: dict[str, str], folder: Path) -> str:
-    return load_settings(environ, folder).database_url.get_secret_value()
+    url = load_settings(environ, folder).database.url
+    assert url is not None
+    return url.get_secret_value()
 
 
 def test_every_alias_has_an_example() -> None:

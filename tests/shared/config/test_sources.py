@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from shared.config import ApiSettings, Settings, export_env_file, load_settings
 from shared.errors import AppError
@@ -139,7 +139,6 @@ def test_places_that_are_not_set_are_in_the_data_folder() -> None:
     assert settings.key_file == Path("/data/key")
     assert settings.sandbox_token_file == Path("/data/sandbox-token")
     assert settings.workspaces == Path("/data/workspaces")
-    assert settings.database_url == SecretStr("sqlite+aiosqlite:////data/trunkline.db")
     assert settings.broker_url == settings.redis.url
 
 
