@@ -48,7 +48,7 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
         cost=parameters.get("max_cost", settings.max_cost),
     )
     model = runtime.model(attempt.run.model or parameters.get("model"))
-    messages = await _opening(attempt, model, runtime)
+    messages = await _opening(attempt, model)
     tools = runtime.tools(parameters.get("tools"))
     caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
     thinker = Thinker(step, model, tools, runtime, parameters=parameters, context=attempt.thread.context)
@@ -65,15 +65,13 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
         ) from error
 
 
-async def _opening(attempt: Attempt, model: Model, runtime: Runtime) -> list[JSON]:
+async def _opening(attempt: Attempt, model: Model) -> list[JSON]:
     """The conversation up to the run's task; its own steps come back from the journal. Commits the task once."""
     run = attempt.run
     if run.base is not None:
         return attempt.messages[: run.base + 1]
     message = user_message(run.input)
     events = [NewEvent(EventType.AGENT_MESSAGE, message)]
-    if notice := runtime.chosen.how_to_set_a_real_one:
-        events.append(NewEvent(EventType.LOG, {"level": "warning", "message": notice}))
     fields: dict[str, str | int | bytes] = {"base": len(attempt.messages), "model": model.name}
     await attempt.commit(Change(messages=[message], events=events, run=fields))
     return [*attempt.messages, message]

@@ -20,6 +20,7 @@ HOW_TO_SET_A_REAL_ONE = (
     "or TRUNKLINE__LLM__MODEL to any LiteLLM model name "
     "(and TRUNKLINE__LLM__BASE_URL for an OpenAI-compatible server of your own), and start again."
 )
+WHAT_IT_IS = f"I am the demo model: a script, not an AI. {HOW_TO_SET_A_REAL_ONE}"
 WORD_SECONDS = 0.012
 QUOTED_CHARS = 4_000
 
@@ -57,7 +58,7 @@ def next_turn(request: ModelRequest) -> ModelResponse:
         ToolCall(f"demo_{len(request.messages)}_{place}", name, json.dumps(arguments))
         for place, (name, arguments) in enumerate(calls)
     ]
-    opening = "" if results else f"I am the demo model: a script, not an AI. {HOW_TO_SET_A_REAL_ONE}\n\n"
+    opening = "" if results else f"{WHAT_IT_IS}\n\n"
     return ModelResponse(opening + text, tool_calls=numbered, usage=NO_USAGE, finish_reason="tool_calls")
 
 
@@ -97,20 +98,17 @@ def _shell_writes(job: Job) -> str:
 
 
 def _report(job: Job, results: Mapping[str, str]) -> str:
-    closing = f"(This was the demo model. {HOW_TO_SET_A_REAL_ONE})"
     if not results:
-        return f"I am the demo model: a script, not an AI. I was given no tool that I can use.\n\n{closing}"
+        return f"{WHAT_IT_IS}\n\nI was given no tool that I can use."
     tool, answer = list(results.items())[-1]
     endings = list(ENDING.finditer(answer)) if tool == "bash" else []
     worked = bool(endings) and endings[-1][1] == "0"
     quoted = f"```\n{_short(answer[: endings[-1].start()] if worked else answer)}\n```"
     if worked:
-        return f"I wrote {_names(job.files)} and ran `{job.command}`. Its output:\n\n{quoted}\n\n{closing}"
+        return f"I wrote {_names(job.files)} and ran `{job.command}`. Its output:\n\n{quoted}"
     if tool == "bash":
-        return f"I ran `{job.command}`, and it did not go well. The tool's answer:\n\n{quoted}\n\n{closing}"
-    return (
-        f"I have no tool to run commands with. The last thing I did was `{tool}`; its answer:\n\n{quoted}\n\n{closing}"
-    )
+        return f"I ran `{job.command}`, and it did not go well. The tool's answer:\n\n{quoted}"
+    return f"I have no tool to run commands with. The last thing I did was `{tool}`; its answer:\n\n{quoted}"
 
 
 def _names(files: Mapping[str, str] | list[str]) -> str:
