@@ -22,7 +22,10 @@ log = logging.getLogger("trunkline.lease")
 
 
 class Lease:
-    """`on_lost(old name)` is called from the lease's thread when the worker was buried; it then has a new name."""
+    """`on_lost(old name)` is called from the lease's thread when the worker was buried.
+
+    `name` is None until the worker is registered, at first and again after a burial: then it claims nothing.
+    """
 
     def __init__(self, settings: WorkerSettings, redis_settings: RedisSettings, label: str) -> None:
         self._settings = settings
@@ -35,7 +38,7 @@ class Lease:
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self._tick = time.monotonic()
         self._on_lost: Callable[[str], None] = lambda name: None
-        self.name = self._new_name()
+        self.name: str | None = None
 
     def start(self, on_lost: Callable[[str], None]) -> None:
         """Registers the worker, waiting for Redis if need be, and keeps it registered."""
@@ -53,8 +56,9 @@ class Lease:
         self._stop.set()
         self._thread.join(timeout=5)
         try:
-            self._client.zrem(keys.WORKERS, self.name)
-            self._client.delete(keys.worker(self.name))
+            if self.name is not None:
+                self._client.zrem(keys.WORKERS, self.name)
+                self._client.delete(keys.worker(self.name))
         except redis.RedisError as error:
             log.warning("could not unregister (%s); the lease ends by itself", error)
         self._client.close()
@@ -64,31 +68,37 @@ class Lease:
             if time.monotonic() - self._tick > self._settings.watchdog_seconds:
                 log.error("the event loop has not turned for %s s: not renewing", self._settings.watchdog_seconds)
                 continue
-            try:
-                kept = self._renew(keys=[keys.WORKERS], args=[self.name, self._lease_ms])
-            except redis.RedisError as error:
-                log.warning("could not renew the lease: %s", error)
-                continue
-            if not kept:
-                lost, self.name = self.name, self._new_name()
-                log.error("the lease of %s had ended; its runs go on elsewhere. Now %s", lost, self.name)
-                self._on_lost(lost)
+            if self.name is None:
                 self._register()
+            else:
+                self._keep(self.name)
+
+    def _keep(self, name: str) -> None:
+        try:
+            kept = self._renew(keys=[keys.WORKERS], args=[name, self._lease_ms])
+        except redis.RedisError as error:
+            log.warning("could not renew the lease: %s", error)
+            return
+        if not kept:
+            log.error("the lease of %s had ended; its runs go on elsewhere", name)
+            self.name = None
+            self._on_lost(name)
+            self._register()
 
     def _register(self) -> bool:
+        name = f"{self._label}-{secrets.token_hex(3)}"
         try:
             card: list[str | int] = ["host", socket.gethostname(), "pid", os.getpid(), "label", self._label]
-            self._client.hset(keys.worker(self.name), items=[*card])
-            self._client.expire(keys.worker(self.name), 7 * 24 * 3600)
-            self._renew(keys=[keys.WORKERS], args=[self.name, self._lease_ms, "new"])
+            self._client.hset(keys.worker(name), items=[*card])
+            self._client.expire(keys.worker(name), 7 * 24 * 3600)
+            self._renew(keys=[keys.WORKERS], args=[name, self._lease_ms, "new"])
         except redis.RedisError as error:
             log.warning("could not register: %s", error)
             return False
+        self.name = name
+        log.info("registered as %s", name)
         return True
 
     @property
     def _lease_ms(self) -> int:
         return int(self._settings.lease_seconds * 1000)
-
-    def _new_name(self) -> str:
-        return f"{self._label}-{secrets.token_hex(3)}"

@@ -6,17 +6,17 @@ All it does may be done twice or by two workers at once: the store's scripts dec
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from shared import keys
 from shared.config import WorkerSettings
 from shared.ids import SHARDS
 from shared.queue import QUEUE, RunQueue
-from shared.threads.store import ThreadStore
+from shared.redis import passes
 from shared.workers.registry import WorkerRegistry
 
 log = logging.getLogger("trunkline.sweep")
@@ -24,10 +24,14 @@ log = logging.getLogger("trunkline.sweep")
 SHORT_QUEUE = 100
 """Messages in the broker's queue up to which a run is rung for again. A longer queue is late, not lossy."""
 RINGS_PER_TICK = 100
+STRAY_SECONDS = 5.0
 
 
 class Sweeper:
-    """`client` reads the indexes, `broker` the queue's length."""
+    """`client` reads the indexes, `broker` the queue's length. `running()`: the runs that this worker holds.
+
+    `take_from(worker, run)` ends a worker's hold on a run and returns the run to ring for.
+    """
 
     def __init__(
         self,
@@ -35,16 +39,20 @@ class Sweeper:
         *,
         client: Redis,
         broker: Redis,
-        store: ThreadStore,
         registry: WorkerRegistry,
         queue: RunQueue,
+        running: Callable[[], Iterable[str]],
+        take_from: Callable[[str, str], Awaitable[str | None]],
     ) -> None:
         self._settings = settings
         self._client = client
         self._broker = broker
-        self._store = store
         self._registry = registry
         self._queue = queue
+        self._running = running
+        self._take_from = take_from
+        self._strays: set[tuple[str, str]] = set()
+        self._look_for_strays_at = 0.0
         self._server: str | None = None
         self._patient_until = 0.0
 
@@ -54,11 +62,12 @@ class Sweeper:
             try:
                 await self.tick(my_name.name)
             except RedisError as error:
-                self._be_patient(self._settings.lease_seconds)
+                if passes(error):  # Redis was away: perhaps for all, whose leases ended meanwhile
+                    self._be_patient(self._settings.lease_seconds)
                 log.warning("could not sweep: %s", error)
             await asyncio.sleep(self._settings.sweep_seconds)
 
-    async def tick(self, my_name: str) -> None:
+    async def tick(self, my_name: str | None) -> None:
         """One sweep of this worker's shards."""
         await self._notice_a_restart()
         if time.monotonic() < self._patient_until:
@@ -68,6 +77,9 @@ class Sweeper:
         shards = share_of(my_name, await self._registry.names())
         await self._expire_orphans(shards)
         await self._ring_again(shards)
+        if my_name is not None and time.monotonic() > self._look_for_strays_at:
+            self._look_for_strays_at = time.monotonic() + STRAY_SECONDS
+            await self._take_strays(my_name)
 
     async def _notice_a_restart(self) -> None:
         """A Redis that was away has let every lease end; the workers get one lease of time to renew."""
@@ -81,19 +93,35 @@ class Sweeper:
 
     async def _expire_orphans(self, shards: Sequence[int]) -> None:
         # The workers are read after the runs: a run's owner has registered before it claimed.
+        held = await self._held(shards)
+        alive = set(await self._registry.names()) if held else set()
+        await self._take([(worker, run_id) for worker, run_id in held if worker not in alive])
+
+    async def _take_strays(self, my_name: str) -> None:
+        """Runs claimed in this worker's name that it does not hold: nobody else can know of them.
+
+        A claim of its that a network delivered late makes one. Twice in a row, because a claim may be on its way.
+        """
+        mine = {(worker, run_id) for worker, run_id in await self._held(range(SHARDS)) if worker == my_name}
+        strays = mine - {(my_name, run_id) for run_id in self._running()}
+        await self._take(strays & self._strays)
+        self._strays = strays
+
+    async def _held(self, shards: Sequence[int]) -> list[tuple[str, str]]:
+        """Worker and run of each run that runs."""
         pipeline = self._client.pipeline(transaction=False)
         for shard in shards:
             pipeline.hgetall(keys.live(shard))
-        held = [item for found in await pipeline.execute() for item in found.items()] if shards else []
-        if not held:
-            return
-        alive = set(await self._registry.names())
-        for run_id, worker in held:
-            if worker not in alive:
-                log.warning("run %s loses its worker %s", run_id, worker)
-                await self._queue.ring(
-                    await self._store.expire(run_id, worker, max_attempts=self._settings.max_attempts)
-                )
+        found = await pipeline.execute() if shards else []
+        return [(worker, run_id) for runs in found for run_id, worker in runs.items()]
+
+    async def _take(self, held: Iterable[tuple[str, str]]) -> None:
+        for worker, run_id in held:
+            log.warning("run %s loses its worker %s", run_id, worker)
+            try:
+                await self._queue.ring(await self._take_from(worker, run_id))
+            except ResponseError:  # one run's broken data must not keep the others waiting
+                log.exception("run %s cannot be taken from %s", run_id, worker)
 
     async def _ring_again(self, shards: Sequence[int]) -> None:
         now = await self._now_ms()
@@ -118,11 +146,11 @@ class NameSource(Protocol):
     """Whoever knows this worker's name at the moment (the lease)."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str | None: ...
 
 
-def share_of(my_name: str, names: Sequence[str]) -> list[int]:
+def share_of(my_name: str | None, names: Sequence[str]) -> list[int]:
     """The shards that this worker sweeps: all workers, sorted, take turns. None while it is not registered."""
-    if my_name not in names:
+    if my_name is None or my_name not in names:
         return []
     return list(range(names.index(my_name), SHARDS, len(names)))

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -22,7 +23,7 @@ from shared.redis import connect
 from shared.tasks import cancel
 from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
-from workflow.runner import Runner, Signals
+from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import open_runtime
 
 log = logging.getLogger("trunkline.worker")
@@ -50,7 +51,7 @@ class Worker:
         self._call(self._open())
         self._lease.start(self._on_lost)
         self._call(self._start_chores())
-        log.info("worker %s is ready, %s runs at once", self._lease.name, self._settings.worker.concurrency)
+        log.info("ready for %s runs at once", self._settings.worker.concurrency)
 
     def execute(self, run_id: str) -> None:
         """Runs one attempt to its end. Returns at once where the run is not to be had."""
@@ -84,15 +85,17 @@ class Worker:
         ring_seconds = self._settings.worker.ring_seconds
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         self._store = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=None)
+        impatient = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=2)
         runtime = await self._resources.enter_async_context(open_runtime(self._settings))
         self._runner = Runner(self._store, runtime)
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
             broker=broker,
-            store=ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=2),
             registry=WorkerRegistry(client),
             queue=self._queue,
+            running=self._runner.running,
+            take_from=partial(take_from, store=impatient, runtime=runtime),
         )
 
     async def _start_chores(self) -> None:
@@ -104,11 +107,17 @@ class Worker:
         await self._resources.aclose()
 
     async def _execute(self, run_id: str) -> None:
-        if self._signals.draining.is_set():
-            following: str | None = run_id
-        else:
-            following = await self._runner.execute(run_id, self._lease.name, self._signals)
+        name = await self._registered_name()
+        following = run_id if name is None else await self._runner.execute(run_id, name, self._signals)
         await self._queue.ring(following)
+
+    async def _registered_name(self) -> str | None:
+        """Under which runs are claimed; None once the worker drains. A buried worker waits here for its new one."""
+        while not self._signals.draining.is_set():
+            if self._lease.name is not None:
+                return self._lease.name
+            await asyncio.sleep(TICK_SECONDS)
+        return None
 
     def _on_lost(self, name: str) -> None:
         self._loop.call_soon_threadsafe(self._runner.drop, name)

@@ -13,6 +13,8 @@ from kombu.exceptions import OperationalError
 EXECUTE_RUN = "trunkline.execute_run"
 QUEUE = "runs"
 
+RING_SECONDS = 2.0
+
 log = logging.getLogger("trunkline.queue")
 
 
@@ -47,13 +49,14 @@ class RunQueue:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ring")
 
     async def ring(self, run_id: str | None) -> None:
-        """Never raises for a broker that is away: the sweeper rings again."""
+        """Waits for `RING_SECONDS` at most, and never raises for a broker that is away: the sweeper rings again."""
         if run_id is None:
             return
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._send, run_id)
-        except (OperationalError, OSError) as error:
-            log.warning("could not ring for run %s (%s); the sweeper will", run_id, error)
+            async with asyncio.timeout(RING_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._send, run_id)
+        except (OperationalError, OSError) as error:  # a TimeoutError is an OSError
+            log.warning("could not ring for run %s (%r); the sweeper will", run_id, error)
 
     async def warm_up(self) -> None:
         """Loads what the first message would (0.3 s of imports, a connection), before somebody waits for it."""
@@ -71,5 +74,5 @@ class RunQueue:
         self._app.send_task(EXECUTE_RUN, args=[run_id])
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._app.close()

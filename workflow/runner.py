@@ -9,20 +9,25 @@ its lease is lost. Whatever happens, the store decides by the epoch who may writ
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
+from shared.ids import thread_of
 from shared.log import bound
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Fenced
 from shared.threads.store import ThreadStore
+from shared.threads.types import Run
 from shared.types import JSON, RunStatus
 from workflow.agent.agent import run_agent
 from workflow.engine.step import Drained, Step
 from workflow.runtime import Runtime
-from workflow.sandbox.base import SandboxError, SandboxFenced
+from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
+
+CLEAN_UP_SECONDS = 60.0
 
 log = logging.getLogger("trunkline.runner")
 
@@ -68,16 +73,23 @@ class Runner:
 
     async def execute(self, run_id: str, worker: str, signals: Signals) -> str | None:
         """One attempt, if the run is to be had. Returns the run to ring for, if any."""
-        attempt = await self._store.claim(run_id, worker, op=f"claim.{secrets.token_hex(8)}")
-        if attempt is None:
-            return None
+        with bound(run_id=run_id, thread_id=thread_of(run_id)):
+            try:
+                attempt = await self._store.claim(run_id, worker, secrets.token_hex(8))
+                return None if attempt is None else await self._hold(attempt, worker, signals)
+            except (Fenced, SandboxFenced) as fenced:
+                log.warning("run %s went on elsewhere: %s", run_id, fenced)
+                return None
+            except Exception:
+                # Claimed by a worker that lives but does not hold it, a run would be stuck for ever.
+                log.exception("run %s: the attempt broke off", run_id)
+                return await take_from(worker, run_id, self._store, self._runtime)
+
+    async def _hold(self, attempt: Attempt, worker: str, signals: Signals) -> str | None:
+        run_id = attempt.run.id
         held = self._held[run_id] = _Held(attempt, worker, asyncio.Event())
         try:
-            with bound(run_id=run_id, thread_id=attempt.run.thread_id):
-                return await self._attempt(held, signals)
-        except (Fenced, SandboxFenced) as fenced:
-            log.warning("run %s went on elsewhere: %s", run_id, fenced)
-            return None
+            return await self._attempt(held, signals)
         finally:
             if self._held.get(run_id) is held:
                 del self._held[run_id]
@@ -113,23 +125,45 @@ class Runner:
 
     async def _end_failed(self, attempt: Attempt, error: JSON) -> str | None:
         log.warning("run %s failed: %s", attempt.run.id, error["detail"])
-        await self._end_processes(attempt)
+        await end_processes(attempt.run, self._store, self._runtime)
         return await attempt.end(RunStatus.FAILED, {"error": error}, {"error": error})
 
     async def _end_canceled(self, attempt: Attempt) -> str | None:
-        await self._end_processes(attempt)
+        await end_processes(attempt.run, self._store, self._runtime)
         return await attempt.end(RunStatus.CANCELED, {"reason": "canceled"}, {})
 
-    async def _end_processes(self, attempt: Attempt) -> None:
-        """What the run still does in its sandbox ends before the run does: nothing may happen after its last event."""
-        thread = await self._store.thread(attempt.run.thread_id)
-        if thread is None or thread.sandbox is None:
-            return
+
+async def take_from(worker: str, run_id: str, store: ThreadStore, runtime: Runtime) -> str | None:
+    """Ends a worker's hold on a run that it does not go on with. Returns the run to ring for, if any."""
+    expired = await store.expire(run_id, worker, max_attempts=runtime.settings.worker.max_attempts)
+    if expired.failed and (run := await store.run(run_id)):
+        await end_processes(run, store, runtime, patience_seconds=0)
+    return expired.ring
+
+
+async def end_processes(
+    run: Run, store: ThreadStore, runtime: Runtime, *, patience_seconds: float = CLEAN_UP_SECONDS
+) -> None:
+    """What a run still does in its sandbox ends before the run does: nothing may happen after its last event.
+
+    `patience_seconds`: for a sandbox host that is away. Raises SandboxFenced.
+    """
+    thread = await store.thread(run.thread_id)
+    if thread is None or thread.sandbox is None:
+        return
+    deadline = time.monotonic() + patience_seconds
+    while True:
         try:
-            sandbox = await self._runtime.sandboxes.acquire(thread.id, thread.sandbox)
-            await sandbox.cancel(attempt.run.id)
+            sandbox = await runtime.sandboxes.acquire(thread.id, thread.sandbox)
+            return await sandbox.cancel(run.id)
+        except SandboxFenced:
+            raise
+        except SandboxUnavailable as error:
+            if time.monotonic() > deadline:
+                return log.error("run %s: processes of its may go on in its sandbox: %s", run.id, error)
         except SandboxError as error:
-            log.warning("run %s: its sandbox is gone, and its processes with it: %s", attempt.run.id, error)
+            return log.warning("run %s: its sandbox is gone, and its processes with it: %s", run.id, error)
+        await asyncio.sleep(1)
 
 
 async def _first_of(flow: asyncio.Task[Any], stops: Iterable[asyncio.Event]) -> None:

@@ -41,7 +41,7 @@ class Change:
 class Attempt:
     """A run held by a worker. `journal` and `messages` are as they were when it was claimed.
 
-    Its writes go out one at a time, each with an op id, so that a repeated call changes nothing.
+    Its writes go out one at a time and numbered, so that a repeated one changes nothing.
     `canceled` is set when an answer tells that somebody asked to cancel the run.
     """
 
@@ -109,8 +109,7 @@ class Attempt:
     async def _write(self, name: str, keys: list[str], args: list[Any]) -> str | None:
         async with self._turn:
             self._ops += 1
-            op = f"{self.run.epoch}.{self._ops}"
-            head = [self.run.thread_id, self.run.id, self.run.epoch, op]
+            head = [self.run.thread_id, self.run.id, self.run.epoch, self._ops]
             answer = await self._scripts.call(name, keys, [*head, *args])
         if answer[0] == "fenced":
             raise Fenced(f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}")

@@ -1,14 +1,14 @@
 -- claim: a worker takes a pending run and gets its fencing token, the epoch. Only the thread's head run can be taken.
 -- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 timers
--- ARGV 1 thread id, 2 run id, 3 worker, 4 op
+-- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds
 -- Answers {claimed, record, journal, messages, metadata} (hashes flattened) or {refused, status or ''}.
-local thread_id, run_id, worker, op = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local status, epoch, last_op, step = unpack(redis.call('HMGET', KEYS[2], 'status', 'epoch', 'op', 'step'))
-if last_op ~= op then
-  if status ~= 'pending' or redis.call('HGET', KEYS[1], 'head') ~= run_id then return {'refused', status or ''} end
+local thread_id, run_id, worker, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local status, epoch, known, step = unpack(redis.call('HMGET', KEYS[2], 'status', 'epoch', 'claim', 'step'))
+if known ~= call or status ~= 'running' then
+  if known == call or status ~= 'pending' or redis.call('HGET', KEYS[1], 'head') ~= run_id then return {'refused', status or ''} end
   epoch = tonumber(epoch) + 1
-  redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'op', op,
-    'claimed_at', now_ms())
+  redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'claim', call,
+    'op', 0, 'claimed_at', now_ms())
   redis.call('HSETNX', KEYS[2], 'started_at', now_ms())
   redis.call('HINCRBY', KEYS[2], 'seq', 1)
   redis.call('HSET', KEYS[6], run_id, worker)

@@ -46,11 +46,12 @@ local function append(stream, metadata, thread_id, run_id, attempt, events)
 end
 
 -- nil when the caller still owns the run and this op is new; otherwise the answer to give.
--- A run's writes come one after another, so that remembering the last op is enough to know a repeated call.
+-- A claim's writes are numbered and come one after another. One that is not above the last is a repetition: by the
+-- caller, or by a network that delivers late what was given up and sent again.
 local function fence(run, epoch, op)
   local record = redis.call('HMGET', run, 'epoch', 'status', 'op', 'cancel')
   if record[1] ~= epoch then return {'fenced', record[1] or '', record[2] or ''} end
-  if record[3] == op then return {'ok', record[4] or ''} end
+  if tonumber(op) <= tonumber(record[3]) then return {'ok', record[4] or ''} end
   if record[2] ~= 'running' then return {'fenced', record[1], record[2] or ''} end
   return nil
 end

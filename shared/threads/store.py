@@ -19,6 +19,7 @@ from shared.threads.attempt import Attempt
 from shared.threads.scripts import Scripts
 from shared.threads.types import (
     BusyPolicy,
+    Expired,
     NewRun,
     NewThread,
     Run,
@@ -137,13 +138,13 @@ class ThreadStore:
             start = f"({found[-1][0]}"
         return events[:count]
 
-    async def claim(self, run_id: str, worker: str, op: str) -> Attempt | None:
-        """Takes a pending run for a worker; None when it is not to be had. `op` names the call, to repeat it safely."""
+    async def claim(self, run_id: str, worker: str, call: str) -> Attempt | None:
+        """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely."""
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
             [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.timers],
-            [k.thread_id, run_id, worker, op],
+            [k.thread_id, run_id, worker, call],
         )
         if answer[0] != "claimed":
             return None
@@ -157,15 +158,15 @@ class ThreadStore:
             messages=[orjson.loads(message) for message in messages],
         )
 
-    async def expire(self, run_id: str, worker: str, *, max_attempts: int) -> str | None:
-        """Takes a run from a dead worker. Returns the run to ring for, if any.
+    async def expire(self, run_id: str, worker: str, *, max_attempts: int) -> Expired:
+        """Takes a run from a worker that has died, or that cannot go on with it.
 
         After `max_attempts` attempts in a row that committed nothing, the run fails.
         """
         error = {
             "code": ErrorCode.NO_PROGRESS,
-            "detail": f"{max_attempts} workers in a row died during this run before a step was finished. "
-            "Look for what kills them (memory, a native crash) before you run it again.",
+            "detail": f"{max_attempts} attempts in a row ended before a step of this run was finished: the worker died "
+            "or could not go on. Its log says why (memory, a native crash, data that it cannot read).",
         }
         answer = await self._scripts.call(
             "expire",
@@ -180,7 +181,7 @@ class ThreadStore:
                 orjson.dumps(error),
             ],
         )
-        return answer[1] or None if answer[0] == "expired" else None
+        return Expired(ring=answer[1] or None, failed=answer[0] == "failed")
 
     async def cancel(self, run_id: str, *, reason: str) -> tuple[Run, str | None]:
         """Asks for the end of a run. Returns the run as it now is, and the run to ring for, if any.
@@ -195,7 +196,7 @@ class ThreadStore:
         run = await self.run(run_id) if answer[0] != "not_found" else None
         if run is None:
             raise AppError(ErrorCode.NOT_FOUND, f"There is no run {run_id}.")
-        return run, answer[1] or None if answer[0] == "canceled" else None
+        return run, answer[1] or None if answer[0] in ("canceled", "ended") else None
 
     async def cancel_requested(self, run_ids: Iterable[str]) -> set[str]:
         """Those of the runs that somebody asked to cancel, in one round trip."""

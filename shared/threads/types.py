@@ -134,6 +134,14 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """`ring`: the run to ring for. `failed`: it was the run's last attempt, and the run is over."""
+
+    ring: str | None
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One journal entry. `number` makes the step's id; `key` says what it does, whatever the order."""
 
@@ -151,7 +159,9 @@ class StepRecord:
     @classmethod
     def parse(cls, key: str, entry: str) -> Self:
         status, _, text = entry.partition(" ")
-        return cls(key=key, status=StepStatus(status), **orjson.loads(text))
+        # A newer release may have written fields that this one does not know.
+        known = {name: value for name, value in orjson.loads(text).items() if name in cls.__dataclass_fields__}
+        return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:
         return orjson.dumps(

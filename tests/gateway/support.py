@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Gateway:
 
     async def attempt(self, run_id: str, worker: str = "w1") -> Attempt:
         """What a worker holds after its claim."""
-        attempt = await self.store.claim(run_id, worker, f"claim.{worker}")
+        attempt = await self.store.claim(run_id, worker, secrets.token_hex(4))
         assert attempt is not None
         return attempt
 

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.config import AgentSettings
+from shared.config import AgentSettings, WorkerSettings
 from shared.ids import new_run_id, new_thread_id
+from shared.keys import thread_keys_of
 from shared.redis import connect
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread, Run
@@ -104,6 +105,24 @@ async def test_killed_anywhere_it_repeats_no_step_and_no_effect_unseen(store: Th
         if survived:
             assert dies_at > 40, "too few points to mean anything"
             return
+
+
+async def test_a_run_that_a_worker_claimed_but_cannot_read_goes_back_and_fails_in_the_end(
+    store: ThreadStore, redis_url: str
+) -> None:
+    run_id = await submit(store)
+    client = connect(redis_url, timeout_seconds=5, max_connections=2)
+    await client.hset(thread_keys_of(run_id).journal(run_id), "k", "not an entry")
+    runner = Runner(store, a_runtime(Playbook(BOOK), Ledger()))
+    attempts = WorkerSettings().max_attempts
+    for _ in range(attempts):
+        assert (await ended(store, run_id)).status is RunStatus.PENDING
+        await runner.execute(run_id, "w1", Signals())
+    run = await ended(store, run_id)
+    assert (run.status, run.epoch) == (RunStatus.FAILED, attempts)
+    assert run.error is not None
+    assert run.error["code"] == "no_progress"
+    await client.aclose()
 
 
 async def live_and_die(redis_url: str, run_id: str, ledger: Ledger, dies_at: int) -> bool:

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import secrets
 import time
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -14,8 +15,8 @@ from shared.ids import new_run_id, new_thread_id
 from shared.keys import ThreadKeys
 from shared.threads.attempt import Attempt
 from shared.threads.store import ThreadStore, after
-from shared.threads.types import NewEvent, NewRun, NewThread
-from shared.types import RunStatus
+from shared.threads.types import NewEvent, NewRun, NewThread, StepRecord
+from shared.types import EventType, RunStatus, StepStatus
 
 
 async def a_thread(store: ThreadStore) -> str:
@@ -29,7 +30,7 @@ async def a_run(store: ThreadStore, thread_id: str) -> str:
 
 
 async def an_attempt(store: ThreadStore, run_id: str, worker: str = "w1") -> Attempt:
-    attempt = await store.claim(run_id, worker, op=f"claim.{worker}")
+    attempt = await store.claim(run_id, worker, secrets.token_hex(4))
     assert attempt is not None
     return attempt
 
@@ -68,16 +69,16 @@ async def test_a_thread_that_does_not_exist_takes_no_run(store: ThreadStore) -> 
 async def test_only_the_oldest_run_of_a_thread_can_be_claimed_and_the_next_follows_its_end(store: ThreadStore) -> None:
     thread_id = await a_thread(store)
     first, second, third = [await a_run(store, thread_id) for _ in range(3)]
-    assert await store.claim(second, "w1", op="early") is None
+    assert await store.claim(second, "w1", "early") is None
     attempt = await an_attempt(store, first)
     assert await attempt.end(RunStatus.SUCCEEDED, {}, {"output": "done"}) == second
-    assert await store.claim(third, "w1", op="early") is None
+    assert await store.claim(third, "w1", "early") is None
     await an_attempt(store, second)
 
 
 async def test_two_workers_that_claim_at_once_get_one_claim_between_them(store: ThreadStore) -> None:
     run_id = await a_run(store, await a_thread(store))
-    claims = await asyncio.gather(*(store.claim(run_id, f"w{i}", op=f"claim.{i}") for i in range(20)))
+    claims = await asyncio.gather(*(store.claim(run_id, f"w{i}", f"claim.{i}") for i in range(20)))
     assert sum(claim is not None for claim in claims) == 1
 
 
@@ -160,3 +161,44 @@ async def test_times_are_right_on_every_day_of_the_calendar(redis_client: Redis)
         moment = datetime.fromtimestamp(day * 86_400 + day % 86_400, UTC)
         text = await script(args=[int(moment.timestamp() * 1000) + 123])
         assert datetime.fromisoformat(text.decode()) == moment.replace(microsecond=123_000)
+
+
+async def test_a_write_that_the_network_delivers_late_changes_nothing(store: ThreadStore) -> None:
+    run_id = await a_run(store, await a_thread(store))
+    attempt = await an_attempt(store, run_id)
+    sent: list[tuple[str, list[str], list[object]]] = []
+    call = store._scripts.call
+
+    async def recorded(name: str, keys: list[str], args: list[object]) -> list[object]:
+        sent.append((name, keys, args))
+        return await call(name, keys, args)
+
+    store._scripts.call = recorded  # type: ignore[method-assign]
+    for text in "abc":
+        await attempt.emit([NewEvent(EventType.AGENT_DELTA, {"text": text})])
+    before = await store.events(attempt.run.thread_id)
+    for late in sent:
+        await call(*late)
+    assert await store.events(attempt.run.thread_id) == before
+
+
+async def test_a_step_record_of_a_newer_release_can_be_read(store: ThreadStore) -> None:
+    record = StepRecord("k", 1, "n", "test", StepStatus.RUNNING, "h")
+    newer = orjson.dumps(orjson.loads(record.encode()) | {"invented_later": 1}).decode()
+    assert StepRecord.parse("k", f"running {newer}") == record
+
+
+async def test_who_repeats_an_expiry_or_a_cancel_is_told_again_for_whom_to_ring(store: ThreadStore) -> None:
+    run_id = await a_run(store, await a_thread(store))
+    await an_attempt(store, run_id)
+    first = await store.expire(run_id, "w1", max_attempts=3)
+    assert (first.ring, first.failed) == (run_id, False)
+    assert await store.expire(run_id, "w1", max_attempts=3) == first
+
+    thread_id = run_id.partition(".")[0]
+    waiting, following = new_run_id(thread_id), new_run_id(thread_id)
+    for queued in (waiting, following):
+        await store.submit(NewRun(queued, "w", {"task": "x"}), queued={})
+    await (await an_attempt(store, run_id)).end(RunStatus.SUCCEEDED, {}, {})
+    assert (await store.cancel(waiting, reason="test"))[1] == following
+    assert (await store.cancel(waiting, reason="test"))[1] == following

@@ -68,6 +68,7 @@ class Fleet(RuleBasedStateMachine):
         self.results: dict[str, Any] = {}
         self.committed_messages = dict.fromkeys(self.threads, 0)
         self.numbers = itertools.count()
+        self.calls: list[tuple[str, list[str], list[Any]]] = []
         self._repeat_calls()
         for thread_id in self.threads:
             self.do(self.store.create_thread(NewThread(thread_id, "w")))
@@ -86,10 +87,27 @@ class Fleet(RuleBasedStateMachine):
         call = self.store._scripts.call
 
         async def twice(name: str, keys: list[str], args: list[Any]) -> list[Any]:
+            self.calls.append((name, keys, args))
             answer = await call(name, keys, args)
             return await call(name, keys, args) if next(self.numbers) % 2 else answer
 
         self.store._scripts.call = twice  # type: ignore[method-assign]
+        self.deliver = call
+
+    @precondition(lambda self: len(self.calls) > 4)
+    @rule(data=st.data())
+    def deliver_late(self, data: st.DataObject) -> None:
+        """A network delivers once more what was sent long ago. Only a claim that was refused then may succeed now."""
+        numbered = [c for c in self.calls if c[0] in ("submit", "claim", "emit", "commit", "release")]
+        name, keys, args = data.draw(st.sampled_from(numbered))
+        before = self.do(self.contents())
+        self.do(self.deliver(name, keys, args))
+        if self.do(self.contents()) != before:
+            assert name == "claim"
+            assert self.seen[args[1]].status is RunStatus.PENDING
+
+    async def contents(self) -> list[Any]:
+        return sorted([[key, await self.client.dump(key)] async for key in self.client.scan_iter()])
 
     @precondition(lambda self: len(self.runs) < 8)
     @rule(thread=st.integers(0, 1), reject=st.booleans())

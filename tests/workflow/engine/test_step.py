@@ -1,4 +1,5 @@
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ async def run_id(store: ThreadStore) -> str:
 
 
 async def claim(store: ThreadStore, run_id: str, worker: str) -> Attempt:
-    attempt = await store.claim(run_id, worker, op=worker)
+    attempt = await store.claim(run_id, worker, secrets.token_hex(4))
     assert attempt is not None
     return attempt
 
