@@ -8,7 +8,7 @@ cgroup v1, where root makes a folder for the sandbox uid before it drops its rig
 import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
@@ -16,10 +16,11 @@ MOUNT = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The control group of one sandbox."""
+    """The control group of one sandbox. `killed_before`: what its counter of kills stood at when it was taken."""
 
     folder: Path
     events: str
+    killed_before: int = 0
 
     def admit(self, pids: Iterable[int]) -> None:
         for pid in pids:
@@ -29,12 +30,12 @@ class Group:
         """How many processes the kernel has killed in it for want of memory."""
         with contextlib.suppress(OSError):
             fields = dict(line.split() for line in (self.folder / self.events).read_text().splitlines())
-            return int(fields.get("oom_kill", 0))
+            return int(fields.get("oom_kill", 0)) - self.killed_before
         return 0
 
     def remove(self) -> None:
         """Only once its processes are gone."""
-        with contextlib.suppress(OSError):  # busy for a moment longer: `sweep` takes it at a later start
+        with contextlib.suppress(OSError):  # busy for a moment longer: whoever makes it again, or `sweep`, takes it
             self.folder.rmdir()
 
 
@@ -46,16 +47,24 @@ class Groups:
     folder: Path
 
     def create(self, name: str, memory_bytes: int) -> Group:
-        """Raises OSError."""
+        """A group that an earlier sandbox of this name has left is taken over. Raises OSError."""
         group = Group(self.folder / name, "memory.events" if self.tier == "A" else "memory.oom_control")
-        group.folder.mkdir()
+        group.remove()
+        group.folder.mkdir(exist_ok=True)
+        try:
+            self._limit(group.folder, memory_bytes)
+        except OSError:
+            group.remove()
+            raise
+        return replace(group, killed_before=group.kills())
+
+    def _limit(self, folder: Path, memory_bytes: int) -> None:
         if self.tier == "A":
-            _limit(group.folder, "memory.max", memory_bytes)
-            _limit(group.folder, "memory.swap.max", 0)
+            _limit(folder, "memory.max", memory_bytes)
+            _limit(folder, "memory.swap.max", 0)
         else:
-            _limit(group.folder, "memory.limit_in_bytes", memory_bytes)
-            _limit(group.folder, "memory.memsw.limit_in_bytes", memory_bytes)
-        return group
+            _limit(folder, "memory.limit_in_bytes", memory_bytes)
+            _limit(folder, "memory.memsw.limit_in_bytes", memory_bytes)
 
 
 def _limit(folder: Path, name: str, value: int) -> None:

@@ -122,10 +122,13 @@ class Inside:
 
 async def start(ground: Ground, workspace: Path, name: str) -> Inside:
     """Must be called in the host's main thread (see bwrap.start). Raises SandboxUnavailable."""
+    group = None
     try:
         group = ground.groups.create(name, ground.settings.memory_bytes) if ground.groups else None
         inside = Inside(bwrap.start(ground.profile, workspace), group)
     except OSError as error:
+        if group:
+            group.remove()
         raise SandboxUnavailable(bwrap.explain(str(error))) from error
     try:
         async with asyncio.timeout(START_SECONDS):
