@@ -36,7 +36,7 @@ class HostConnection:
     async def ask(self, path: str, body: bytes, seconds: float = ANSWER_SECONDS) -> bytes:
         """The body of the answer. Raises SandboxError as the host told it; SandboxUnavailable when it tells nothing."""
 
-        async def send() -> bytes:
+        async def send(_: _Patience) -> bytes:
             response = await self._client.post(path, content=body, headers=self._headers(), timeout=seconds)
             self._check(response.status_code, response.content)
             return response.content
@@ -52,9 +52,10 @@ class HostConnection:
         """
         offset = 0
 
-        async def send() -> wire.Progress:
+        async def send(patience: _Patience) -> wire.Progress:
             nonlocal offset
             async for step in self._steps(path, body_from(offset)):
+                patience.renew()
                 if step.error:
                     raise wire.error_from_json(step.error)
                 if step.result or step.unknown:
@@ -77,14 +78,13 @@ class HostConnection:
                 for line in lines:
                     yield wire.adapter(wire.Progress).validate_json(line)
 
-    async def _patiently(self, send: Callable[[], Awaitable[T]]) -> T:
-        give_up: float | None = None
+    async def _patiently(self, send: Callable[["_Patience"], Awaitable[T]]) -> T:
+        patience = _Patience()
         while True:
             try:
-                return await send()
+                return await send(patience)
             except httpx.TransportError as error:
-                give_up = give_up or time.monotonic() + PATIENCE_SECONDS
-                if time.monotonic() > give_up:
+                if patience.is_over():
                     raise SandboxUnavailable(
                         f"The sandbox host at {self._url} does not answer ({type(error).__name__}: {error}). See that "
                         "it runs (`python -m workflow.sandbox.host`) and that sandbox.host_url names it."
@@ -118,3 +118,18 @@ class HostConnection:
         if status >= 500 and status != 503:
             raise SandboxUnavailable(f"The sandbox host failed with HTTP status {status}; its log has the reason.")
         raise wire.error_from_json(from_json(body))
+
+
+class _Patience:
+    """With a host that does not answer: from the first failure since it was last heard."""
+
+    def __init__(self) -> None:
+        self._ends: float | None = None
+
+    def renew(self) -> None:
+        self._ends = None
+
+    def is_over(self) -> bool:
+        """To be asked at every failure."""
+        self._ends = self._ends or time.monotonic() + PATIENCE_SECONDS
+        return time.monotonic() > self._ends

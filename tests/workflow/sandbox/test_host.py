@@ -19,7 +19,9 @@ from shared.errors import ErrorCode
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
 from tests.workflow.sandbox.support import ROOT, Box, Host, eventually, new_box
+from workflow.sandbox import connection as module
 from workflow.sandbox.base import FileError, FileWrite, SandboxLost, SandboxRefused, SandboxUnavailable
+from workflow.sandbox.connection import HostConnection
 from workflow.sandbox.local import LocalProvider
 
 MODE = "root" if os.geteuid() == 0 else "user"
@@ -150,13 +152,27 @@ async def test_a_command_in_flight_when_the_host_is_killed_is_lost_not_repeated(
 
 async def test_a_connection_that_breaks_is_taken_up_again_where_it_broke(own_provider: LocalProvider) -> None:
     box = await new_box(own_provider)
-    connection = box.sandbox._connection
     running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done"))
     await eventually(lambda: "2\n" in box.shown)
-    for held in connection._client._transport._pool.connections:  # type: ignore[attr-defined]
-        stream = held._connection._network_stream
-        await stream.aclose()
+    await _cut(box.sandbox._connection)
     assert (await running).output.head == box.shown == "1\n2\n3\n4\n5\n6\n"
+
+
+async def test_a_connection_may_break_time_and_again_in_one_command(
+    own_provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.5)
+    box = await new_box(own_provider)
+    running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.3; done"))
+    for seen in ("2\n", "5\n"):
+        await eventually(lambda seen=seen: seen in box.shown)  # type: ignore[misc]
+        await _cut(box.sandbox._connection)
+    assert (await running).output.head == box.shown == "1\n2\n3\n4\n5\n6\n7\n8\n"
+
+
+async def _cut(connection: HostConnection) -> None:
+    for held in connection._client._transport._pool.connections:  # type: ignore[attr-defined]
+        await held._connection._network_stream.aclose()
 
 
 async def test_sigterm_ends_every_process_and_tells_those_who_wait(own_host: Host, own_provider: LocalProvider) -> None:
