@@ -13,7 +13,7 @@ from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.local import LocalProvider
-from workflow.tool.base import Limits
+from workflow.tool.base import CallLimits
 from workflow.tool.registry import Registry, built_in_tools
 
 
@@ -26,7 +26,7 @@ class Runtime:
     sandboxes: SandboxProvider
     all_tools: Registry
     retry: RetryPolicy
-    tool_limits: Limits
+    tool_limits: CallLimits
     models: dict[str, Model] = field(default_factory=dict)
 
     def model(self, name: str | None) -> Model:
@@ -53,7 +53,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         sandboxes=LocalProvider(settings),
         all_tools=built_in_tools().only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
-        tool_limits=Limits(output_chars=settings.tools.max_output_chars),
+        tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
     )
     model = runtime.model(None)
     if isinstance(model, LiteLLMModel):

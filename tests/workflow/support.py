@@ -14,7 +14,7 @@ from workflow.llm.scripted import replay
 from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox, SandboxUnavailable
-from workflow.tool.base import Args, Effect, Limits, OutcomeUnknown, Tool, ToolContext, ToolResult
+from workflow.tool.base import Args, Effect, CallLimits, OutcomeUnknown, Tool, ToolContext, ToolResult
 from workflow.tool.registry import Registry
 
 
@@ -113,6 +113,6 @@ def a_runtime(model: Any, ledger: Ledger | None = None, **settings: Any) -> Runt
         sandboxes=NoSandboxes(),
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
-        tool_limits=Limits(),
+        tool_limits=CallLimits(),
         models={model.name: model},
     )

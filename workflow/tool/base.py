@@ -40,7 +40,7 @@ class OutcomeUnknown(AppError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """Bounds on one call. `output_chars`: of a result; `read_chars`: of a page of a file, as shown."""
 
     output_chars: int = 30_000
@@ -69,7 +69,7 @@ class ToolContext:
     sandbox: Callable[[], Awaitable[Sandbox]]
     output: Callable[[str, str], Awaitable[None]]
     memory: Memory = field(default_factory=Memory)
-    limits: Limits = Limits()
+    limits: CallLimits = CallLimits()
 
 
 @dataclass(frozen=True, slots=True)

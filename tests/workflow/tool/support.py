@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow.sandbox.base import Sandbox
-from workflow.tool.base import Limits, ToolContext, ToolResult
+from workflow.tool.base import CallLimits, ToolContext, ToolResult
 from workflow.tool.dispatch import recover_call, run_call
 from workflow.tool.memory import Memory
 from workflow.tool.registry import built_in_tools
@@ -20,7 +20,7 @@ class Caller:
     box: Sandbox
     run_id: str = "t.r"
     epoch: int = 1
-    limits: Limits = field(default_factory=Limits)
+    limits: CallLimits = field(default_factory=CallLimits)
     memory: Memory = field(default_factory=Memory)
     shown: list[tuple[str, str]] = field(default_factory=list)
     calls: int = 0

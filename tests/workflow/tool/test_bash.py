@@ -8,7 +8,7 @@ import pytest
 
 from tests.workflow.tool.support import Caller
 from workflow.sandbox.base import FileMissing, Sandbox
-from workflow.tool.base import Limits
+from workflow.tool.base import CallLimits
 
 
 async def text_of(box: Sandbox, path: str) -> str:
@@ -98,7 +98,7 @@ async def test_long_lines_and_colours_do_not_reach_the_model(call: Caller) -> No
 
 
 async def test_what_is_shown_live_is_bounded(call: Caller) -> None:
-    call.limits = Limits(streamed_chars=1_000)
+    call.limits = CallLimits(streamed_chars=1_000)
     await call("bash", command="seq 2000")
     shown = "".join(text for _, text in call.shown)
     assert shown.startswith("1\n2\n")
@@ -121,7 +121,7 @@ async def test_a_command_that_takes_long_goes_on_in_the_background(call: Caller)
 
 
 async def test_the_foreground_limit_counts_whatever_the_model_asks_for(call: Caller) -> None:
-    call.limits = Limits(foreground_seconds=0.2)
+    call.limits = CallLimits(foreground_seconds=0.2)
     result = await call("bash", command="sleep 60", timeout_ms=600_000)
     assert result.data["status"] == "running"
     assert (await call("bash_kill", task_id="bg_1")).ok

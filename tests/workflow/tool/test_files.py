@@ -4,7 +4,7 @@ import pytest
 
 from tests.workflow.tool.support import Caller
 from workflow.sandbox.base import FileWrite
-from workflow.tool.base import Limits
+from workflow.tool.base import CallLimits
 from workflow.tool.content import digest
 
 
@@ -85,7 +85,7 @@ class TestReadFile:
             assert words in result.content
 
     async def test_a_file_too_large_to_show_is_left_to_other_programs(self, call: Caller) -> None:
-        call.limits = Limits(file_bytes=1_000)
+        call.limits = CallLimits(file_bytes=1_000)
         await put(call, "log", b"x\n" * 1_000)
         result = await call("read_file", file_path="log")
         assert result.error_code == "too_large"
