@@ -14,7 +14,7 @@ from workflow.llm.scripted import replay
 from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox, SandboxUnavailable
-from workflow.tool.base import Args, Effect, CallLimits, OutcomeUnknown, Tool, ToolContext, ToolResult
+from workflow.tool.base import Args, CallLimits, Effect, OutcomeUnknown, Tool, ToolContext, ToolResult
 from workflow.tool.registry import Registry
 
 
