@@ -7,18 +7,17 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.types import JSON
-from workflow.sandbox.base import FileChanged, FileMissing, FileWrite, NotRegular
+from workflow.sandbox.base import FileChanged, FileWrite
 from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult
 from workflow.tool.content import BOM, Text, digest, lines_of, readable
 from workflow.tool.diff import diff_of
 from workflow.tool.display import cut_middle
 from workflow.tool.matching import Match, Span, find_spans, line_of, replace_spans, without_overlaps
 from workflow.tool.memory import file_memory
-from workflow.tool.nearby import missing
 from workflow.tool.nearest import describe_nearest
 from workflow.tool.paths import resolve
 from workflow.tool.placeholder import find_placeholder
-from workflow.tool.read_file import not_a_file, not_text
+from workflow.tool.read_file import open_text_file
 from workflow.tool.syntax import with_syntax_check
 
 LISTED_LINES = 10
@@ -73,14 +72,9 @@ class FileEditTool(Tool[EditArgs]):
     async def run(self, args: EditArgs, ctx: ToolContext) -> ToolResult:
         path = resolve(args.file_path)
         sandbox = await ctx.sandbox()
-        try:
-            file = await sandbox.read(path, limit=ctx.limits.file_bytes)
-        except FileMissing:
-            return await missing(sandbox, path)
-        except NotRegular as error:
-            return not_a_file(path, error.kind)
-        if refusal := not_text(path, file):
-            return refusal
+        file = await open_text_file(sandbox, path, ctx.limits.file_bytes)
+        if isinstance(file, ToolResult):
+            return file
         edit = plan_edit(Text.decode(file.content), args)
         seen = ctx.memory.files.get(path)
         view = View(known=seen is not None, stale=seen is not None and seen.sha256 != digest(file.content))

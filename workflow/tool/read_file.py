@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.types import JSON
-from workflow.sandbox.base import FileData, FileKind, FileMissing, NotRegular
+from workflow.sandbox.base import FileData, FileKind, FileMissing, NotRegular, Sandbox
 from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult
 from workflow.tool.content import Text, binary_kind, digest, lines_of, readable
 from workflow.tool.display import count_of, short_line, size_text
@@ -40,25 +40,28 @@ class FileReadTool(Tool[ReadArgs]):
 
     async def run(self, args: ReadArgs, ctx: ToolContext) -> ToolResult:
         path = resolve(args.file_path)
-        sandbox = await ctx.sandbox()
-        try:
-            file = await sandbox.read(path, limit=ctx.limits.file_bytes)
-        except FileMissing:
-            return await missing(sandbox, path)
-        except NotRegular as error:
-            return not_a_file(path, error.kind)
-        if refusal := not_text(path, file):
-            return refusal
-        return _read(path, file, args, ctx)
+        file = await open_text_file(await ctx.sandbox(), path, ctx.limits.file_bytes)
+        return file if isinstance(file, ToolResult) else _read(path, file, args, ctx)
 
 
-def not_a_file(path: str, kind: FileKind) -> ToolResult:
+async def open_text_file(sandbox: Sandbox, path: str, limit_bytes: int) -> FileData | ToolResult:
+    """All of a text file, or what the model is told instead."""
+    try:
+        file = await sandbox.read(path, limit=limit_bytes)
+    except FileMissing:
+        return await missing(sandbox, path)
+    except NotRegular as error:
+        return _not_a_file(path, error.kind)
+    return _not_text(path, file) or file
+
+
+def _not_a_file(path: str, kind: FileKind) -> ToolResult:
     if kind is FileKind.DIRECTORY:
         return ToolResult.error("is_a_directory", f"{path} is a folder. To see what it holds, call ls.")
     return ToolResult.error("not_a_file", f"{path} is a pipe, a socket or a device: it cannot be read or edited.")
 
 
-def not_text(path: str, file: FileData) -> ToolResult | None:
+def _not_text(path: str, file: FileData) -> ToolResult | None:
     """The refusal of a file that is too large to be taken whole, or is no text."""
     size = size_text(file.info.size)
     if file.info.size > len(file.content):
