@@ -235,8 +235,6 @@ class Capabilities:
     """What a provider can do beyond the protocol."""
 
     network: bool = False
-    expose: bool = False
-    pause: bool = False
 
 
 class Sandbox(Protocol):

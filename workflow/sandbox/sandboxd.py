@@ -124,7 +124,7 @@ class Daemon:
             hard = resource.getrlimit(limit)[1]
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(limit, (value, value))
-        self._answer(message, python=list(sys.version_info[:3]))
+        self._answer(message)
 
     def _run(self, message: Message, _: bytes) -> None:
         request, cwd = message["id"], os.path.join(WORKSPACE, message["cwd"])
@@ -183,8 +183,7 @@ class Daemon:
     def _finish(self, request: int) -> None:
         command = self._commands.pop(request)
         code = self._ended.pop(request)
-        milliseconds = round((command.ended - command.began) * 1000)
-        self._send({"id": request, "done": True, "code": code, "cwd": command.final_cwd(), "ms": milliseconds})
+        self._send({"id": request, "done": True, "code": code, "cwd": command.final_cwd()})
 
     def _end(self, message: Message, _: bytes) -> None:
         command = self._commands.get(message["run"])

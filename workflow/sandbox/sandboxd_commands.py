@@ -14,13 +14,6 @@ from workflow.sandbox.sandboxd_files import printable
 
 CWD_FD = 50  # where a command's shell writes the folder it ends in, see SHELL_START; below any sensible open_files
 SHELL_START = "/run/sandboxd/start.sh"
-ENVIRONMENT = {
-    "PAGER": "cat",
-    "GIT_PAGER": "cat",
-    "PIP_PROGRESS_BAR": "off",
-    "CI": "1",
-    "DEBIAN_FRONTEND": "noninteractive",
-}
 PIPE_BYTES = 64 * 1024
 DEFAULT_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT]  # Python ignores some, and a child would inherit that
 
@@ -48,7 +41,6 @@ class Command:
             os.close(write_end)
             os.close(cwd_end)
         self.exit = os.pidfd_open(self.pid)
-        self.began = time.monotonic()
         self.ended = self.last_output = 0.0
 
     def _spawn(self, text: str, cwd: str, env: dict[str, str], output: int, cwd_end: int) -> int:
@@ -58,7 +50,7 @@ class Command:
             return os.posix_spawn(
                 "/bin/bash",
                 ["bash", "-c", text],
-                {**os.environ, **ENVIRONMENT, **env, "BASH_ENV": SHELL_START, name: value},
+                {**os.environ, **env, "BASH_ENV": SHELL_START, name: value},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),
