@@ -18,7 +18,7 @@ START, END = "<!-- made by scripts/docs_config.py: settings -->", "<!-- end of s
 HEADER = """\
 # Trunkline's settings. Every key stands here with its default, commented out: uncomment what you change.
 # Stronger than this file: the environment, then .env, where `[api] port` is called TRUNKLINE__API__PORT.
-# `python -m shared.config` checks everything and prints what is in force. See docs/configuration.md.
+# `.venv/bin/python -m shared.config` checks everything and prints what is in force. See docs/configuration.md.
 """
 
 

@@ -164,7 +164,9 @@ class LlmSettings(Section):
         examples=["anthropic/claude-sonnet-5-5"],
     )
     planning_model: Text | None = Field(
-        default=None, description="The model that plans. Unset: the same one.", examples=["anthropic/claude-opus-5-5"]
+        default=None,
+        description="The model that plans. Unset: the same one. Checked now, in use from a later version on.",
+        examples=["anthropic/claude-opus-5-5"],
     )
     api_key: SecretStr | None = Field(
         default=None,
