@@ -155,7 +155,7 @@ async def end_processes(
     while True:
         try:
             sandbox = await runtime.sandboxes.acquire(thread.id, thread.sandbox)
-            return await sandbox.cancel(run.id)
+            return await sandbox.cancel(run.id, run.epoch)
         except SandboxFenced:
             raise
         except SandboxUnavailable as error:

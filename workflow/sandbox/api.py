@@ -51,15 +51,15 @@ async def _task_output(sandbox: HostedSandbox, request: wire.ReadOutput) -> Any:
 
 
 async def _kill_task(sandbox: HostedSandbox, request: wire.KillTask) -> Any:
-    return await sandbox.commands.kill_task(request.task_id)
+    return await sandbox.commands.kill_task(request.task_id, request.key, request.epoch)
 
 
 async def _cancel(sandbox: HostedSandbox, request: wire.Cancel) -> None:
-    await sandbox.commands.cancel(request.run_id)
+    await sandbox.commands.cancel(request.run_id, request.epoch)
 
 
 async def _save_output(sandbox: HostedSandbox, request: wire.SaveOutput) -> None:
-    await sandbox.save_output(request.key, request.path)
+    await sandbox.save_output(request.output_of, request.path, request.key, request.epoch)
 
 
 async def _stat(sandbox: HostedSandbox, request: wire.Stat) -> Any:

@@ -36,7 +36,8 @@ class SandboxError(AppError):
 
 
 class SandboxUnavailable(SandboxError):
-    """No sandbox is to be had here. The detail names cause and cure."""
+    """No sandbox is to be had here now, or its host does not answer. What goes on in it may go on: ask again later. The
+    detail names cause and cure."""
 
     family_code = ErrorCode.SANDBOX_UNAVAILABLE
 
@@ -257,19 +258,23 @@ class Sandbox(Protocol):
     async def attach(self, key: str, epoch: int, on_output: OnOutput) -> ExecResult | None:
         """Follows a command that an earlier attempt may have begun. None: it never began. Raises SandboxLost."""
 
-    async def save_output(self, key: str, path: str) -> None:
-        """Writes all output kept of a command into a file of the sandbox, making its folders."""
+    async def save_output(self, output_of: str, path: str, key: str, epoch: int) -> None:
+        """Writes all output kept of the command `output_of` (a key) into a file of the sandbox, making its folders."""
 
     async def task_output(self, task_id: str, offset: int = 0, block_seconds: float = 0) -> TaskOutput:
         """Waits up to `block_seconds` for the task to end. Raises SandboxRefused (unknown), SandboxLost."""
 
-    async def kill_task(self, task_id: str) -> Task:
+    async def kill_task(self, task_id: str, key: str, epoch: int) -> Task:
         """SIGTERM, three seconds, SIGKILL, to the task's processes. A task that has ended stays as it is."""
 
     async def tasks(self) -> list[Task]: ...
 
-    async def cancel(self, run_id: str) -> None:
-        """Ends every foreground command of a run; returns when their processes are gone."""
+    async def cancel(self, run_id: str, epoch: int) -> None:
+        """Ends every foreground command of a run; returns when their processes are gone.
+
+        Background tasks go on: they are the sandbox's, and a later run may want them. Raises SandboxUnavailable where
+        nobody can tell yet whether they are gone: ask again.
+        """
 
     async def read(self, path: str, offset: int = 0, limit: int | None = None) -> FileData:
         """Bytes of a regular file. Raises FileError; SandboxRefused when more than MAX_READ_BYTES would come."""

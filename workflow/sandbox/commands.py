@@ -108,13 +108,15 @@ class Commands:
         names = ", ".join(str(record.task_id) for record in known) or "none"
         raise SandboxRefused(f"there is no background task {task_id}; known tasks: {names}")
 
-    async def kill_task(self, task_id: str) -> Task:
+    async def kill_task(self, task_id: str, key: str, epoch: int) -> Task:
+        self.fence(key, epoch)
         record = self.task(task_id)
         await self.end(record, KILL_GRACE, "request")
         return record.task()
 
-    async def cancel(self, run_id: str) -> None:
+    async def cancel(self, run_id: str, epoch: int) -> None:
         """Returns when the processes of the run's foreground commands are gone."""
+        self.fence(run_id, epoch)
         foreground = [record for record in self.running if record.foreground and run_of(record.key) == run_id]
         await asyncio.gather(*(self.end(record, CANCEL_GRACE, "cancellation") for record in foreground))
 

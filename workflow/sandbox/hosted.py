@@ -188,8 +188,9 @@ class HostedSandbox:
 
     # --- the output of commands
 
-    async def save_output(self, key: str, path: str) -> None:
-        spool = self.commands.output_of(key).spool
+    async def save_output(self, output_of: str, path: str, key: str, epoch: int) -> None:
+        self.commands.fence(key, epoch)
+        spool = self.commands.output_of(output_of).spool
         head, _ = spool.read(0, MAX_READ_BYTES)
         tail, start = spool.read(len(head), MAX_READ_BYTES)
         gap = f"\n[{start - len(head)} bytes left out]\n".encode() if start > len(head) else b""

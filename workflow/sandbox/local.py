@@ -62,22 +62,23 @@ class LocalSandbox:
         step = await self._follow("attach", lambda offset: wire.Attach(key, epoch, offset), on_output)
         return step.result
 
-    async def save_output(self, key: str, path: str) -> None:
-        await self._ask("save_output", wire.SaveOutput(key, path))
+    async def save_output(self, output_of: str, path: str, key: str, epoch: int) -> None:
+        await self._ask("save_output", wire.SaveOutput(output_of, path, key, epoch))
 
     async def task_output(self, task_id: str, offset: int = 0, block_seconds: float = 0) -> TaskOutput:
         request = wire.ReadOutput(task_id, offset, block_seconds)
         answer = await self._ask("task_output", request, ANSWER_SECONDS + block_seconds)
         return wire.adapter(TaskOutput).validate_json(answer)
 
-    async def kill_task(self, task_id: str) -> Task:
-        return wire.adapter(Task).validate_json(await self._ask("kill_task", wire.KillTask(task_id)))
+    async def kill_task(self, task_id: str, key: str, epoch: int) -> Task:
+        answer = await self._ask("kill_task", wire.KillTask(task_id, key, epoch))
+        return wire.adapter(Task).validate_json(answer)
 
     async def tasks(self) -> list[Task]:
         return wire.adapter(list[Task]).validate_json(await self._ask("tasks", wire.Nothing()))
 
-    async def cancel(self, run_id: str) -> None:
-        await self._ask("cancel", wire.Cancel(run_id))
+    async def cancel(self, run_id: str, epoch: int) -> None:
+        await self._ask("cancel", wire.Cancel(run_id, epoch))
 
     async def read(self, path: str, offset: int = 0, limit: int | None = None) -> FileData:
         head, _, content = (await self._ask("read", wire.Read(path, offset, limit))).partition(b"\n")

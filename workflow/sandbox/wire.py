@@ -98,12 +98,15 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Cancel:
     run_id: Key
+    epoch: Natural
 
 
 @dataclass(frozen=True, slots=True)
 class SaveOutput:
-    key: Key
+    output_of: Key
     path: FilePath
+    key: Key
+    epoch: Natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class ReadOutput:
 @dataclass(frozen=True, slots=True)
 class KillTask:
     task_id: Key
+    key: Key
+    epoch: Natural
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class BashKillTool(Tool[BashKillArgs]):
     async def run(self, args: BashKillArgs, ctx: ToolContext) -> ToolResult:
         sandbox = await ctx.sandbox()
         try:
-            task = await sandbox.kill_task(args.task_id)
+            task = await sandbox.kill_task(args.task_id, ctx.key, ctx.epoch)
         except SandboxRefused:
             return await unknown_task(sandbox, args.task_id)
         said = "Ended" if task.status is ExecStatus.KILLED else "It had already ended"

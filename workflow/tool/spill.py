@@ -12,7 +12,7 @@ async def save_output(sandbox: Sandbox, ctx: ToolContext, key: str, name: str) -
     path = f"{AGENT_FOLDER}/outputs/{name}.txt"
     try:
         await sandbox.write([UNTRACKED], f"{ctx.key}/untracked", ctx.epoch, b"")
-        await sandbox.save_output(key, path)
+        await sandbox.save_output(key, path, ctx.key, ctx.epoch)
     except SandboxRefused:  # no disk space, perhaps: what the model is shown is worth having without it
         return None
     return path

@@ -21,7 +21,7 @@ from shared.config import SandboxSettings, Settings
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
 from workflow.sandbox import cgroups
-from workflow.sandbox.base import Command, ExecResult
+from workflow.sandbox.base import Command, ExecResult, Task
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 from workflow.sandbox.usage import descendants
 
@@ -129,6 +129,9 @@ class Box:
 
     async def run(self, command: str, **fields: Any) -> ExecResult:
         return await self.sandbox.exec(Command(fields.pop("key", self.key()), 1, command, **fields), self.show)
+
+    async def kill(self, background: ExecResult) -> Task:
+        return await self.sandbox.kill_task(str(background.task_id), self.key(), 1)
 
     async def text(self, command: str, **fields: Any) -> str:
         """What it prints."""

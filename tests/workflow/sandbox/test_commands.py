@@ -67,6 +67,9 @@ async def test_an_older_epoch_of_a_run_is_refused_everywhere(box: Box) -> None:
         await box.sandbox.write([], box.key(), 4, b"")
     with pytest.raises(SandboxFenced):
         await box.sandbox.recall(key, 4)
+    with pytest.raises(SandboxFenced):
+        await box.sandbox.save_output(key, "output", box.key(), 4)
+    assert not [entry.path for entry in (await box.sandbox.list(".")).entries]
     other_run = await box.sandbox.exec(Command("another/1", 1, "echo fine"), _ignore)
     assert other_run.output.head == "fine\n"
 
@@ -127,12 +130,12 @@ async def test_a_task_is_killed_softly_and_then_hard(box: Box) -> None:
     hard = await box.run("trap '' TERM; touch b; while :; do sleep 1; done", background=True)
     await box.run("until [ -e a ] && [ -e b ]; do sleep 0.05; done")
     began = time.monotonic()
-    killed = await box.sandbox.kill_task(str(soft.task_id))
+    killed = await box.kill(soft)
     assert time.monotonic() - began < 2
     assert (killed.status, killed.killed_by) == (ExecStatus.KILLED, "request")
-    assert (await box.sandbox.kill_task(str(hard.task_id))).exit_code == 137
+    assert (await box.kill(hard)).exit_code == 137
     assert time.monotonic() - began > 3
-    assert await box.sandbox.kill_task(str(hard.task_id)) == await box.sandbox.kill_task(str(hard.task_id))
+    assert await box.kill(hard) == await box.kill(hard)
 
 
 async def test_an_unknown_task_is_refused_with_those_that_are_known(box: Box) -> None:
@@ -146,12 +149,30 @@ async def test_cancelling_a_run_ends_its_foreground_commands_only(box: Box) -> N
     background = await box.run("sleep 53", background=True)
     other = asyncio.create_task(box.sandbox.exec(Command("other/1", 1, "sleep 1; echo done"), _ignore))
     await box.run("until pgrep -f 'sleep 52' && pgrep -f 'sleep 51'; do sleep 0.05; done")
-    await box.sandbox.cancel(box.run_id)
+    await box.sandbox.cancel(box.run_id, 1)
     result = await mine
     assert (result.status, result.killed_by) == (ExecStatus.KILLED, "cancellation")
     assert await box.text("pgrep -fa '^sleep 5'") == (await box.text("pgrep -fa '^sleep 53'"))
     assert (await other).output.head == "done\n"
-    assert (await box.sandbox.kill_task(str(background.task_id))).killed_by == "request"
+    assert (await box.kill(background)).killed_by == "request"
+
+
+async def test_an_older_attempt_ends_nothing_of_a_newer_one(box: Box) -> None:
+    running = asyncio.create_task(box.sandbox.exec(Command(box.key(), 2, "echo on; sleep 0.7; echo off"), box.show))
+    task = await box.sandbox.exec(Command(box.key(), 2, "sleep 60", background=True), _ignore)
+    await eventually(lambda: box.shown == "on\n")
+    with pytest.raises(SandboxFenced):
+        await box.sandbox.cancel(box.run_id, 1)
+    with pytest.raises(SandboxFenced):
+        await box.sandbox.kill_task(str(task.task_id), box.key(), 1)
+    assert (await running).output.head == "on\noff\n"
+    assert [task.status for task in await box.sandbox.tasks()] == [ExecStatus.RUNNING]
+
+
+async def test_after_a_cancel_older_attempts_begin_nothing_more(box: Box) -> None:
+    await box.sandbox.cancel(box.run_id, 3)
+    with pytest.raises(SandboxFenced):
+        await box.sandbox.exec(Command(box.key(), 2, "touch made"), _ignore)
 
 
 async def test_a_child_that_keeps_the_output_open_does_not_hold_up_the_answer(box: Box) -> None:
@@ -188,7 +209,7 @@ async def test_all_kept_output_can_be_saved_to_a_file(box: Box) -> None:
     key = box.key()
     result = await box.run("seq 100000", key=key, output_chars=1000)
     assert (result.output.cut_line, len(result.output.head), len(result.output.tail)) == (128, 400, 600)
-    await box.sandbox.save_output(key, ".agent/outputs/1.txt")
+    await box.sandbox.save_output(key, ".agent/outputs/1.txt", box.key(), 1)
     assert await box.text("wc -l < .agent/outputs/1.txt; tail -1 .agent/outputs/1.txt") == "100000\n100000\n"
 
 
@@ -226,7 +247,7 @@ async def test_an_agent_that_stops_sandboxd_cannot_hold_up_a_cancellation(host: 
     stopped = asyncio.create_task(box.run("echo x > kept; kill -STOP -1; sleep 60"))
     await eventually(lambda: _is_stopped(host, "sandboxd.pyz"))
     began = time.monotonic()
-    await box.sandbox.cancel(box.run_id)
+    await box.sandbox.cancel(box.run_id, 1)
     assert time.monotonic() - began < 15
     assert (await stopped).killed_by == "cancellation"
     assert await box.text("cat kept") == "x\n"

@@ -69,7 +69,7 @@ async def test_a_fork_bomb_stays_within_the_process_limit_and_can_be_ended(host:
     limit = host.settings.sandbox.processes
     assert bomb.task_id
     assert limit / 2 < max(len(descendants(pid)) for pid in host.processes()) <= limit + 2
-    await box.sandbox.kill_task(bomb.task_id)
+    await box.kill(bomb)
     assert await box.text("echo alive") == "alive\n"
 
 
@@ -156,7 +156,7 @@ async def test_daemons_and_the_deaf_end_with_their_command(host: Host, box: Box)
     result = await box.run(survivors, timeout_seconds=0.5)
     assert result.task_id
     assert _sleepers(host) == {"sleep 61", "sleep 62", "sleep 63", "sleep 64"}
-    task = await box.sandbox.kill_task(result.task_id)
+    task = await box.kill(result)
     assert task.status is ExecStatus.KILLED
     assert _sleepers(host) == set()
 
@@ -171,7 +171,7 @@ async def test_another_sandbox_cannot_be_seen(provider: LocalProvider, box: Box)
     assert "sleep 66" not in await box.text("ps -ef")
     assert "secret" not in await box.text("ls -A / /workspace /tmp /home/user")
     assert other.run_id.partition(".")[0] not in await box.text("cat /proc/*/cmdline; ls -R /run")
-    await other.sandbox.kill_task("bg_1")
+    await other.sandbox.kill_task("bg_1", other.key(), 1)
 
 
 async def test_hard_links_lead_nowhere_outside(box: Box) -> None:

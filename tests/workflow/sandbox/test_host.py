@@ -175,6 +175,19 @@ async def _cut(connection: HostConnection) -> None:
         await held._connection._network_stream.aclose()
 
 
+async def test_to_cancel_while_the_host_is_away_is_worth_another_try(
+    own_host: Host, own_provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    box = await new_box(own_provider)
+    own_host.kill()
+    with pytest.raises(SandboxUnavailable) as unavailable:
+        await box.sandbox.cancel(box.run_id, 1)
+    assert unavailable.value.code is ErrorCode.SANDBOX_UNAVAILABLE
+    own_host.start()
+    await box.sandbox.cancel(box.run_id, 1)
+
+
 async def test_sigterm_ends_every_process_and_tells_those_who_wait(own_host: Host, own_provider: LocalProvider) -> None:
     boxes = [await new_box(own_provider) for _ in range(3)]
     waiting = [asyncio.create_task(box.run("trap '' TERM; echo on; sleep 60")) for box in boxes]

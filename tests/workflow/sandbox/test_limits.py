@@ -125,7 +125,7 @@ async def test_a_full_process_table_is_reported_and_can_be_cleared(small: Box) -
     assert full.task_id
     with pytest.raises(SandboxRefused, match="end some background tasks first"):
         await small.run("true")
-    await small.sandbox.kill_task(full.task_id)
+    await small.kill(full)
     assert await small.text("echo alive") == "alive\n"
 
 

@@ -24,6 +24,6 @@ async def call(host: Host) -> AsyncIterator[Caller]:
     try:
         box = await provider.acquire(new_thread_id(), None)
         yield Caller(box)
-        await asyncio.gather(*(box.kill_task(task.task_id) for task in await box.tasks()))
+        await asyncio.gather(*(box.kill_task(task.task_id, "clean-up/1", 1) for task in await box.tasks()))
     finally:
         await provider.close()
