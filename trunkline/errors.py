@@ -25,8 +25,8 @@ class APIError(TrunklineError):
     """The server refused a request: its problem document, as an exception."""
 
     def __init__(self, status: int, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
-        places = "".join(f"\n  {error.get('place', '')}: {error.get('detail', '')}" for error in errors or [])
-        super().__init__(f"{detail}{places}")
+        places = [f"{error.get('place', '')}: {error.get('detail', '')}" for error in errors or []]
+        super().__init__("\n  ".join([detail, *(place for place in places if place not in detail)]))
         self.status = status
         self.code = code
         self.detail = detail

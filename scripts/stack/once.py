@@ -22,6 +22,7 @@ from trunkline.locate import locate
 
 START_SECONDS = 180
 STOP_SECONDS = 90  # above what the supervisor may give its services together
+UP = Path(__file__).absolute().parents[1] / "up"
 READY = "Trunkline is ready"
 
 
@@ -103,7 +104,7 @@ def go_on(console: Console, folder: Path, run: Run, *, started: bool) -> None:
     option = "" if relative(folder) == Path("data") else f" --data {relative(folder)}"
     rows = [
         ("its files", str(relative(folder) / "workspaces" / run.thread_id)),
-        ("to go on", f"scripts/up{option}" if started else "Trunkline runs already"),
+        ("to go on", f"{relative(UP)}{option}" if started else "Trunkline runs already"),
         ("then", f'{command("run", folder)} --thread {run.thread_id} "and now ..."'),
         ("or", f"{command('logs', folder)} {run.id}"),
     ]

@@ -1,5 +1,6 @@
 """What `scripts/run` says when something goes wrong on its way."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -7,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from scripts.stack.errors import StackError
 from scripts.stack.folder import DataFolder
-from scripts.stack.once import run_task, stop
+from scripts.stack.once import go_on, run_task, stop
+from tests.support.stack import ROOT
 from tests.trunkline.server import as_json, serving
-from trunkline import Client
+from trunkline import Client, Run
 
 THREAD = {"thread_id": "t", "status": "active", "created_at": "2026-11-21T05:00:00Z"}
 REFUSAL = {"code": "invalid_request", "detail": "body.task has 200000 characters, 100000 are allowed"}
@@ -35,6 +38,18 @@ def test_a_task_that_is_refused_leaves_no_run_and_the_refusals_exit_code(
         DataFolder(tmp_path).announce(url)
         assert run_task(client, tmp_path, "Sing") == (1, None)
     assert REFUSAL["detail"] in capfd.readouterr().err
+
+
+def test_what_to_do_next_works_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.parse({"run_id": "t.r", "thread_id": "t", "status": "succeeded", "created_at": "2026-11-21T05:00:00Z"})
+    told = {}
+    for place in (ROOT, tmp_path):
+        monkeypatch.chdir(place)
+        go_on(Console(file=(out := io.StringIO()), width=200), place / "data", run, started=True)
+        told[place] = out.getvalue()
+    assert "to go on   scripts/up\n" in told[ROOT]
+    assert f"to go on   {ROOT}/scripts/up\n" in told[tmp_path]
+    assert "its files  data/workspaces/t\n" in told[tmp_path]
 
 
 def test_a_stack_that_does_not_stop_is_killed_and_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

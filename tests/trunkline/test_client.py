@@ -31,15 +31,12 @@ def test_a_request_is_repeated_with_the_same_idempotency_key_where_the_server_as
 
 
 def test_a_refusal_says_what_is_wrong_and_where() -> None:
-    problem = {
-        "detail": "body.task: should not be blank",
-        "code": "invalid_request",
-        "errors": [{"place": "body.task", "detail": "should not be blank"}],
-    }
+    errors = [{"place": "body.task", "detail": "should not be blank"}, {"place": "body.x", "detail": "no such field"}]
+    problem = {"detail": "body.task: should not be blank", "code": "invalid_request", "errors": errors}
     with serving(as_json(problem, 400)) as (url, _), Client(url) as client, pytest.raises(APIError) as caught:
         client.threads.execute("t", " ")
     assert (caught.value.status, caught.value.code) == (400, "invalid_request")
-    assert "body.task" in str(caught.value)
+    assert str(caught.value) == "body.task: should not be blank\n  body.x: no such field", "each once"
 
 
 def test_an_answer_that_is_not_trunklines_is_told_as_such() -> None:
