@@ -22,6 +22,7 @@ from trunkline.locate import locate
 
 START_SECONDS = 180
 STOP_SECONDS = 90  # above what the supervisor may give its services together
+INTERRUPTED = 130  # the shell's code for "ended by Ctrl-C"
 UP = Path(__file__).absolute().parents[1] / "up"
 READY = "Trunkline is ready"
 
@@ -127,6 +128,8 @@ def main() -> int:
     except (StackError, TrunklineError) as error:
         print(mask_secrets(str(error)), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the task began: from then on Ctrl-C is the command's
+        return INTERRUPTED
     return code
 
 

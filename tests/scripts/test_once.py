@@ -1,5 +1,6 @@
 """What `scripts/run` says when something goes wrong on its way."""
 
+import asyncio
 import io
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from rich.console import Console
 from scripts.stack.errors import StackError
 from scripts.stack.folder import DataFolder
 from scripts.stack.once import go_on, run_task, stop
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, until
 from tests.trunkline.server import as_json, serving
 from trunkline import Client, Run
 
@@ -38,6 +39,18 @@ def test_a_task_that_is_refused_leaves_no_run_and_the_refusals_exit_code(
         DataFolder(tmp_path).announce(url)
         assert run_task(client, tmp_path, "Sing") == (1, None)
     assert REFUSAL["detail"] in capfd.readouterr().err
+
+
+async def test_ctrl_c_while_the_stack_starts_stops_it_without_a_traceback(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    command = [sys.executable, "-P", "-m", "scripts.stack.once", "Sing", "--data", str(data), "--model", "demo"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as once:
+        await until((data / "run" / "valkey.pid").exists, 30)
+        once.send_signal(signal.SIGINT)
+        _, told = await asyncio.to_thread(once.communicate, timeout=60)
+    assert "Traceback" not in told
+    assert once.returncode == 130
+    assert not DataFolder(data).is_held()
 
 
 def test_what_to_do_next_works_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
