@@ -20,8 +20,8 @@ from workflow.sandbox.base import (
     Task,
 )
 from workflow.sandbox.inside import Inside, raise_refusal
-from workflow.sandbox.journal import Journal, run_of
 from workflow.sandbox.link import LinkClosed
+from workflow.sandbox.logbook import Logbook, run_of
 from workflow.sandbox.record import Record
 
 MIB = 1024**2
@@ -44,9 +44,9 @@ class _Exit(BaseModel):
 class Commands:
     """All methods belong to the host's event loop. `inside` starts the sandbox when it does not run."""
 
-    def __init__(self, settings: SandboxSettings, journal: Journal, inside: Callable[[], Awaitable[Inside]]) -> None:
+    def __init__(self, settings: SandboxSettings, logbook: Logbook, inside: Callable[[], Awaitable[Inside]]) -> None:
         self._settings = settings
-        self._journal = journal
+        self._logbook = logbook
         self._inside = inside
         self._records: dict[str, Record] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -62,20 +62,20 @@ class Commands:
     def fence(self, key: str, epoch: int) -> None:
         """Remembers a run's newest epoch. Raises SandboxFenced when this one is older."""
         run = run_of(key)
-        newest = self._journal.epochs.get(run, epoch)
+        newest = self._logbook.epochs.get(run, epoch)
         if epoch < newest:
             raise SandboxFenced(f"run {run} is at attempt {newest}; attempt {epoch} may no longer use its sandbox")
-        self._journal.epochs[run] = epoch
+        self._logbook.epochs[run] = epoch
 
     def exec(self, command: Command) -> Record:
-        """Raises SandboxFenced, SandboxRefused; SandboxLost when it began in an earlier life of the host."""
+        """Raises SandboxFenced, SandboxRefused; SandboxLost when it began and nobody knows what became of it."""
         self.fence(command.key, command.epoch)
         if known := self._records.get(command.key):
             return known
-        if command.key in self._journal.earlier:
+        if command.key in self._logbook.begun:
             raise _lost(command.key)
         self._check(command)
-        self._journal.begin(command.key, command.epoch)
+        self._logbook.begin(command.key, command.epoch)
         record = self._records[command.key] = Record(command, command.cwd or self._cwd)
         if command.background:
             self._to_background(record)
@@ -85,7 +85,7 @@ class Commands:
     def find(self, key: str, epoch: int) -> Record | None:
         """None: it never began. Raises SandboxFenced, SandboxLost."""
         self.fence(key, epoch)
-        if key not in self._records and self._journal.cannot_tell(key):
+        if key not in self._records and self._logbook.cannot_tell(key):
             raise _lost(key)
         return self._records.get(key)
 
@@ -103,7 +103,7 @@ class Commands:
         for record in known:
             if record.task_id == task_id:
                 return record
-        if task_id in self._journal.tasks:
+        if task_id in self._logbook.tasks:
             raise SandboxLost(f"{task_id} ended when the sandbox host restarted; its output is lost")
         names = ", ".join(str(record.task_id) for record in known) or "none"
         raise SandboxRefused(f"there is no background task {task_id}; known tasks: {names}")
@@ -157,8 +157,8 @@ class Commands:
 
     def _to_background(self, record: Record) -> None:
         if record.foreground:
-            task_id = f"bg_{len(self._journal.tasks) + 1}"
-            self._journal.task(task_id)
+            task_id = f"bg_{len(self._logbook.tasks) + 1}"
+            self._logbook.task(task_id)
             record.moved_to_background(task_id)
 
     async def _run(self, record: Record, command: Command) -> None:
@@ -177,6 +177,8 @@ class Commands:
             record.ended_with(KILLED, record.ending or self.end_reason or limit or "the end of the sandbox")
         except SandboxError as error:
             del self._records[record.key]
+            if not isinstance(error, SandboxLost):
+                self._logbook.forget(record.key)
             record.failed(error)
         finally:
             for timer in timers:
@@ -208,7 +210,7 @@ class Commands:
             record.cwd = WORKSPACE  # where the last command ended is no more
             return await self._perform(inside, record, command)
         except ValidationError as error:
-            raise SandboxRefused("the sandbox gave an answer that makes no sense") from error
+            raise SandboxLost("the sandbox gave an answer that makes no sense: how it ended is not known") from error
 
     def _wrote(self, record: Record, data: bytes) -> None:
         record.wrote(data)
@@ -229,7 +231,6 @@ class Commands:
         for record in by_age[: max(0, len(by_age) - MAX_RECORDS)]:
             if record.ended:
                 del self._records[record.key]
-                self._journal.earlier.add(record.key)
 
     def _limit_met(self, exit_code: int, out_of_memory: bool) -> str | None:
         """Which limit a command that failed has most likely met."""
@@ -250,4 +251,4 @@ def readable(size: float) -> str:
 
 
 def _lost(key: str) -> SandboxLost:
-    return SandboxLost(f"{key} began before the sandbox host restarted: whether it ended, and how, is not known")
+    return SandboxLost(f"{key} began earlier: whether it ended, and how, is not known any more")

@@ -21,21 +21,22 @@ from workflow.sandbox.base import (
     Listing,
     SandboxLost,
     SandboxRefused,
+    SandboxUnavailable,
     TaskOutput,
     WriteResult,
 )
 from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
 from workflow.sandbox.inside import Ground, Inside, start
-from workflow.sandbox.journal import Journal
 from workflow.sandbox.link import LinkClosed
+from workflow.sandbox.logbook import Logbook
+from workflow.sandbox.notes import Notes
 from workflow.sandbox.spool import whole_characters
 from workflow.sandbox.wire import HashesAnswer, ReadHead, StatAnswer, adapter
 
 log = logging.getLogger("trunkline.sandbox")
 
 MAX_NOTE_BYTES = 1024**2
-MAX_NOTES = 64  # a note is asked for by the attempt right after a crash, so few are enough
 TASK_OUTPUT_BYTES = 64 * 1024
 REST_BYTES = 1024**2  # of output kept of a sandbox that rests
 MAX_DEPTH = 10
@@ -52,8 +53,9 @@ class HostedSandbox:
         self.workspace = workspaces / thread_id
         self.had_files = self.workspace.exists()
         self.workspace.mkdir(mode=0o700, exist_ok=True)
-        self.journal = Journal(notes_of_host / f"{thread_id}.jsonl")
-        self.commands = Commands(ground.settings, self.journal, self._running)
+        self._logbook = Logbook(notes_of_host / f"{thread_id}.jsonl")
+        self._notes = Notes(notes_of_host / f"{thread_id}.notes")
+        self.commands = Commands(ground.settings, self._logbook, self._running)
         self.inside: Inside | None = None
         self.life = secrets.token_hex(4)
         """Another one whenever processes were lost."""
@@ -61,7 +63,6 @@ class HostedSandbox:
         self._ground = ground
         self._starting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
-        self._notes: dict[str, bytes] = {}
         self._writing: dict[str, asyncio.Future[None]] = {}
         self._users = 0
         self._last_used = time.monotonic()
@@ -94,11 +95,6 @@ class HostedSandbox:
                 await self._watch
         await self.commands.settled()
         self.commands.trim(REST_BYTES)
-
-    async def close(self) -> None:
-        """Its files stay, and the journal remembers what it was asked to do."""
-        await self.stop("the sandbox host is shutting down")
-        self.journal.close()
 
     async def _running(self) -> Inside:
         """Raises SandboxUnavailable."""
@@ -145,15 +141,18 @@ class HostedSandbox:
         self.commands.fence(key, epoch)
         if (recorded := await self._recorded(key)) is not None:
             return WriteResult(recorded, repeated=True)
-        if key in self.journal.earlier:
-            raise SandboxLost(f"{key} was begun before the sandbox host restarted: whether it was written is not known")
+        if key in self._logbook.begun:
+            raise _lost(key)
         if sum(len(file.content) for file in files) > MAX_WRITE_BYTES or len(note) > MAX_NOTE_BYTES:
             raise SandboxRefused(f"more than {MAX_WRITE_BYTES} bytes at once: write the files one by one")
-        self.journal.begin(key, epoch)
+        self._logbook.begin(key, epoch)
         self._writing[key] = asyncio.get_running_loop().create_future()
         try:
             await self._write(files)
-            self._keep_note(key, note)
+            self._notes.keep(key, note)
+        except (SandboxRefused, SandboxUnavailable):  # nothing was written
+            self._logbook.forget(key)
+            raise
         finally:
             self._writing.pop(key).set_result(None)
         return WriteResult(note, repeated=False)
@@ -161,21 +160,14 @@ class HostedSandbox:
     async def recall(self, key: str, epoch: int) -> bytes | None:
         self.commands.fence(key, epoch)
         recorded = await self._recorded(key)
-        if recorded is None and self.journal.cannot_tell(key):
-            raise SandboxLost(f"{key}: whether it was written before the sandbox host restarted is not known")
+        if recorded is None and self._logbook.cannot_tell(key):
+            raise _lost(key)
         return recorded
 
     async def _recorded(self, key: str) -> bytes | None:
         while key in self._writing:
             await asyncio.shield(self._writing[key])
         return self._notes.get(key)
-
-    def _keep_note(self, key: str, note: bytes) -> None:
-        self._notes[key] = note
-        if len(self._notes) > MAX_NOTES:
-            oldest = next(iter(self._notes))
-            del self._notes[oldest]
-            self.journal.earlier.add(oldest)
 
     async def _write(self, files: Sequence[FileWrite]) -> None:
         if self.disk_is_full:
@@ -215,3 +207,7 @@ class HostedSandbox:
             raise SandboxLost(f"the sandbox ended meanwhile: {error}") from error
         except ValidationError as error:
             raise SandboxRefused("the sandbox gave an answer that makes no sense") from error
+
+
+def _lost(key: str) -> SandboxLost:
+    return SandboxLost(f"{key} was begun earlier: whether it was written is not known any more")

@@ -72,7 +72,7 @@ class Sandboxes:
         self.problem = "the sandbox host is shutting down"
         for task in self._work:
             task.cancel()
-        await asyncio.gather(*(sandbox.close() for sandbox in self._all.values()))
+        await asyncio.gather(*(sandbox.stop(self.problem) for sandbox in self._all.values()))
 
     async def _rest_idle(self) -> None:
         while True:
@@ -89,4 +89,3 @@ class Sandboxes:
             await sandbox.stop(f"the sandbox was idle for {limit:g} s")
         if idle > limit + FORGET_SECONDS:
             del self._all[sandbox.thread_id]
-            await sandbox.close()

@@ -144,6 +144,11 @@ async def new_box(provider: LocalProvider) -> Box:
     return Box(await provider.acquire(thread_id, None), thread_id)
 
 
+def stopped_sandboxds(host: Host) -> list[int]:
+    pids = [pid for pid, line in host.processes().items() if "sandboxd.pyz" in line]
+    return [pid for pid in pids if ") T " in Path(f"/proc/{pid}/stat").read_text()]
+
+
 def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not holds():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.sandbox.support import Box, Host, eventually, new_box
+from tests.workflow.sandbox.support import Box, Host, eventually, new_box, stopped_sandboxds
 from workflow.sandbox.base import Command, ExecStatus, SandboxFenced, SandboxRefused
 from workflow.sandbox.local import LocalProvider
 
@@ -245,14 +245,9 @@ async def test_an_agent_that_kills_sandboxd_loses_its_sandbox_and_gets_another(b
 
 async def test_an_agent_that_stops_sandboxd_cannot_hold_up_a_cancellation(host: Host, box: Box) -> None:
     stopped = asyncio.create_task(box.run("echo x > kept; kill -STOP -1; sleep 60"))
-    await eventually(lambda: _is_stopped(host, "sandboxd.pyz"))
+    await eventually(lambda: bool(stopped_sandboxds(host)))
     began = time.monotonic()
     await box.sandbox.cancel(box.run_id, 1)
     assert time.monotonic() - began < 15
     assert (await stopped).killed_by == "cancellation"
     assert await box.text("cat kept") == "x\n"
-
-
-def _is_stopped(host: Host, program: str) -> bool:
-    pids = [pid for pid, line in host.processes().items() if program in line]
-    return any(") T " in Path(f"/proc/{pid}/stat").read_text() for pid in pids)

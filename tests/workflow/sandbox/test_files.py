@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+import os
+import signal
 
 import pytest
 
-from tests.workflow.sandbox.support import Box
+from tests.workflow.sandbox.support import Box, Host, eventually, stopped_sandboxds
 from workflow.sandbox.base import (
     MAX_READ_BYTES,
     FileChanged,
@@ -14,6 +16,7 @@ from workflow.sandbox.base import (
     FileMissing,
     FileWrite,
     NotRegular,
+    SandboxLost,
     SandboxRefused,
 )
 
@@ -106,6 +109,23 @@ async def test_a_write_that_failed_can_be_tried_again_with_its_key(box: Box) -> 
         await box.sandbox.write([FileWrite("/usr/x", b"")], key, 1, b"")
     assert await box.sandbox.recall(key, 1) is None
     assert not (await box.sandbox.write([FileWrite("x", b"")], key, 1, b"")).repeated
+
+
+async def test_of_a_write_that_the_sandbox_ended_under_nobody_says_that_it_never_was(host: Host, box: Box) -> None:
+    key = box.key()
+    await box.run("kill -STOP 2 & sleep 0.1", background=True)
+    await eventually(lambda: bool(stopped_sandboxds(host)))
+    writing = asyncio.create_task(box.sandbox.write([FileWrite("x", b"")], key, 1, b""))
+    logbook = host.settings.workspaces / ".host" / f"{box.run_id.partition('.')[0]}.jsonl"
+    await eventually(lambda: key in logbook.read_text())
+    for pid in stopped_sandboxds(host):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SandboxLost):
+        await writing
+    with pytest.raises(SandboxLost):
+        await box.sandbox.recall(key, 2)
+    with pytest.raises(SandboxLost):
+        await box.sandbox.write([FileWrite("x", b"")], key, 2, b"")
 
 
 async def test_the_same_write_twice_at_once_is_done_once(box: Box) -> None:

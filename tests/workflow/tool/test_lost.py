@@ -51,9 +51,11 @@ async def test_whatever_was_in_flight_is_unknown_and_the_next_attempt_is_told(
     with pytest.raises(OutcomeUnknown, match="bash was cut off") as unknown:
         await running
     assert unknown.value.code is ErrorCode.SANDBOX_LOST
-    for call_id, name, arguments in [("bash", "bash", {"command": "sleep 60"}), ("edit", "edit_file", EDIT)]:
-        with pytest.raises(OutcomeUnknown, match=f"{name} was cut off"):
-            await call.recover(call_id, name, **arguments)
+    with pytest.raises(OutcomeUnknown, match="bash was cut off"):
+        await call.recover("bash", "bash", command="sleep 60")
+    edited = await call.recover("edit", "edit_file", **EDIT)
+    assert edited
+    assert edited.content.startswith("Edited /workspace/f")
     assert await call.recover("other", "edit_file", **EDIT) is None
     assert await call.recover("other", "ls") is None
 
