@@ -279,6 +279,14 @@ class SandboxSettings(Section):
     disk_bytes: Annotated[int, Field(ge=MIB)] = Field(default=2 * GIB, description="Disk space of one sandbox.")
     cpu_seconds: Count = Field(default=3600, description="CPU time that one process may use.")
     idle_seconds: Seconds = Field(default=900, description="Time without use after which a sandbox is put to rest.")
+    max_running: Count = Field(
+        default=50,
+        description="Sandboxes of one host that run at once. When there are so many, the one idle the longest is put "
+        "to rest for the next.",
+    )
+    output_bytes: Annotated[int, Field(ge=MIB)] = Field(
+        default=256 * MIB, description="Memory of the host for what commands have written, of all sandboxes together."
+    )
     max_command_seconds: Seconds = Field(
         default=1800,
         description="Longest run of a command, even after its timeout has moved it to the background; "

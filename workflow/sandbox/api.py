@@ -138,7 +138,8 @@ class Api:
     async def exec(self, request: Request) -> Response:
         asked = wire.adapter(wire.Exec).validate_json(await _body(request))
         sandbox = self._sandbox(request)
-        record = sandbox.commands.exec(asked.command)
+        async with sandbox.used():
+            record = sandbox.commands.exec(asked.command)
         return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))
 
     async def attach(self, request: Request) -> Response:

@@ -153,7 +153,7 @@ class ExecResult:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A command in the background, running or ended."""
+    """A command in the background, running or ended. `command` may be the beginning of a long one."""
 
     task_id: str
     key: str

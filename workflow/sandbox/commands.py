@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -24,11 +25,10 @@ from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook, run_of
 from workflow.sandbox.record import Record
 
-MIB = 1024**2
+log = logging.getLogger("trunkline.sandbox")
+
 MAX_RUNNING = 64
 MAX_RECORDS = 500
-MAX_KEPT_BYTES = 64 * MIB  # of output, of all commands together
-CHECK_EVERY = 4 * MIB  # of output, between two looks at MAX_KEPT_BYTES
 CANCEL_GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 KILL_GRACE = 3.0
 TERMINATED, KILLED = 143, 137  # exit codes
@@ -44,20 +44,33 @@ class _Exit(BaseModel):
 class Commands:
     """All methods belong to the host's event loop. `inside` starts the sandbox when it does not run."""
 
-    def __init__(self, settings: SandboxSettings, logbook: Logbook, inside: Callable[[], Awaitable[Inside]]) -> None:
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        logbook: Logbook,
+        inside: Callable[[], Awaitable[Inside]],
+        on_output: Callable[[int], None],
+    ) -> None:
         self._settings = settings
         self._logbook = logbook
         self._inside = inside
+        self._on_output = on_output
         self._records: dict[str, Record] = {}
         self._work: set[asyncio.Task[None]] = set()
-        self._unchecked = 0
         self._cwd = WORKSPACE
+        self.kept_bytes = 0
+        """Of output."""
         self.end_reason: str | None = None
         """Why the sandbox is being stopped, for the commands that end with it."""
 
     @property
     def running(self) -> list[Record]:
         return [record for record in self._records.values() if not record.ended]
+
+    @property
+    def begun(self) -> list[Record]:
+        """Those of the running ones that have processes."""
+        return [record for record in self.running if record.terminate]
 
     def fence(self, key: str, epoch: int) -> None:
         """Remembers a run's newest epoch. Raises SandboxFenced when this one is older."""
@@ -128,15 +141,12 @@ class Commands:
         if record.ended:
             return
         record.ending = record.ending or reason
-        if record.terminate:
-            with contextlib.suppress(LinkClosed, SandboxError):  # it has ended with its sandbox
-                await record.terminate(grace)
+        if record.terminate is None:
+            record.ended_with(TERMINATED, reason)  # before it was a process: now it becomes none
+            return
+        with contextlib.suppress(LinkClosed, SandboxError):  # it has ended with its sandbox
+            await record.terminate(grace)
         await record.wait()
-
-    async def settled(self) -> None:
-        """Until nothing is being done any more for any command."""
-        if self._work:
-            await asyncio.wait(self._work)
 
     # --- one command's life
 
@@ -162,28 +172,42 @@ class Commands:
             record.moved_to_background(task_id)
 
     async def _run(self, record: Record, command: Command) -> None:
-        timers = [] if command.background else self._timers(record, command)
-        inside = None
         try:
             inside = await self._inside()
-            kills = inside.memory_kills()
+            if not record.ended:
+                await self._carry_out(inside, record, command)
+        except SandboxError as error:
+            self._failed(record, error)
+        except Exception:  # whoever waits for it waits for its end, and would for ever
+            log.exception("command %s", record.key)
+            self._failed(record, SandboxLost(f"the sandbox host failed at {record.key}; its log has the reason"))
+        finally:
+            self._forget_oldest()
+
+    async def _carry_out(self, inside: Inside, record: Record, command: Command) -> None:
+        """Raises SandboxError."""
+        timers = [] if command.background else self._timers(record, command)
+        kills = inside.memory_kills()
+        try:
             end = await self._perform(inside, record, command)
             record.cwd = end.cwd or record.cwd
             if command.cwd is None and not command.background:
                 self._cwd = record.cwd
             record.ended_with(end.code, record.ending or self._limit_met(end.code, inside.memory_kills() > kills))
         except LinkClosed:
-            limit = self._limit_met(KILLED, inside is not None and inside.memory_kills() > 0)
+            limit = self._limit_met(KILLED, inside.memory_kills() > kills)
             record.ended_with(KILLED, record.ending or self.end_reason or limit or "the end of the sandbox")
-        except SandboxError as error:
-            del self._records[record.key]
-            if not isinstance(error, SandboxLost):
-                self._logbook.forget(record.key)
-            record.failed(error)
         finally:
             for timer in timers:
                 timer.cancel()
-            self.trim()
+
+    def _failed(self, record: Record, error: SandboxError) -> None:
+        if record.ended:
+            return
+        self._drop(record)
+        if not isinstance(error, SandboxLost):
+            self._logbook.forget(record.key)
+        record.failed(error)
 
     def _timers(self, record: Record, command: Command) -> list[asyncio.TimerHandle]:
         longest = self._settings.max_command_seconds
@@ -213,24 +237,29 @@ class Commands:
             raise SandboxLost("the sandbox gave an answer that makes no sense: how it ended is not known") from error
 
     def _wrote(self, record: Record, data: bytes) -> None:
+        before = record.spool.kept
         record.wrote(data)
-        self._unchecked += len(data)
-        if self._unchecked > CHECK_EVERY:
-            self._unchecked = 0
-            self.trim()
+        self.kept_bytes += record.spool.kept - before
+        self._on_output(len(data))
 
-    def trim(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
-        """Keeps within `max_bytes` of output and MAX_RECORDS: the oldest that have ended go first."""
-        by_age = sorted(self._records.values(), key=lambda record: not record.ended)
-        kept = sum(record.spool.kept for record in by_age)
-        for record in by_age:
-            if kept <= max_bytes:
+    def trim(self, max_bytes: int) -> int:
+        """Keeps at most so much output: the oldest of those that have ended goes first. Returns what it gave up."""
+        before = self.kept_bytes
+        for record in sorted(self._records.values(), key=lambda record: not record.ended):
+            if self.kept_bytes <= max_bytes:
                 break
-            kept -= record.spool.kept
+            self.kept_bytes -= record.spool.kept
             record.spool.discard()
-        for record in by_age[: max(0, len(by_age) - MAX_RECORDS)]:
-            if record.ended:
-                del self._records[record.key]
+        return before - self.kept_bytes
+
+    def _forget_oldest(self) -> None:
+        ended = [record for record in self._records.values() if record.ended]
+        for record in ended[: max(0, len(self._records) - MAX_RECORDS)]:
+            self._drop(record)
+
+    def _drop(self, record: Record) -> None:
+        self.kept_bytes -= record.spool.kept
+        del self._records[record.key]
 
     def _limit_met(self, exit_code: int, out_of_memory: bool) -> str | None:
         """Which limit a command that failed has most likely met."""

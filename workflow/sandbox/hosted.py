@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +27,7 @@ from workflow.sandbox.base import (
 )
 from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
-from workflow.sandbox.inside import Ground, Inside, start
+from workflow.sandbox.inside import Ground, Inside
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook
 from workflow.sandbox.notes import Notes
@@ -36,6 +36,7 @@ from workflow.sandbox.wire import HashesAnswer, ReadHead, StatAnswer, adapter
 
 log = logging.getLogger("trunkline.sandbox")
 
+NOTES_FOLDER = ".host"  # beside the workspaces; no thread id looks like it
 MAX_NOTE_BYTES = 1024**2
 TASK_OUTPUT_BYTES = 64 * 1024
 REST_BYTES = 1024**2  # of output kept of a sandbox that rests
@@ -48,19 +49,30 @@ T = TypeVar("T")
 class HostedSandbox:
     """Made when first asked for; its process is started when there is something to do, and may end and start again."""
 
-    def __init__(self, thread_id: str, ground: Ground, workspaces: Path, notes_of_host: Path) -> None:
+    def __init__(
+        self,
+        thread_id: str,
+        ground: Ground,
+        workspaces: Path,
+        start: Callable[["HostedSandbox"], Awaitable[Inside]],
+        on_output: Callable[[int], None],
+    ) -> None:
+        """`start` makes its processes, and raises SandboxUnavailable; `on_output` hears how much its commands write."""
         self.thread_id = thread_id
         self.workspace = workspaces / thread_id
         self.had_files = self.workspace.exists()
         self.workspace.mkdir(mode=0o700, exist_ok=True)
-        self._logbook = Logbook(notes_of_host / f"{thread_id}.jsonl")
-        self._notes = Notes(notes_of_host / f"{thread_id}.notes")
-        self.commands = Commands(ground.settings, self._logbook, self._running)
+        notes = workspaces / NOTES_FOLDER
+        notes.mkdir(mode=0o700, exist_ok=True)
+        self._logbook = Logbook(notes / f"{thread_id}.jsonl")
+        self._notes = Notes(notes / f"{thread_id}.notes")
+        self.commands = Commands(ground.settings, self._logbook, self._running, on_output)
         self.inside: Inside | None = None
         self.life = secrets.token_hex(4)
         """Another one whenever processes were lost."""
         self.disk_is_full = False
         self._ground = ground
+        self._start = start
         self._starting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
         self._writing: dict[str, asyncio.Future[None]] = {}
@@ -89,11 +101,12 @@ class HostedSandbox:
     async def stop(self, reason: str) -> None:
         """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""
         async with self._starting:
+            ending = self.commands.begun  # now: what begins from here on has processes of its own
             if self.inside and self._watch:
                 self.commands.end_reason = reason
                 self.inside.kill()
-                await self._watch
-        await self.commands.settled()
+                await asyncio.wait([self._watch])
+        await asyncio.gather(*(record.wait() for record in ending))
         self.commands.trim(REST_BYTES)
 
     async def _running(self) -> Inside:
@@ -101,18 +114,22 @@ class HostedSandbox:
         async with self._starting:
             if self.inside is None or not self.inside.running:
                 if self._watch:
-                    await self._watch
+                    await asyncio.wait([self._watch])
                 self.commands.end_reason = None
-                self.inside = await start(self._ground, self.workspace, self.thread_id)
+                self.inside = await self._start(self)
                 self._watch = asyncio.create_task(self._wait_for_end(self.inside))
             return self.inside
 
     async def _wait_for_end(self, inside: Inside) -> None:
         await inside.link.closed.wait()
-        if self.commands.running:
+        if self.commands.begun:
             self.life = secrets.token_hex(4)
-        await inside.stop()
-        self.inside = None
+        try:
+            await inside.stop()
+        except Exception:  # it must be possible to start it again
+            log.exception("sandbox %s did not end in good order", self.thread_id)
+        finally:
+            self.inside = None
 
     # --- files
 
@@ -129,6 +146,8 @@ class HostedSandbox:
 
     async def hashes(self, paths: Sequence[str]) -> dict[str, str | None]:
         answer, _ = await self._ask(HashesAnswer, {"op": "hashes", "paths": list(paths)})
+        if len(answer.hashes) != len(paths):
+            raise SandboxRefused("the sandbox gave an answer that makes no sense")
         return dict(zip(paths, answer.hashes, strict=True))
 
     async def list(self, path: str, depth: int, ignore: Sequence[str], limit: int) -> Listing:

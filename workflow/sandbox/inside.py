@@ -1,7 +1,6 @@
 """One running sandbox: the bubblewrap process, the link to the sandboxd in it, its control group."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from workflow.sandbox.base import (
 )
 from workflow.sandbox.cgroups import Group, Groups
 from workflow.sandbox.link import Link, LinkClosed
-from workflow.sandbox.usage import descendants
+from workflow.sandbox.sandboxd_files import printable
+from workflow.sandbox.usage import descendants, kill_below
 
 ANSWER_SECONDS = 30.0
 ENDING_SECONDS = 5.0  # beyond the grace of SIGTERM, for processes that are slow to die
@@ -60,8 +60,7 @@ class Inside:
         return self._watchdog_kills + (self._group.kills() if self._group else 0)
 
     def kill_for_memory(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        kill_below(self._started.process.pid, pid)
         self._watchdog_kills += 1
 
     async def ask(self, message: JSON, data: bytes = b"", seconds: float = ANSWER_SECONDS) -> tuple[JSON, bytes]:
@@ -96,12 +95,14 @@ class Inside:
 
     def kill(self) -> None:
         """All its processes; `ended` tells when they are gone."""
-        if self._started.process.returncode is not None:
+        bubblewrap = self._started.process
+        if bubblewrap.returncode is not None:
             return  # its number may be another's by now
         # With its pid 1 all others end, and then bubblewrap, which reaps it. Before there is one, bubblewrap itself.
-        pid = next(iter(self.pids()), self._started.process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        if init := next(iter(self.pids()), None):
+            kill_below(bubblewrap.pid, init)
+        else:
+            os.kill(bubblewrap.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """For the one who started it: ends it, and returns when nothing is left."""
@@ -154,7 +155,7 @@ def raise_refusal(answer: JSON) -> None:
     """Raises the FileError that an answer of sandboxd stands for, if it does."""
     if "error" not in answer:
         return
-    text, path = str(answer.get("text"))[:8192], str(answer.get("path"))[:8192]
+    text, path = (printable(str(answer.get(name))[:8192]) for name in ("text", "path"))
     match answer["error"]:
         case "missing":
             raise FileMissing(text, path)
@@ -163,7 +164,7 @@ def raise_refusal(answer: JSON) -> None:
             raise NotRegular(text, path, FileKind(kind) if kind in list(FileKind) else FileKind.OTHER)
         case "changed":
             sha256 = answer.get("sha256")
-            raise FileChanged(text, path, str(sha256)[:64] if sha256 else None)
+            raise FileChanged(text, path, printable(str(sha256)[:64]) if sha256 else None)
         case _:
             raise FileError(text, path)
 

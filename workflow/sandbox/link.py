@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from shared.types import JSON
-from workflow.sandbox.base import MAX_READ_BYTES
+from workflow.sandbox.base import MAX_READ_BYTES, SandboxRefused
 from workflow.sandbox.frames import MAX_DATA, Decoder, FrameError, encode
 
 RECEIVE_BYTES = 256 * 1024
@@ -46,18 +46,22 @@ class Link:
         self._end("the sandbox has ended")
 
     def start(self, message: JSON, on_data: Callable[[bytes], None]) -> tuple[int, asyncio.Future[JSON]]:
-        """Sends a request. Returns its number and its answer to come, which raises LinkClosed."""
+        """Sends a request, or raises SandboxRefused. Returns its number and its answer to come (or LinkClosed)."""
         number = next(self._numbers)
+        try:
+            frame = encode({**message, "id": number})
+        except FrameError as error:
+            raise SandboxRefused(f"the request is too long: {error}") from error
         call = _Call(on_data)
         if self.closed.is_set():
             call.answer.set_exception(LinkClosed("the sandbox has ended"))
         else:
             self._calls[number] = call
-            self._writer.write(encode({**message, "id": number}))
+            self._writer.write(frame)
         return number, call.answer
 
     async def ask(self, message: JSON, data: bytes = b"") -> tuple[JSON, bytes]:
-        """A request whose answer is small enough to be held. Raises LinkClosed."""
+        """A request whose answer is small enough to be held. Raises LinkClosed, SandboxRefused."""
         received = bytearray()
 
         def collect(piece: bytes) -> None:

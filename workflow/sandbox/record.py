@@ -9,6 +9,7 @@ from workflow.sandbox.spool import Spool, whole_characters
 
 FOLLOW_BYTES = 256 * 1024
 ALIVE_SECONDS = 10
+TEXT_CHARS = 1000  # of a command, kept for the list of tasks
 
 
 class Record:
@@ -16,7 +17,7 @@ class Record:
 
     def __init__(self, command: Command, cwd: str) -> None:
         self.key = command.key
-        self.text = command.command
+        self.text = command.command[:TEXT_CHARS]
         self.cwd = cwd
         self.spool = Spool()
         self.status = ExecStatus.RUNNING

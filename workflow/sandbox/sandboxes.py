@@ -1,9 +1,10 @@
-"""All sandboxes of one host, by thread."""
+"""All sandboxes of one host, by thread: who runs, who rests, and what they may take of the host together."""
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from shared.config import SandboxSettings
@@ -11,17 +12,20 @@ from shared.ids import THREAD_ID
 from shared.types import JSON
 from workflow.sandbox.base import SandboxRefused, SandboxUnavailable
 from workflow.sandbox.hosted import HostedSandbox
-from workflow.sandbox.inside import Ground
+from workflow.sandbox.inside import Ground, Inside, start
 from workflow.sandbox.watchdog import Watchdog
 from workflow.sandbox.wire import Acquired
 
 log = logging.getLogger("trunkline.sandbox")
 
-# Beside the workspaces; no thread id looks like them.
-NOTES_FOLDER = ".host"
-PROBE_FOLDER = ".probe"
+PROBE_FOLDER = ".probe"  # beside the workspaces; no thread id looks like it
 IDLE_CHECK_SECONDS = 5.0
-FORGET_SECONDS = 24 * 3600  # of rest, after which only files and journal tell of a sandbox
+FORGET_SECONDS = 24 * 3600  # of rest, after which only what is on disk tells of a sandbox
+REMEMBERED = 1000  # sandboxes at rest; the one that was used last is forgotten last
+PLACE_SECONDS = 30.0  # that a caller waits for a place; for an answer it waits twice as long
+LOOK_SECONDS = 0.1  # between two looks for a free place: too many things free one to be told of each
+TASK_GRACE = 60.0  # seconds without use after which a place is worth more than the background tasks in it
+CHECK_EVERY = 4 * 1024**2  # bytes of output between two looks at what is kept of it
 
 
 class Sandboxes:
@@ -32,6 +36,9 @@ class Sandboxes:
         self._workspaces = workspaces
         self._all: dict[str, HostedSandbox] = {}
         self._work: list[asyncio.Task[None]] = []
+        self._turn = asyncio.Lock()
+        self._starting = 0
+        self._new_output = 0
         self.ground: Ground | None = None
         self.problem = problem
         self.incarnation = secrets.token_hex(8)
@@ -40,21 +47,18 @@ class Sandboxes:
         """From now on there are sandboxes, and somebody looks after them."""
         self.ground, self.problem = ground, None
         watchdog = Watchdog(self._settings, self.running, watch_memory=ground.groups is None)
-        self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._rest_idle())]
+        self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._look_after_idle())]
 
     def running(self) -> Collection[HostedSandbox]:
         return [sandbox for sandbox in self._all.values() if sandbox.inside]
 
     def get(self, thread_id: str) -> HostedSandbox:
         """Raises SandboxUnavailable, SandboxRefused."""
-        if self.problem or self.ground is None:
-            raise SandboxUnavailable(self.problem or "Sandboxes are unavailable: the sandbox host is starting.")
+        ground = self._ground()
         if thread_id not in self._all:
             if not THREAD_ID.fullmatch(thread_id):
                 raise SandboxRefused(f"{thread_id!r} is not a thread id")
-            notes = self._workspaces / NOTES_FOLDER
-            notes.mkdir(mode=0o700, exist_ok=True)
-            self._all[thread_id] = HostedSandbox(thread_id, self.ground, self._workspaces, notes)
+            self._all[thread_id] = HostedSandbox(thread_id, ground, self._workspaces, self._start, self._note_output)
         return self._all[thread_id]
 
     def acquire(self, thread_id: str, ref: JSON | None) -> Acquired:
@@ -69,23 +73,86 @@ class Sandboxes:
 
     async def close(self) -> None:
         """Ends every process of every sandbox."""
-        self.problem = "the sandbox host is shutting down"
+        self.problem = problem = "the sandbox host is shutting down"
         for task in self._work:
             task.cancel()
-        await asyncio.gather(*(sandbox.stop(self.problem) for sandbox in self._all.values()))
+        await asyncio.gather(*(sandbox.stop(problem) for sandbox in self._all.values()))
 
-    async def _rest_idle(self) -> None:
+    def _ground(self) -> Ground:
+        if self.problem or self.ground is None:
+            raise SandboxUnavailable(self.problem or "Sandboxes are unavailable: the sandbox host is starting.")
+        return self.ground
+
+    # --- places to run in
+
+    async def _start(self, sandbox: HostedSandbox) -> Inside:
+        async with self._place():
+            return await start(self._ground(), sandbox.workspace, sandbox.thread_id)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """To start in; who asks first gets the first. Raises SandboxUnavailable."""
+        try:
+            async with asyncio.timeout(PLACE_SECONDS), self._turn:
+                while len(self.running()) + self._starting >= self._settings.max_running:
+                    await self._free_a_place()
+                self._starting += 1
+        except TimeoutError as error:
+            raise SandboxUnavailable(
+                f"All {self._settings.max_running} sandboxes that the host runs at once are in use, and none came free "
+                f"in {PLACE_SECONDS:g} s. Raise sandbox.max_running, or let fewer runs use sandboxes at the same time."
+            ) from error
+        try:
+            yield
+        finally:
+            self._starting -= 1
+
+    async def _free_a_place(self) -> None:
+        """Puts the one to rest that is idle the longest, if any is. Raises SandboxUnavailable."""
+        self._ground()
+        idle = [each for each in self.running() if each.idle_seconds() > (TASK_GRACE if each.commands.running else 0)]
+        if idle:
+            longest = min(idle, key=lambda each: (bool(each.commands.running), -each.idle_seconds()))
+            await longest.stop(f"its place was needed: sandbox.max_running is {self._settings.max_running}")
+        else:
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_after_idle(self) -> None:
         while True:
             await asyncio.sleep(min(self._settings.idle_seconds / 4, IDLE_CHECK_SECONDS))
-            for sandbox in list(self._all.values()):
+            for sandbox in self.running():
                 try:
                     await self._rest(sandbox)
                 except Exception:  # the others must come to rest all the same
                     log.exception("sandbox %s could not be put to rest", sandbox.thread_id)
+            self._forget()
 
     async def _rest(self, sandbox: HostedSandbox) -> None:
-        limit, idle = self._settings.idle_seconds, sandbox.idle_seconds()
-        if sandbox.inside and idle > limit:
+        limit = self._settings.idle_seconds
+        if sandbox.idle_seconds() > limit:
             await sandbox.stop(f"the sandbox was idle for {limit:g} s")
-        if idle > limit + FORGET_SECONDS:
-            del self._all[sandbox.thread_id]
+
+    def _forget(self) -> None:
+        """Of those at rest, the ones that nobody has used for long. What is on disk still tells what they did."""
+        resting = [each for each in self._all.values() if not (each.inside or each.commands.running)]
+        idle = sorted((each for each in resting if each.idle_seconds() > 0), key=HostedSandbox.idle_seconds)
+        limit = self._settings.idle_seconds + FORGET_SECONDS
+        for number, sandbox in enumerate(idle):
+            if number >= REMEMBERED or sandbox.idle_seconds() > limit:
+                del self._all[sandbox.thread_id]
+
+    # --- memory for output
+
+    def _note_output(self, size: int) -> None:
+        self._new_output += size
+        if self._new_output > CHECK_EVERY:
+            self._new_output = 0
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Those at rest give up output first, then those that keep the most: a flood drowns itself, not the others."""
+        excess = sum(each.commands.kept_bytes for each in self._all.values()) - self._settings.output_bytes
+        for sandbox in sorted(self._all.values(), key=lambda each: (bool(each.inside), -each.commands.kept_bytes)):
+            if excess <= 0:
+                return
+            excess -= sandbox.commands.trim(sandbox.commands.kept_bytes - excess)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,17 @@ def descendants(pid: int) -> list[int]:
             for child in map(int, children.read_bytes().split()):
                 found += [child, *descendants(child)]
     return found
+
+
+def kill_below(ancestor: int, pid: int) -> None:
+    """SIGKILL, if `pid` is still below `ancestor`: its number may be another's by now, and that other is left alone."""
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            if pid in descendants(ancestor):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)
 
 
 def resident_bytes(pid: int) -> int:

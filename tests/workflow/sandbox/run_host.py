@@ -16,7 +16,7 @@ from typing import Any
 
 from shared.config import load_settings
 from shared.log import configure_logging
-from workflow.sandbox import cgroups, ground, host
+from workflow.sandbox import cgroups, ground, host, sandboxes
 
 
 class NoMoreImports(importlib.abc.MetaPathFinder):
@@ -32,6 +32,8 @@ def main() -> int:
     os.umask(0o077)
     ground.PROGRAM_PATH = os.environ.get("TEST_PROGRAM_PATH", ground.PROGRAM_PATH)
     host.TRY_AGAIN_SECONDS = 1
+    sandboxes.PLACE_SECONDS = float(os.environ.get("TEST_PLACE_SECONDS", sandboxes.PLACE_SECONDS))
+    sandboxes.TASK_GRACE = float(os.environ.get("TEST_TASK_GRACE", sandboxes.TASK_GRACE))
     if "TEST_BROKEN_GROUPS" in os.environ:
         cgroups.prepare = lambda uid: cgroups.Groups("A", Path("/nowhere"))
     if mode == "user" and os.geteuid() == 0:
