@@ -10,7 +10,7 @@ import pytest
 
 from shared.config import SandboxSettings
 from shared.ids import new_thread_id
-from workflow.sandbox import wire
+from workflow.sandbox import sandboxes, wire
 from workflow.sandbox.base import Command, FileMissing, SandboxLost, SandboxRefused
 from workflow.sandbox.bwrap import Profile
 from workflow.sandbox.frames import Decoder, encode
@@ -154,6 +154,23 @@ async def test_a_fault_of_the_host_ends_the_command_and_is_in_the_log(
     assert "a bug" in caplog.text
     with pytest.raises(SandboxLost):  # nobody can tell whether it took effect
         theatre.sandbox.commands.exec(Command("run/1", 1, "true"))
+
+
+async def test_of_the_sandboxes_at_rest_the_one_used_last_is_remembered_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandboxes, "REMEMBERED", 2)
+    host = sandboxes.Sandboxes(SETTINGS, tmp_path)
+    host.ground = GROUND
+    oldest, newest, middle, in_use = (host.get(new_thread_id()) for _ in range(4))
+    async with in_use.used():
+        for sandbox in (middle, newest):
+            async with sandbox.used():
+                pass
+        host._forget()
+        for sandbox in (newest, middle, in_use):
+            assert host.get(sandbox.thread_id) is sandbox
+        assert host.get(oldest.thread_id) is not oldest
 
 
 async def _started(theatre: Theatre) -> None:

@@ -84,6 +84,14 @@ async def test_background_tasks_keep_their_place_while_another_is_idle() -> None
         assert [task.status for task in await server.sandbox.tasks()] == [ExecStatus.RUNNING]
 
 
+async def test_background_tasks_that_somebody_asked_after_just_now_are_not_sacrificed() -> None:
+    async with boxes(2, {"TEST_PLACE_SECONDS": "0.3"}, max_running=1) as (server, other):
+        await server.run("sleep 60", background=True)
+        with pytest.raises(SandboxUnavailable):
+            await other.run("true")
+        assert [task.status for task in await server.sandbox.tasks()] == [ExecStatus.RUNNING]
+
+
 async def test_background_tasks_that_nobody_asked_after_for_long_give_their_place_and_say_why() -> None:
     async with boxes(2, {"TEST_TASK_GRACE": "0.2"}, max_running=1) as (server, other):
         task = await server.run("sleep 60", background=True)
