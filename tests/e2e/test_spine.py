@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from shared.config import WorkerSettings
 from tests.support.eventsource import Received, assert_ordered, connection, follow, position, text_of
 from tests.support.stack import Stack, until
 
@@ -98,6 +99,24 @@ async def test_workers_killed_at_random_lose_no_run_and_repeat_no_step() -> None
         print(f"{len(taken_over)} attempts taken over, after {min(taken_over):.1f} to {max(taken_over):.1f} s")
 
 
+async def in_flight(stack: Stack, jobs: list[tuple[str, str]], worker: str) -> None:
+    """Until each job has called a tool and has not ended, and that worker has some of them."""
+    async with asyncio.timeout(60):
+        while True:
+            runs = await asyncio.gather(*(stack.run(run_id) for _, run_id in jobs))
+            assert {run["status"] for run in runs} <= {"pending", "running"}
+            steps = await asyncio.gather(*(stack.steps(run_id) for _, run_id in jobs))
+            busy = all(any(step["kind"] == "tool" for step in found) for found in steps)
+            if busy and any((run["worker"] or "").startswith(worker) for run in runs):
+                return
+            await asyncio.sleep(0.05)
+
+
+def interruptions(streams: list[list[Received]]) -> list[str]:
+    """Why attempts ended before their runs did."""
+    return [event.data["data"]["reason"] for events in streams for event in events if event.type == "run.interrupted"]
+
+
 def takeovers(events: list[Received], kills: list[float]) -> list[float]:
     """Seconds from the kill that ended an attempt to the next one, by the stream's ids: Redis' time, the same clock."""
     claims = [position(event)[0] / 1000 for event in events if event.type in ("run.started", "run.resumed")]
@@ -133,17 +152,24 @@ async def test_a_worker_stopped_for_longer_than_its_lease_doubles_nothing_when_i
     async with Stack(workers=2) as stack:
         jobs = await asyncio.gather(*(start(stack, WORK) for _ in range(10)))
         follows = [asyncio.create_task(follow(stack.client, stream(t, r), r, seconds=240)) for t, r in jobs]
-        await asyncio.sleep(1.5)
+        await in_flight(stack, jobs, "worker-1")
         pid = stack.kill("worker-1", signal.SIGSTOP)
         await asyncio.sleep(30)
         assert stack.pid("worker-1") == pid
         stack.kill("worker-1", signal.SIGCONT)
-        for (thread_id, run_id), events in zip(jobs, await asyncio.gather(*follows), strict=True):
+        streams = await asyncio.gather(*follows)
+        for (thread_id, run_id), events in zip(jobs, streams, strict=True):
             await assert_exact(stack, thread_id, run_id, events)
-        # It works again under its new name: more runs than the other worker would take alone.
+        reasons = interruptions(streams)
+        assert reasons
+        assert set(reasons) == {"worker_lost"}
+        # What it still had in hand when it woke up was refused, and it works again under a new name.
+        await until(lambda: "went on elsewhere" in stack.log.read_text(), 20)
+        stack.kill("worker-2", signal.SIGSTOP)
         again = await asyncio.gather(*(start(stack, "[[tokens:3]]") for _ in range(10)))
         for thread_id, run_id in again:
             assert (await follow(stack.client, stream(thread_id, run_id), run_id))[-1].type == "run.completed"
+        stack.kill("worker-2", signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -151,13 +177,16 @@ async def test_a_terminated_worker_gives_its_runs_back_and_exits_cleanly() -> No
     async with Stack(workers=2) as stack:
         jobs = await asyncio.gather(*(start(stack, WORK) for _ in range(10)))
         follows = [asyncio.create_task(follow(stack.client, stream(t, r), r, seconds=120)) for t, r in jobs]
-        await asyncio.sleep(1.5)
-        pid = stack.kill("worker-1", signal.SIGTERM)
-        for (thread_id, run_id), events in zip(jobs, await asyncio.gather(*follows), strict=True):
+        await in_flight(stack, jobs, "worker-1")
+        pid, told = stack.kill("worker-1", signal.SIGTERM), time.monotonic()
+        await until(lambda: f"worker-1 ({pid}) exited 0" in stack.log.read_text(), WorkerSettings().drain_seconds)
+        print(f"drained in {time.monotonic() - told:.1f} s")
+        streams = await asyncio.gather(*follows)
+        for (thread_id, run_id), events in zip(jobs, streams, strict=True):
             await assert_exact(stack, thread_id, run_id, events)
-            lost = [e for e in events if e.type == "run.interrupted" and e.data["data"]["reason"] != "drain"]
-            assert not lost
-        await until(lambda: f"worker-1 ({pid}) exited 0" in stack.log.read_text() or stack.pid("worker-1") != pid, 40)
+        reasons = interruptions(streams)
+        assert reasons
+        assert set(reasons) == {"drain"}
 
 
 @pytest.mark.slow
@@ -165,7 +194,7 @@ async def test_a_killed_redis_comes_back_with_everything_it_acknowledged() -> No
     async with Stack(workers=2) as stack:
         jobs = await asyncio.gather(*(start(stack, WORK) for _ in range(10)))
         follows = [asyncio.create_task(follow(stack.client, stream(t, r), r, seconds=120)) for t, r in jobs]
-        await asyncio.sleep(1.5)
+        await in_flight(stack, jobs, "worker-")
         stack.kill("valkey")
         for (thread_id, run_id), events in zip(jobs, await asyncio.gather(*follows), strict=True):
             await assert_exact(stack, thread_id, run_id, events)
