@@ -25,6 +25,7 @@ SHORT_QUEUE = 100
 """Messages in the broker's queue up to which a run is rung for again. A longer queue is late, not lossy."""
 RINGS_PER_TICK = 100
 STRAY_SECONDS = 5.0
+TAKEN_AT_ONCE = 20
 
 
 class Sweeper:
@@ -116,12 +117,17 @@ class Sweeper:
         return [(worker, run_id) for runs in found for run_id, worker in runs.items()]
 
     async def _take(self, held: Iterable[tuple[str, str]]) -> None:
-        for worker, run_id in held:
-            log.warning("run %s loses its worker %s", run_id, worker)
-            try:
-                await self._queue.ring(await self._take_from(worker, run_id))
-            except ResponseError:  # one run's broken data must not keep the others waiting
-                log.exception("run %s cannot be taken from %s", run_id, worker)
+        at_once = asyncio.Semaphore(TAKEN_AT_ONCE)
+
+        async def take(worker: str, run_id: str) -> None:
+            async with at_once:
+                log.warning("run %s loses its worker %s", run_id, worker)
+                try:
+                    await self._queue.ring(await self._take_from(worker, run_id))
+                except ResponseError:  # one run's broken data must not keep the others waiting
+                    log.exception("run %s cannot be taken from %s", run_id, worker)
+
+        await asyncio.gather(*(take(worker, run_id) for worker, run_id in held))
 
     async def _ring_again(self, shards: Sequence[int]) -> None:
         now = await self._now_ms()

@@ -240,9 +240,9 @@ class WorkerSettings(Section):
 
     concurrency: Count = Field(default=100, description="Runs that one worker executes at the same time.")
     lease_seconds: Seconds = Field(
-        default=8, description="Silence after which a worker counts as dead and its runs go on."
+        default=6, description="Silence after which a worker counts as dead and its runs go on."
     )
-    renew_seconds: Seconds = Field(default=2, description="Pause between renewals of the lease.")
+    renew_seconds: Seconds = Field(default=1.5, description="Pause between renewals of the lease.")
     watchdog_seconds: Seconds = Field(
         default=5, description="Standstill of its loop after which a worker renews no more."
     )

@@ -195,7 +195,7 @@ def test_a_rule_between_settings_tells_the_defaults_that_it_meets(tmp_path: Path
     write(tmp_path, "config.toml", "[worker]\nrenew_seconds = 5\n")
     assert only_problem(tmp_path) == (
         f"[worker] renew_seconds = 5 ({tmp_path / 'config.toml'}): renew_seconds should be less than half of "
-        "lease_seconds, or one late renewal loses the lease (worker.lease_seconds is 8 by default)"
+        "lease_seconds, or one late renewal loses the lease (worker.lease_seconds is 6 by default)"
     )
 
 
