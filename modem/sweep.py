@@ -1,4 +1,4 @@
-"""The sweeper: dead workers' runs, and runs that nobody was told of. Every worker sweeps its share of the shards.
+"""The sweeper: dead workers' runs, what is due, runs that nobody was told of. Every worker sweeps its share of shards.
 
 All it does may be done twice or by two workers at once: the store's scripts decide.
 """
@@ -12,6 +12,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from modem.agenda import Agenda
 from shared import keys
 from shared.config import WorkerSettings
 from shared.ids import SHARDS
@@ -42,6 +43,7 @@ class Sweeper:
         broker: Redis,
         registry: WorkerRegistry,
         queue: RunQueue,
+        agenda: Agenda,
         running: Callable[[], Iterable[str]],
         take_from: Callable[[str, str], Awaitable[str | None]],
     ) -> None:
@@ -50,6 +52,7 @@ class Sweeper:
         self._broker = broker
         self._registry = registry
         self._queue = queue
+        self._agenda = agenda
         self._running = running
         self._take_from = take_from
         self._strays: set[tuple[str, str]] = set()
@@ -77,6 +80,7 @@ class Sweeper:
             log.warning("worker %s is gone", name)
         shards = share_of(my_name, await self._registry.names())
         await self._expire_orphans(shards)
+        await self._agenda.tick(shards)
         await self._ring_again(shards)
         if my_name is not None and time.monotonic() > self._look_for_strays_at:
             self._look_for_strays_at = time.monotonic() + STRAY_SECONDS
@@ -133,15 +137,15 @@ class Sweeper:
         now = await self._now_ms()
         pipeline = self._client.pipeline(transaction=False)
         for shard in shards:
-            pipeline.zrangebyscore(keys.timers(shard), "-inf", now, start=0, num=RINGS_PER_TICK)
+            pipeline.zrangebyscore(keys.rings(shard), "-inf", now, start=0, num=RINGS_PER_TICK)
         due = await pipeline.execute() if shards else []
         if not any(due) or await self._broker.llen(QUEUE) > SHORT_QUEUE:
             return
-        for shard, members in zip(shards, due, strict=True):
-            for member in members:
+        for shard, run_ids in zip(shards, due, strict=True):
+            for run_id in run_ids:
                 # XX: a run that was claimed meanwhile stays out of the index.
-                await self._client.zadd(keys.timers(shard), {member: now + self._settings.ring_seconds * 1000}, xx=True)
-                await self._queue.ring(member.partition("|")[2])
+                await self._client.zadd(keys.rings(shard), {run_id: now + self._settings.ring_seconds * 1000}, xx=True)
+                await self._queue.ring(run_id)
 
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._client.time()

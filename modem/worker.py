@@ -15,13 +15,14 @@ from typing import Any
 import uvloop
 from redis.exceptions import RedisError
 
+from modem.agenda import Agenda
 from modem.lease import Lease
 from modem.sweep import Sweeper
 from shared.config import Settings
+from shared.events.outside import Outside
 from shared.queue import RunQueue
 from shared.redis import connect
 from shared.tasks import cancel
-from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
 from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import open_runtime
@@ -82,20 +83,21 @@ class Worker:
         )
         self._resources.push_async_callback(client.aclose)
         self._resources.push_async_callback(broker.aclose)
-        ring_seconds = self._settings.worker.ring_seconds
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
-        self._store = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=None)
-        impatient = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=2)
+        outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
+        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=2)
+        self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings))
-        self._runner = Runner(self._store, runtime)
+        self._runner = Runner(outside, runtime)
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
             broker=broker,
             registry=WorkerRegistry(client),
             queue=self._queue,
+            agenda=Agenda(impatient),
             running=self._runner.running,
-            take_from=partial(take_from, store=impatient, runtime=runtime),
+            take_from=partial(take_from, store=impatient.store, runtime=runtime),
         )
 
     async def _start_chores(self) -> None:

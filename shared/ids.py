@@ -5,6 +5,7 @@ There are 256 shards, each on one of the slots 0, 64, 128, ...; a thread id is m
 (64 tries on average, some 20 microseconds, because a CRC goes on from its prefix's).
 """
 
+import hashlib
 import itertools
 import re
 import secrets
@@ -30,9 +31,20 @@ def new_id(random_chars: int = 16) -> str:
 
 
 def new_thread_id() -> str:
-    prefix = new_id(random_chars=13)
+    return _on_a_shard(new_id(random_chars=13), secrets.randbits(15))
+
+
+def child_run_id(parent_run_id: str, step_key: str) -> str:
+    """The run, in a thread of its own, that a step of another run calls: the same whoever asks."""
+    digest = hashlib.sha256(f"{parent_run_id}/{step_key}".encode()).digest()
+    time_chars = thread_of(parent_run_id)[:TIME_CHARS]
+    thread_id = _on_a_shard(time_chars + _base32(int.from_bytes(digest[:9]), 13), int.from_bytes(digest[9:11]) >> 1)
+    return f"{thread_id}.{time_chars}{_base32(int.from_bytes(digest[11:15]), 5)}"
+
+
+def _on_a_shard(prefix: str, start: int) -> str:
+    """The prefix with the first three characters from `start` on that put the id on a shard's slot."""
     crc = crc_hqx(prefix.encode(), 0)
-    start = secrets.randbits(15)
     for number in range(start, start + 2**15):
         suffix = ALPHABET[number >> 10 & 31] + ALPHABET[number >> 5 & 31] + ALPHABET[number & 31]
         if crc_hqx(suffix.encode(), crc) % SLOTS_PER_SHARD == 0:

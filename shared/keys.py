@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from shared.ids import shard_of, shard_tags, thread_of
+from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 
 WORKERS = "workers"
 
@@ -48,6 +48,10 @@ class ThreadKeys:
         return live(shard_of(self.thread_id))
 
     @cached_property
+    def rings(self) -> str:
+        return rings(shard_of(self.thread_id))
+
+    @cached_property
     def timers(self) -> str:
         return timers(shard_of(self.thread_id))
 
@@ -56,6 +60,21 @@ class ThreadKeys:
 
     def journal(self, run_id: str) -> str:
         return f"{self.prefix}:run:{run_id}:journal"
+
+    def of_ending(self, run_id: str) -> list[str]:
+        """The keys that a run's end or its way back to pending may change, in the order of the scripts."""
+        return [
+            *(self.run(run_id), self.metadata, self.stream, self.queue, self.live, self.rings, self.timers),
+            *(self.messages, self.journal(run_id), self.waits(run_id)),
+        ]
+
+    def waits(self, run_id: str) -> str:
+        """HASH step key -> the kind of wait, of the run's open waits."""
+        return f"{self.prefix}:run:{run_id}:waits"
+
+    def inbox(self, run_id: str) -> str:
+        """LIST of messages that were put into the run while it went on."""
+        return f"{self.prefix}:run:{run_id}:inbox"
 
 
 def thread_keys_of(run_id: str) -> ThreadKeys:
@@ -67,9 +86,61 @@ def live(shard: int) -> str:
     return f"live:{{{shard_tags()[shard]}}}"
 
 
+def rings(shard: int) -> str:
+    """ZSET of pending runs by when (milliseconds) the queue is to be told of them again."""
+    return f"rings:{{{shard_tags()[shard]}}}"
+
+
 def timers(shard: int) -> str:
-    """ZSET of what the sweeper must do at a time (milliseconds): `ring|RUN_ID`."""
+    """ZSET of what is to be done at a time (milliseconds).
+
+    `wake|RUN|STEP KEY`: the wait's time is up. `clean|RUN|STEP KEY`: an answered wait leaves no trace in other slots.
+    `tell|RUN`: an ended child's parent gets its result.
+    """
     return f"timers:{{{shard_tags()[shard]}}}"
+
+
+@dataclass(frozen=True)
+class TopicKeys:
+    """The keys of one topic of the event bus, on a shard's slot: its sweeper finds what is to be delivered."""
+
+    topic: str
+
+    @property
+    def events(self) -> str:
+        """STREAM of the topic's events."""
+        return f"events:{self._tag}:{self.topic}"
+
+    @property
+    def waiters(self) -> str:
+        """ZSET `RUN/STEP KEY` by the last event that does not count for it."""
+        return f"waiters:{self._tag}:{self.topic}"
+
+    @property
+    def deliveries(self) -> str:
+        return deliveries(topic_shard(self.topic))
+
+    def event_id(self, event_key: str) -> str:
+        """STRING: the id of the event that was published under a key of its own."""
+        return f"event-id:{self._tag}:{self.topic}:{event_key}"
+
+    @property
+    def _tag(self) -> str:
+        return f"{{{shard_tags()[topic_shard(self.topic)]}}}"
+
+
+def topic_shard(topic: str) -> int:
+    return slot_of(topic) % SHARDS
+
+
+def deliveries(shard: int) -> str:
+    """ZSET of topics with an event that somebody still waits for."""
+    return f"deliveries:{{{shard_tags()[shard]}}}"
+
+
+def approvals(workspace: str) -> str:
+    """ZSET of step ids that wait for a human, by when they began to (milliseconds)."""
+    return f"approvals:{{{workspace}}}"
 
 
 def threads(workspace: str) -> str:

@@ -67,5 +67,17 @@ class EventType(StrEnum):
     LOG = "log"
 
 
+class WaitKind(StrEnum):
+    """Whose answer an open step waits for."""
+
+    EVENT = "event"
+    TIMER = "timer"
+    CHILD = "child"
+    HUMAN = "human"
+    """An approval."""
+    OUTCOME = "outcome"
+    """Somebody who finds out whether an effect took place."""
+
+
 TERMINAL_EVENTS = frozenset({EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELED})
 BUILT_IN_EVENTS = frozenset(EventType)

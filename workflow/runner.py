@@ -2,8 +2,9 @@
 
     claim -> replay the journal -> go on from the first unfinished step -> release
 
-The flow (an agent's loop) runs as a task beside the reasons to stop it: somebody canceled the run, the worker drains,
-its lease is lost. Whatever happens, the store decides by the epoch who may write.
+The flow (an agent's loop, a durable function) runs as a task beside the reasons to stop it: somebody canceled the run,
+the worker drains, its lease is lost, or nothing is left to do but to wait. Whatever happens, the store decides by the
+epoch who may write.
 """
 
 import asyncio
@@ -15,14 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
+from shared.events.outside import Outside
 from shared.ids import thread_of
 from shared.log import bound
 from shared.tasks import cancel
-from shared.threads.attempt import Attempt, Fenced
+from shared.threads.attempt import Attempt, Fenced, GoOn
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run
-from shared.types import JSON, RunStatus
+from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
+from workflow.engine.function import run_function
+from workflow.engine.journal import failure
 from workflow.engine.step import Drained, Step
 from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
@@ -52,8 +56,9 @@ class _Held:
 class Runner:
     """The runs that one worker executes. All methods belong to its event loop."""
 
-    def __init__(self, store: ThreadStore, runtime: Runtime) -> None:
-        self._store = store
+    def __init__(self, outside: Outside, runtime: Runtime) -> None:
+        self._store = outside.store
+        self._outside = outside
         self._runtime = runtime
         self._held: dict[str, _Held] = {}
 
@@ -96,41 +101,86 @@ class Runner:
 
     async def _attempt(self, held: _Held, signals: Signals) -> str | None:
         attempt = held.attempt
-        flow = asyncio.create_task(run_agent(attempt, Step(attempt, signals.draining), self._runtime))
+        step = Step(attempt, signals.draining, self._outside)
+        if attempt.canceled.is_set():
+            return await self._end_canceled(attempt, step)
+        flow = asyncio.create_task(_flow(attempt, step, self._runtime))
         stops = (attempt.canceled, signals.out_of_time, held.dropped)
-        await _first_of(flow, stops)
+        parked = False
+        while not parked and not flow.done() and not any(stop.is_set() for stop in stops):
+            await _first_of(flow, (*stops, step.parking.idle))
+            parked = step.parking.idle.is_set() and not flow.done() and await _park(attempt, step)
         await cancel([flow])
-        if held.dropped.is_set():
+        if parked or held.dropped.is_set():
             return None
         if attempt.canceled.is_set() and (flow.cancelled() or flow.exception()):
-            return await self._end_canceled(attempt)
+            return await self._end_canceled(attempt, step)
         if flow.cancelled() or isinstance(flow.exception(), Drained):
             return await attempt.give_back("drain")
-        return await self._end(attempt, flow)
+        return await self._end(attempt, step, flow)
 
-    async def _end(self, attempt: Attempt, flow: asyncio.Task[JSON]) -> str | None:
+    async def _end(self, attempt: Attempt, step: Step, flow: asyncio.Task[JSON]) -> str | None:
         match flow.exception():
             case None:
-                result = flow.result()
-                return await attempt.end(RunStatus.SUCCEEDED, result, result)
+                return await self._end_succeeded(attempt, step, flow.result())
             case Fenced() | SandboxFenced() as fenced:
                 raise fenced
             case AppError() as error:
-                return await self._end_failed(attempt, {"code": error.code, "detail": error.detail})
+                return await self._end_failed(attempt, step, failure(error.code, error.detail))
             case crash:
                 incident = secrets.token_hex(4)
                 log.error("run %s crashed (incident %s)", attempt.run.id, incident, exc_info=crash)
                 detail = f"An internal error ended the run. The worker's log has it as incident {incident}."
-                return await self._end_failed(attempt, {"code": ErrorCode.RUN_CRASHED, "detail": detail})
+                return await self._end_failed(attempt, step, failure(ErrorCode.RUN_CRASHED, detail))
 
-    async def _end_failed(self, attempt: Attempt, error: JSON) -> str | None:
+    async def _end_succeeded(self, attempt: Attempt, step: Step, result: JSON) -> str | None:
+        try:
+            return await attempt.end(RunStatus.SUCCEEDED, result, result, taken=attempt.taken)
+        except GoOn:
+            if attempt.canceled.is_set():
+                return await self._end_canceled(attempt, step)
+            return await attempt.give_back("message")
+
+    async def _end_failed(self, attempt: Attempt, step: Step, error: JSON) -> str | None:
         log.warning("run %s failed: %s", attempt.run.id, error["detail"])
+        await step.waits.cancel_children()
         await end_processes(attempt.run, self._store, self._runtime)
-        return await attempt.end(RunStatus.FAILED, {"error": error}, {"error": error})
+        try:
+            return await attempt.end(RunStatus.FAILED, {"error": error}, {"error": error})
+        except GoOn:
+            return await self._end_canceled(attempt, step)
 
-    async def _end_canceled(self, attempt: Attempt) -> str | None:
+    async def _end_canceled(self, attempt: Attempt, step: Step) -> str | None:
+        """The run ends after its children have: until then it waits for them."""
+        while going_on := await step.waits.cancel_children():
+            answered = await attempt.wait(going_on, ending=True)
+            if not answered:
+                return None
+            for record in answered:
+                step.journal.learn(record)
         await end_processes(attempt.run, self._store, self._runtime)
         return await attempt.end(RunStatus.CANCELED, {"reason": "canceled"}, {})
+
+
+async def _flow(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
+    """What the run executes, to its end. Returns the data of `run.completed`."""
+    if attempt.run.runnable_type is Runnable.FUNCTION:
+        result = await run_function(attempt, step, runtime.functions)
+    else:
+        result = await run_agent(attempt, step, runtime)
+    step.journal.check_replayed()
+    return result
+
+
+async def _park(attempt: Attempt, step: Step) -> bool:
+    """Whether the run now waits without this attempt. Otherwise a wait was answered, or there is a reason to stop."""
+    try:
+        answered = await attempt.wait(step.parking.waiting)
+    except GoOn:
+        step.parking.idle.clear()
+        return False
+    step.parking.answer(answered)
+    return not answered
 
 
 async def take_from(worker: str, run_id: str, store: ThreadStore, runtime: Runtime) -> str | None:
@@ -154,7 +204,7 @@ async def end_processes(
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            sandbox = await runtime.sandboxes.acquire(thread.id, thread.sandbox)
+            sandbox = await runtime.sandboxes.acquire(thread.sandbox_of, thread.sandbox)
             return await sandbox.cancel(run.id, run.epoch)
         except SandboxFenced:
             raise

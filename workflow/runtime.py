@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from shared.config import Settings
+from workflow.engine.durable import Functions
 from workflow.llm.choose import Chosen, build_model, choose_model
 from workflow.llm.client import LiteLLMModel, close_connections
 from workflow.llm.retry import RetryPolicy
@@ -27,6 +28,7 @@ class Runtime:
     all_tools: Registry
     retry: RetryPolicy
     tool_limits: CallLimits
+    functions: Functions
     models: dict[str, Model] = field(default_factory=dict)
 
     def model(self, name: str | None) -> Model:
@@ -54,6 +56,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         all_tools=built_in_tools().only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
+        functions=Functions.of_modules(settings.workflow.modules),
     )
     model = runtime.model(None)
     if isinstance(model, LiteLLMModel):

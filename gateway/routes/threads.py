@@ -56,7 +56,7 @@ async def execute(
     )
     submitted = await services.store.submit(new, queued={"task": body.task}, on_busy=body.on_busy)
     if submitted.ring:
-        services.in_background(services.queue.ring(run_id))
+        services.in_background(services.queue.ring(submitted.ring))
     # Not the status of now: whoever sends the request again gets the same answer.
     return RunAccepted(thread_id=thread.id, run_id=run_id, status=RunStatus.PENDING, created_at=submitted.created_at)
 

@@ -254,6 +254,25 @@ class WorkerSettings(Section):
     )
 
 
+class WorkflowSettings(Section):
+    """Durable functions."""
+
+    modules: list[Text] = Field(
+        default=[],
+        description="Python modules whose durable functions workers run.",
+        examples=[["my_company.flows"]],
+    )
+
+
+class EventsSettings(Section):
+    """The event bus."""
+
+    retention_seconds: Seconds = Field(
+        default=86_400, description="How long an event is kept for those who come to wait for it later."
+    )
+    max_events: Count = Field(default=10_000, description="Newest events kept under one name and key.")
+
+
 class SandboxSettings(Section):
     """Where tools run."""
 
@@ -318,6 +337,8 @@ class Settings(Section):
     agent: AgentSettings = AgentSettings()
     agents: AgentsSettings = AgentsSettings()
     worker: WorkerSettings = WorkerSettings()
+    workflow: WorkflowSettings = WorkflowSettings()
+    events: EventsSettings = EventsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     tools: ToolsSettings = ToolsSettings()
 

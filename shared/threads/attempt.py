@@ -23,6 +23,10 @@ class Fenced(Exception):
     """The run is no longer this attempt's: another worker has it, or it has ended. Stop, and write nothing more."""
 
 
+class GoOn(Exception):
+    """The run may not end or pause yet: it is to be canceled (`canceled`), or was given a message (`message`)."""
+
+
 class IllegalStep(Exception):
     """A step's change that its state does not allow, such as a second result. A bug, never a client's doing."""
 
@@ -42,7 +46,8 @@ class Attempt:
     """A run held by a worker. `journal` and `messages` are as they were when it was claimed.
 
     Its writes go out one at a time and numbered, so that a repeated one changes nothing.
-    `canceled` is set when an answer tells that somebody asked to cancel the run.
+    `canceled` is set when an answer tells that somebody asked to cancel the run, `inbox` counts the messages that were
+    put into it, `taken` those that its flow has heeded.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Attempt:
         self.thread = thread
         self.journal = journal
         self.messages = messages
+        self.inbox = run.inbox
+        self.taken = 0
         self.canceled = asyncio.Event()
         if run.cancel_requested:
             self.canceled.set()
@@ -76,12 +83,12 @@ class Attempt:
     async def commit(self, change: Change) -> None:
         """Raises Fenced, IllegalStep."""
         k = self._keys
-        steps: list[tuple[Any, ...]] = [(step.key, step.status, step.encode()) for step in change.steps]
+        run_id = self.run.id
         await self._write(
             "commit",
-            [k.run(self.run.id), k.metadata, k.stream, k.journal(self.run.id), k.messages],
+            [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers],
             [
-                *_counted(steps),
+                *_counted([step.row() for step in change.steps]),
                 *_counted([(orjson.dumps(message),) for message in change.messages]),
                 *_counted(list(change.run.items())),
                 *_counted(list(change.thread.items())),
@@ -89,24 +96,57 @@ class Attempt:
             ],
         )
 
-    async def end(self, status: RunStatus, data: JSON, fields: Mapping[str, Any]) -> str | None:
-        """The run is over. `data` is its last event's. Returns the run to ring for, if any. Raises Fenced."""
-        pairs = [item for name, value in fields.items() for item in (name, orjson.dumps(value))]
-        return await self._release(status, TERMINAL_EVENT[status], orjson.dumps(data), pairs)
+    async def end(self, status: RunStatus, data: JSON, fields: Mapping[str, Any], *, taken: int = 0) -> str | None:
+        """The run is over. `data` is its last event's, `taken` how many of the messages put into it were heeded.
+
+        Returns the run to ring for, if any. Raises Fenced, GoOn.
+        """
+        rows = [(name, orjson.dumps(value)) for name, value in fields.items()]
+        answer = await self._release(status, TERMINAL_EVENT[status], orjson.dumps(data), taken=taken, fields=rows)
+        if answer[0] == "go_on":
+            raise GoOn(answer[1])
+        return answer[1] or None
 
     async def give_back(self, reason: str) -> str | None:
         """The run goes back to pending, for any worker. Returns the run to ring for. Raises Fenced."""
-        return await self._release(RunStatus.PENDING, "", reason, [])
+        return (await self._release(RunStatus.PENDING, "", reason))[1] or None
 
-    async def _release(self, status: RunStatus, event: str, data: str | bytes, fields: list[Any]) -> str | None:
-        k = self._keys
-        return await self._write(
-            "release",
-            [k.run(self.run.id), k.metadata, k.stream, k.queue, k.live, k.timers],
-            [status, self._ring_ms, event, data, *fields],
+    async def wait(self, steps: Sequence[StepRecord], *, ending: bool = False) -> list[StepRecord]:
+        """The run waits for the steps, and this attempt is over. Unless some of them are answered: returns those.
+
+        `ending`: it waits only to end, canceled. Otherwise raises GoOn when it is to be canceled. Raises Fenced.
+        """
+        waits = [{"step_id": f"{self.run.id}.{step.number}", **step.wait.shown()} for step in steps if step.wait]
+        data = orjson.dumps({"waits": waits})
+        answer = await self._release(
+            RunStatus.WAITING, EventType.RUN_WAITING, data, ending=ending, steps=[(step.key,) for step in steps]
         )
+        match answer:
+            case ["go_on", "answered", *entries]:
+                return [StepRecord.parse(*pair) for pair in zip(entries[::2], entries[1::2], strict=True)]
+            case ["go_on", why]:
+                raise GoOn(why)
+        return []
 
-    async def _write(self, name: str, keys: list[str], args: list[Any]) -> str | None:
+    async def _release(
+        self,
+        status: RunStatus,
+        event: str,
+        data: str | bytes,
+        *,
+        taken: int = 0,
+        ending: bool = False,
+        fields: Sequence[tuple[str, bytes]] = (),
+        steps: Sequence[tuple[str]] = (),
+    ) -> list[str]:
+        head = [status, self._ring_ms, event, data, taken, "ending" if ending else ""]
+        keys = self._keys.of_ending(self.run.id)
+        answer = await self._write("release", keys, [*head, *_counted(fields), *_counted(steps)])
+        if answer[:2] == ["go_on", "canceled"]:
+            self.canceled.set()
+        return answer
+
+    async def _write(self, name: str, keys: list[str], args: list[Any]) -> list[str]:
         async with self._turn:
             self._ops += 1
             head = [self.run.thread_id, self.run.id, self.run.epoch, self._ops]
@@ -115,9 +155,11 @@ class Attempt:
             raise Fenced(f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}")
         if answer[0] == "illegal":
             raise IllegalStep(f"{self.run.id}: step {answer[1]} may not go from {answer[2]} to {answer[3]}")
-        if name != "release" and answer[1]:
-            self.canceled.set()
-        return answer[1] or None
+        if name != "release":
+            self.inbox = int(answer[2])
+            if answer[1]:
+                self.canceled.set()
+        return answer
 
 
 def _counted(rows: Sequence[Sequence[Any]]) -> list[Any]:

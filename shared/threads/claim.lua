@@ -1,5 +1,5 @@
 -- claim: a worker takes a pending run and gets its fencing token, the epoch. Only the thread's head run can be taken.
--- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 timers
+-- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 rings
 -- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds
 -- Answers {claimed, record, journal, messages, metadata} (hashes flattened) or {refused, status or ''}.
 local thread_id, run_id, worker, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -12,7 +12,7 @@ if known ~= call or status ~= 'running' then
   redis.call('HSETNX', KEYS[2], 'started_at', now_ms())
   redis.call('HINCRBY', KEYS[2], 'seq', 1)
   redis.call('HSET', KEYS[6], run_id, worker)
-  redis.call('ZREM', KEYS[7], 'ring|' .. run_id)
+  redis.call('ZREM', KEYS[7], run_id)
   local event, data = 'run.started', '{}'
   if epoch > 1 then event, data = 'run.resumed', '{"from_step":"' .. run_id .. '.' .. step .. '"}' end
   append(KEYS[5], KEYS[1], thread_id, run_id, epoch, {event, '', data})

@@ -45,43 +45,109 @@ local function append(stream, metadata, thread_id, run_id, attempt, events)
   return id
 end
 
+-- What an attempt learns with each write: whether it is to end, and how many messages were put into the run.
+local function news(run)
+  local record = redis.call('HMGET', run, 'cancel', 'inbox')
+  return {'ok', record[1] or '', record[2] or '0'}
+end
+
 -- nil when the caller still owns the run and this op is new; otherwise the answer to give.
 -- A claim's writes are numbered and come one after another. One that is not above the last is a repetition: by the
 -- caller, or by a network that delivers late what was given up and sent again.
 local function fence(run, epoch, op)
-  local record = redis.call('HMGET', run, 'epoch', 'status', 'op', 'cancel')
+  local record = redis.call('HMGET', run, 'epoch', 'status', 'op')
   if record[1] ~= epoch then return {'fenced', record[1] or '', record[2] or ''} end
-  if tonumber(op) <= tonumber(record[3]) then return {'ok', record[4] or ''} end
+  if tonumber(op) <= tonumber(record[3]) then return news(run) end
   if record[2] ~= 'running' then return {'fenced', record[1], record[2] or ''} end
   return nil
 end
 
+-- The keys of the run that a transition ends or moves: KEYS 1-10 of release, expire and cancel.
+local function keys_of_run()
+  return {run = KEYS[1], metadata = KEYS[2], stream = KEYS[3], queue = KEYS[4], live = KEYS[5], rings = KEYS[6],
+    timers = KEYS[7], messages = KEYS[8], journal = KEYS[9], waits = KEYS[10]}
+end
+
+-- A wait is over. What it left in other slots (an event's waiters, the list of approvals) is on the timers' agenda,
+-- due at once, until somebody has cleaned it up.
+local function close_wait(waits, timers, run_id, key)
+  local kind = redis.call('HGET', waits, key)
+  redis.call('HDEL', waits, key)
+  redis.call('ZREM', timers, 'wake|' .. run_id .. '|' .. key)
+  if kind == 'event' or kind == 'human' then
+    redis.call('ZADD', timers, now_ms(), 'clean|' .. run_id .. '|' .. key)
+  end
+end
+
+-- The run did not get to these: they end with it.
+local function cancel_waits(k, run_id)
+  for _, key in ipairs(redis.call('HKEYS', k.waits)) do
+    local entry = redis.call('HGET', k.journal, key)
+    redis.call('HSET', k.journal, key, 'canceled ' .. string.match(entry, '^%S+ (.*)$'))
+    close_wait(k.waits, k.timers, run_id, key)
+  end
+end
+
+-- The conversation as it was before the run; files stay as they are.
+local function roll_back(k, thread_id, run_id, attempt, base)
+  if base == '0' then redis.call('DEL', k.messages) else redis.call('LTRIM', k.messages, 0, tonumber(base) - 1) end
+  append(k.stream, k.metadata, thread_id, run_id, attempt, {'run.rolled_back', '', '{"messages":' .. base .. '}'})
+end
+
 -- A run's end: its last event, and the thread's next run. Returns the next run's id or ''.
+-- A child's parent is to be told of it: that is on the timers' agenda until it was.
 local function finish(k, thread_id, run_id, status, event, data)
-  local attempt = redis.call('HGET', k.run, 'epoch')
+  local attempt, base, rollback, parent = unpack(redis.call('HMGET', k.run, 'epoch', 'base', 'rollback', 'parent'))
+  cancel_waits(k, run_id)
+  if rollback and base then roll_back(k, thread_id, run_id, attempt, base) end
   local id = append(k.stream, k.metadata, thread_id, run_id, attempt, {event, '', data})
   local following = redis.call('LPOP', k.queue) or ''
   redis.call('HSET', k.run, 'status', status, 'worker', '', 'ended_at', now_ms(), 'last_event', id, 'next', following)
   redis.call('HINCRBY', k.run, 'seq', 1)
   redis.call('HDEL', k.live, run_id)
-  redis.call('ZREM', k.timers, 'ring|' .. run_id)
+  redis.call('ZREM', k.rings, run_id)
+  if parent then redis.call('ZADD', k.timers, now_ms(), 'tell|' .. run_id) end
   if following == '' then
     redis.call('HDEL', k.metadata, 'head')
   else
     redis.call('HSET', k.metadata, 'head', following)
-    redis.call('ZADD', k.timers, now_ms() + k.ring_ms, 'ring|' .. following)
+    redis.call('ZADD', k.rings, now_ms() + k.ring_ms, following)
   end
   return following
 end
 
--- Back to pending, to be claimed by another worker.
-local function requeue(k, thread_id, run_id, reason)
-  local attempt = redis.call('HGET', k.run, 'epoch')
-  append(k.stream, k.metadata, thread_id, run_id, attempt, {'run.interrupted', '', '{"reason":"' .. reason .. '"}'})
+-- To be claimed by any worker.
+local function make_pending(k, run_id)
   redis.call('HSET', k.run, 'status', 'pending', 'worker', '')
   redis.call('HINCRBY', k.run, 'seq', 1)
   redis.call('HDEL', k.live, run_id)
-  redis.call('ZADD', k.timers, now_ms() + k.ring_ms, 'ring|' .. run_id)
+  redis.call('ZADD', k.rings, now_ms() + k.ring_ms, run_id)
+end
+
+local function requeue(k, thread_id, run_id, reason)
+  local attempt = redis.call('HGET', k.run, 'epoch')
+  append(k.stream, k.metadata, thread_id, run_id, attempt, {'run.interrupted', '', '{"reason":"' .. reason .. '"}'})
+  make_pending(k, run_id)
+end
+
+-- A durable intent to end a run. A run that never started ends at once; any other is ended by the worker that has it
+-- or, woken if it waits, by the one that claims it next.
+-- Answers {ended, the run to ring for or ''}, {canceled, the same} or {requested, the same}.
+local function cancel(k, thread_id, run_id, data)
+  local status, epoch, following = unpack(redis.call('HMGET', k.run, 'status', 'epoch', 'next'))
+  if status == 'succeeded' or status == 'failed' or status == 'canceled' then return {'ended', following or ''} end
+  redis.call('HSET', k.run, 'cancel', 1)
+  if status == 'waiting' then make_pending(k, run_id) end
+  if epoch ~= '0' then return {'requested', status == 'running' and '' or run_id} end
+  if redis.call('HGET', k.metadata, 'head') == run_id then
+    return {'canceled', finish(k, thread_id, run_id, 'canceled', 'run.canceled', data)}
+  end
+  redis.call('LREM', k.queue, 1, run_id)
+  local id = append(k.stream, k.metadata, thread_id, run_id, 0, {'run.canceled', '', data})
+  redis.call('HSET', k.run, 'status', 'canceled', 'ended_at', now_ms(), 'last_event', id)
+  redis.call('HINCRBY', k.run, 'seq', 1)
+  if redis.call('HGET', k.run, 'parent') then redis.call('ZADD', k.timers, now_ms(), 'tell|' .. run_id) end
+  return {'canceled', ''}
 end
 
 -- n flattened items of ARGV from position at: a count, then count * width values. Returns the list and what follows.

@@ -8,7 +8,7 @@ from redis.commands.core import AsyncScript
 
 from shared.redis import patiently
 
-NAMES = ("create", "submit", "claim", "emit", "commit", "release", "expire", "cancel")
+NAMES = ("create", "submit", "claim", "emit", "commit", "release", "expire", "cancel", "signal", "inject")
 
 
 class Scripts:

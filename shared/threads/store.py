@@ -18,18 +18,20 @@ from shared.redis import patiently
 from shared.threads.attempt import Attempt
 from shared.threads.scripts import Scripts
 from shared.threads.types import (
+    Answer,
     BusyPolicy,
     Expired,
     NewRun,
     NewThread,
     Run,
+    Signaled,
     StepRecord,
     StreamEntry,
     Submitted,
     Thread,
     time_of,
 )
-from shared.types import RunStatus
+from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 EVENTS_IN_ONE_READ = 500
 
@@ -50,9 +52,7 @@ class ThreadStore:
     async def create_thread(self, new: NewThread) -> Thread:
         """Idempotent by id."""
         await self._do(lambda: self._client.zadd(keys.threads(new.workspace), {new.id: 0}))
-        fields = ["workspace", new.workspace, "metadata", orjson.dumps(new.metadata)]
-        fields += ["context", orjson.dumps(new.context)]
-        record = await self._scripts.call("create", [ThreadKeys(new.id).metadata], fields)
+        record = await self._scripts.call("create", [ThreadKeys(new.id).metadata], new.fields())
         return Thread.parse(new.id, _pairs(record))
 
     async def thread(self, thread_id: str) -> Thread | None:
@@ -77,15 +77,12 @@ class ThreadStore:
 
         Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject).
         """
-        k = thread_keys_of(new.id)
-        answer = await self._scripts.call(
-            "submit",
-            [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.timers],
-            [k.thread_id, new.id, on_busy, self._ring_ms, orjson.dumps(queued), *new.fields()],
-        )
+        answer = await self._submit(new, queued, on_busy, [])
+        while answer == ["changed"]:
+            answer = await self._submit(new, queued, on_busy, await self._unfinished(thread_of(new.id)))
         match answer:
             case ["accepted", created_at, status, ring]:
-                return Submitted(RunStatus(status), time_of(str(created_at)), ring=bool(ring))
+                return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
             case ["busy", head]:
                 raise AppError(
                     ErrorCode.CONFLICT,
@@ -93,7 +90,32 @@ class ThreadStore:
                 )
             case ["archived"]:
                 raise AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
-        raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {k.thread_id}.")
+        raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
+
+    async def _submit(self, new: NewRun, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]) -> list[Any]:
+        k = thread_keys_of(new.id)
+        names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages]
+        for run_id in interrupted:
+            names += [k.run(run_id), k.journal(run_id), k.waits(run_id)]
+        names.insert(9, k.journal(new.id))
+        fields = new.fields()
+        head = [k.thread_id, new.id, on_busy, self._ring_ms, orjson.dumps(queued), orjson.dumps({"reason": on_busy})]
+        return await self._scripts.call(
+            "submit", names, [*head, len(interrupted), *interrupted, len(fields) // 2, *fields]
+        )
+
+    async def _unfinished(self, thread_id: str) -> list[str]:
+        """The thread's head run and those behind it."""
+        k = ThreadKeys(thread_id)
+
+        async def read() -> list[str]:
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.hget(k.metadata, "head")
+            pipeline.lrange(k.queue, 0, -1)
+            head, queued = await pipeline.execute()
+            return [head, *queued] if head else []
+
+        return list(await self._do(read))
 
     async def run(self, run_id: str) -> Run | None:
         record = await self._do(lambda: self._client.hgetall(thread_keys_of(run_id).run(run_id)))
@@ -143,7 +165,7 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
-            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.timers],
+            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings],
             [k.thread_id, run_id, worker, call],
         )
         if answer[0] != "claimed":
@@ -170,7 +192,7 @@ class ThreadStore:
         }
         answer = await self._scripts.call(
             "expire",
-            self._ending_keys(run_id),
+            thread_keys_of(run_id).of_ending(run_id),
             [
                 thread_of(run_id),
                 run_id,
@@ -190,13 +212,64 @@ class ThreadStore:
         """
         answer = await self._scripts.call(
             "cancel",
-            self._ending_keys(run_id),
+            thread_keys_of(run_id).of_ending(run_id),
             [thread_of(run_id), run_id, self._ring_ms, orjson.dumps({"reason": reason})],
         )
         run = await self.run(run_id) if answer[0] != "not_found" else None
         if run is None:
             raise AppError(ErrorCode.NOT_FOUND, f"There is no run {run_id}.")
-        return run, answer[1] or None if answer[0] in ("canceled", "ended") else None
+        return run, answer[1] or None
+
+    async def signal(self, run_id: str, step_key: str, answer: Answer, kinds: Iterable[WaitKind]) -> Signaled | None:
+        """Answers an open wait of one of the kinds. Repeated, it changes nothing. None: there is no such step."""
+        k = thread_keys_of(run_id)
+        waits = [k.waits(run_id), k.live, k.rings, k.timers]
+        event = EventType.STEP_FAILED if answer.status is StepStatus.FAILED else EventType.STEP_COMPLETED
+        found = await self._scripts.call(
+            "signal",
+            [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits],
+            [
+                *(k.thread_id, run_id, step_key, answer.status, answer.encode()),
+                *(event, orjson.dumps({"key": step_key, **answer.shown()}), self._ring_ms, f",{','.join(kinds)},"),
+            ],
+        )
+        return None if found[0] == "not_found" else Signaled(found[0] == "answered", found[1] or None)
+
+    async def inject(self, run_id: str, message: JSON) -> bool:
+        """Puts a message (with an `id` of its own) into a run that goes on; whether it still does."""
+        k = thread_keys_of(run_id)
+        answer = await self._scripts.call(
+            "inject",
+            [k.run(run_id), k.metadata, k.stream, k.inbox(run_id)],
+            [k.thread_id, run_id, orjson.dumps(message), orjson.dumps(message)],
+        )
+        return bool(answer[0] == "accepted")
+
+    async def inbox(self, run_id: str, start: int) -> list[JSON]:
+        """The messages that were put into the run, from the n-th on."""
+        found = await self._do(lambda: self._client.lrange(thread_keys_of(run_id).inbox(run_id), start, -1))
+        return [orjson.loads(message) for message in found]
+
+    async def step_of(self, run_id: str, step_key: str) -> StepRecord | None:
+        entry = await self._do(lambda: self._client.hget(thread_keys_of(run_id).journal(run_id), step_key))
+        return StepRecord.parse(step_key, entry) if entry else None
+
+    async def now_ms(self) -> int:
+        """Redis' time."""
+        seconds, microseconds = await self._do(self._client.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def due(self, shards: Iterable[int], limit: int) -> list[str]:
+        """What is to be done by now, up to so many a shard (keys.timers)."""
+        now, shards = await self.now_ms(), list(shards)
+        pipeline = self._client.pipeline(transaction=False)
+        for shard in shards:
+            pipeline.zrangebyscore(keys.timers(shard), "-inf", now, start=0, num=limit)
+        return [member for members in (await pipeline.execute() if shards else []) for member in members]
+
+    async def done(self, timer: str) -> None:
+        """Takes it off the agenda."""
+        await self._do(lambda: self._client.zrem(thread_keys_of(timer.split("|")[1]).timers, timer))
 
     async def cancel_requested(self, run_ids: Iterable[str]) -> set[str]:
         """Those of the runs that somebody asked to cancel, in one round trip."""
@@ -206,10 +279,6 @@ class ThreadStore:
             pipeline.hget(thread_keys_of(run_id).run(run_id), "cancel")
         flags = await pipeline.execute() if ids else []
         return {run_id for run_id, flag in zip(ids, flags, strict=True) if flag}
-
-    def _ending_keys(self, run_id: str) -> list[str]:
-        k = thread_keys_of(run_id)
-        return [k.run(run_id), k.metadata, k.stream, k.queue, k.live, k.timers]
 
     async def _hashes(self, names: list[str]) -> list[dict[str, str]]:
         async def read() -> list[dict[str, str]]:

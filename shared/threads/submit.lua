@@ -1,28 +1,52 @@
 -- submit: a new run enters its thread. Idempotent by run id.
--- KEYS 1 metadata, 2 run, 3 runs, 4 queue, 5 stream, 6 timers
--- ARGV 1 thread id, 2 run id, 3 what to do when the thread is busy (enqueue | reject), 4 ring after (ms),
---      5 data of run.queued (JSON), 6.. the record's fields, name and value in turn
--- Answers {accepted, created_at, status, 1 if the caller must ring the queue}, {not_found}, {archived} or {busy, head run}.
-local thread_id, run_id = ARGV[1], ARGV[2]
-local known = redis.call('HMGET', KEYS[2], 'created_at', 'status', 'epoch')
+-- KEYS 1 metadata, 2 run, 3 runs, 4 queue, 5 stream, 6 live, 7 rings, 8 timers, 9 messages, 10 journal,
+--      then of each unfinished run that the caller knows of, the head first: run, journal, waits
+-- ARGV 1 thread id, 2 run id, 3 what to do when the thread is busy (enqueue | reject | interrupt | rollback),
+--      4 ring after (ms), 5 data of run.queued (JSON), 6 data of run.canceled of those that it interrupts,
+--      then counted lists: those runs' ids, the record's fields (name, value)
+-- Answers {accepted, created_at, status, the run to ring for or ''}, {not_found}, {archived}, {busy, head run}, or
+--      {changed}: the unfinished runs are others than the caller knows of (interrupt and rollback), who reads them again.
+local thread_id, run_id, on_busy = ARGV[1], ARGV[2], ARGV[3]
+local known = redis.call('HMGET', KEYS[2], 'created_at', 'status')
 if known[1] then
-  return {'accepted', known[1], known[2], known[2] == 'pending' and redis.call('HGET', KEYS[1], 'head') == run_id and 1 or 0}
+  local mine = known[2] == 'pending' and redis.call('HGET', KEYS[1], 'head') == run_id
+  return {'accepted', known[1], known[2], mine and run_id or ''}
 end
 local status, head = unpack(redis.call('HMGET', KEYS[1], 'status', 'head'))
 if not status then return {'not_found'} end
 if status ~= 'active' then return {'archived'} end
-if head and ARGV[3] == 'reject' then return {'busy', head} end
+if head and on_busy == 'reject' then return {'busy', head} end
+
+local interrupted, fields, at
+interrupted, at = take(7, 1)
+fields = take(at, 2)
+local ring = ''
+if head and on_busy ~= 'enqueue' then
+  local there = redis.call('LRANGE', KEYS[4], 0, -1)
+  table.insert(there, 1, head)
+  if table.concat(there, ' ') ~= table.concat(interrupted, ' ') then return {'changed'} end
+  -- The last ones first, so that none of them becomes the head.
+  for i = #interrupted, 1, -1 do
+    local k = {run = KEYS[8 + 3 * i], metadata = KEYS[1], stream = KEYS[5], queue = KEYS[4], live = KEYS[6],
+      rings = KEYS[7], timers = KEYS[8], messages = KEYS[9], journal = KEYS[9 + 3 * i], waits = KEYS[10 + 3 * i],
+      ring_ms = tonumber(ARGV[4])}
+    if on_busy == 'rollback' then redis.call('HSET', k.run, 'rollback', 1) end
+    ring = cancel(k, thread_id, interrupted[i], ARGV[6])[2]
+  end
+  head = redis.call('HGET', KEYS[1], 'head')
+end
 
 local now = now_ms()
 redis.call('HSET', KEYS[2], 'status', 'pending', 'epoch', 0, 'seq', 1, 'stalls', 0, 'step', 1, 'created_at', now,
-  unpack(ARGV, 6))
+  unpack(fields))
+redis.call('PERSIST', KEYS[10]) -- a journal that was copied for it
 redis.call('ZADD', KEYS[3], now, run_id)
 local id = append(KEYS[5], KEYS[1], thread_id, run_id, 0, {'run.queued', '', ARGV[5]})
 redis.call('HSET', KEYS[2], 'first_event', id)
 if head then
   redis.call('RPUSH', KEYS[4], run_id)
-  return {'accepted', now, 'pending', 0}
+  return {'accepted', now, 'pending', ring}
 end
 redis.call('HSET', KEYS[1], 'head', run_id)
-redis.call('ZADD', KEYS[6], now + tonumber(ARGV[4]), 'ring|' .. run_id)
-return {'accepted', now, 'pending', 1}
+redis.call('ZADD', KEYS[7], now + tonumber(ARGV[4]), run_id)
+return {'accepted', now, 'pending', run_id}

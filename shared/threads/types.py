@@ -1,7 +1,7 @@
 """What the thread store takes and gives: threads, runs, steps, events."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 import orjson
 
 from shared.ids import thread_of
-from shared.types import JSON, EventType, Runnable, RunStatus, StepStatus
+from shared.types import JSON, EventType, Runnable, RunStatus, StepStatus, WaitKind
 
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
-BusyPolicy = Literal["enqueue", "reject"]
+BusyPolicy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,13 @@ class NewThread:
     workspace: str
     metadata: JSON = field(default_factory=dict)
     context: JSON = field(default_factory=dict)
+    sandbox_of: str | None = None
+    """The thread whose sandbox it uses, where that is not its own."""
+
+    def fields(self) -> list[str | bytes]:
+        fields: list[str | bytes] = ["workspace", self.workspace, "metadata", orjson.dumps(self.metadata)]
+        fields += ["context", orjson.dumps(self.context)]
+        return [*fields, "sandbox_of", self.sandbox_of] if self.sandbox_of else fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class Thread:
     metadata: JSON
     context: JSON
     sandbox: JSON | None
+    sandbox_of: str
     head: str | None
     last_id: str
 
@@ -45,6 +53,7 @@ class Thread:
             metadata=orjson.loads(record["metadata"]),
             context=orjson.loads(record["context"]),
             sandbox=_json(record.get("sandbox")),
+            sandbox_of=record.get("sandbox_of", thread_id),
             head=record.get("head"),
             last_id=record["last_id"],
         )
@@ -57,12 +66,46 @@ class NewRun:
     input: JSON
     parameters: JSON = field(default_factory=dict)
     runnable_type: Runnable = Runnable.AGENT
+    runnable_id: str | None = None
     user_uuid: str | None = None
+    parent: str | None = None
+    """`RUN STEP_KEY` of the step that waits for this run's end."""
+    origin: "Origin | None" = None
 
-    def fields(self) -> list[str | bytes]:
-        pairs: list[str | bytes] = ["workspace", self.workspace, "runnable_type", self.runnable_type]
-        pairs += ["input", orjson.dumps(self.input), "parameters", orjson.dumps(self.parameters)]
-        return [*pairs, "user_uuid", self.user_uuid] if self.user_uuid else pairs
+    def fields(self) -> list[str | bytes | int]:
+        optional: dict[str, str | int | None] = {
+            "runnable_id": self.runnable_id,
+            "user_uuid": self.user_uuid,
+            "parent": self.parent,
+            **(self.origin.fields() if self.origin else {}),
+        }
+        given = {name: value for name, value in optional.items() if value is not None}
+        always: dict[str, str | bytes] = {
+            "workspace": self.workspace,
+            "runnable_type": self.runnable_type,
+            "input": orjson.dumps(self.input),
+            "parameters": orjson.dumps(self.parameters),
+        }
+        flat: list[str | bytes | int] = []
+        for name, value in [*always.items(), *given.items()]:
+            flat += [name, value]
+        return flat
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The run whose finished steps a new run begins with, and what else it takes over from it."""
+
+    run_id: str
+    how: Literal["retried_from", "forked_from"]
+    step: int
+    base: int | None
+    model: str | None
+    version: int | None
+
+    def fields(self) -> dict[str, str | int | None]:
+        fields: dict[str, str | int | None] = {self.how: self.run_id, "step": self.step, "base": self.base}
+        return fields | {"model": self.model, "version": self.version}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +113,9 @@ class Run:
     id: str
     workspace: str
     runnable_type: Runnable
+    runnable_id: str | None
+    version: int | None
+    """Of the durable function that it began with."""
     status: RunStatus
     epoch: int
     worker: str | None
@@ -79,7 +125,12 @@ class Run:
     error: JSON | None
     usage: JSON
     user_uuid: str | None
+    parent: str | None
+    retried_from: str | None
+    forked_from: str | None
     cancel_requested: bool
+    inbox: int
+    """How many messages were put into it while it went on."""
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -103,6 +154,8 @@ class Run:
             id=run_id,
             workspace=record["workspace"],
             runnable_type=Runnable(record["runnable_type"]),
+            runnable_id=record.get("runnable_id"),
+            version=int(record["version"]) if "version" in record else None,
             status=RunStatus(record["status"]),
             epoch=int(record["epoch"]),
             worker=record.get("worker") or None,
@@ -112,7 +165,11 @@ class Run:
             error=_json(record.get("error")),
             usage=_json(record.get("usage")) or {},
             user_uuid=record.get("user_uuid"),
+            parent=record.get("parent"),
+            retried_from=record.get("retried_from"),
+            forked_from=record.get("forked_from"),
             cancel_requested="cancel" in record,
+            inbox=int(record.get("inbox", 0)),
             created_at=time_of(record["created_at"]),
             started_at=time_of(record["started_at"]) if "started_at" in record else None,
             ended_at=time_of(record["ended_at"]) if "ended_at" in record else None,
@@ -126,11 +183,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """`ring`: the run is its thread's head, so its submitter tells the queue."""
+    """`ring`: the run that the submitter tells the queue of: this one, or one that it interrupted."""
 
     status: RunStatus
     created_at: datetime
-    ring: bool
+    ring: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +212,29 @@ class StepRecord:
     result: Any = None
     error: JSON | None = None
     duration_ms: int | None = None
+    wait: "Wait | None" = None
+    """What it waits for, or waited for."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits for an answer."""
+        unsettled = (StepStatus.WAITING, StepStatus.WAITING_HUMAN, StepStatus.UNKNOWN)
+        return self.wait is not None and self.status in unsettled
+
+    @property
+    def finished(self) -> bool:
+        return not self.open and self.status not in (StepStatus.PENDING, StepStatus.RUNNING)
 
     @classmethod
     def parse(cls, key: str, entry: str) -> Self:
         status, _, text = entry.partition(" ")
+        record: JSON = {}
+        for line in text.split("\n"):  # the step as its run wrote it, then the answer that came from outside
+            record |= orjson.loads(line)
         # A newer release may have written fields that this one does not know.
-        known = {name: value for name, value in orjson.loads(text).items() if name in cls.__dataclass_fields__}
+        known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
+        if known.get("wait"):
+            known["wait"] = Wait(**known["wait"])
         return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:
@@ -174,8 +248,63 @@ class StepRecord:
                 "result": self.result,
                 "error": self.error,
                 "duration_ms": self.duration_ms,
+                "wait": self.wait and self.wait.as_json(),
             }
         )
+
+    def row(self) -> tuple[str, str, bytes, str, str | int]:
+        """As `commit` takes it: key, status, JSON, and for an open wait its kind and when its time is up."""
+        if self.wait is None or not self.open:
+            return self.key, self.status, self.encode(), "", ""
+        return self.key, self.status, self.encode(), self.wait.kind, "" if self.wait.until is None else self.wait.until
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a step waits for. `until`: when its time is up, in Redis' milliseconds."""
+
+    kind: WaitKind
+    until: int | None = None
+    name: str | None = None
+    """An event's; or the child run's id."""
+    topics: Sequence[Sequence[str]] = ()
+    """Of an event: (workspace, name, key, the last event that does not count) of each place where it may be."""
+    request: Any = None
+    """What a human is asked."""
+
+    def shown(self) -> JSON:
+        """As clients see it."""
+        until = None if self.until is None else time_of(str(self.until)).isoformat(timespec="milliseconds")
+        return {"kind": self.kind, "name": self.name, "until": until and until.replace("+00:00", "Z")}
+
+    def as_json(self) -> JSON:
+        fields = {"until": self.until, "name": self.name, "topics": self.topics, "request": self.request}
+        return {"kind": self.kind, **{name: value for name, value in fields.items() if value}}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an open wait is answered with: it succeeded with a result, failed, or (`pending`) is to be done again."""
+
+    status: StepStatus
+    result: Any = None
+    error: JSON | None = None
+
+    def encode(self) -> bytes:
+        return orjson.dumps({"result": self.result, "error": self.error})
+
+    def shown(self) -> JSON:
+        if self.status is StepStatus.PENDING:
+            return {"repeat": True}
+        return {"error": self.error} if self.error else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Signaled:
+    """`answered`: by this call; otherwise it did not wait any more. `ring`: the run to ring for."""
+
+    answered: bool
+    ring: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from modem.agenda import Agenda
 from modem.sweep import SHORT_QUEUE, Sweeper, share_of
 from shared import keys
-from shared.config import WorkerSettings
+from shared.config import Settings, WorkerSettings
+from shared.events.outside import Outside
 from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of, thread_of
 from shared.keys import ThreadKeys
 from shared.queue import QUEUE, RunQueue, celery_app
@@ -69,6 +71,7 @@ def a_sweeper(settings: WorkerSettings, client: Redis, store: ThreadStore, queue
         broker=client,
         registry=WorkerRegistry(client),
         queue=queue,
+        agenda=Agenda(Outside.over(client, Settings(), queue.ring, patience_seconds=2)),
         running=lambda: held,
         take_from=take_from,
     )
@@ -111,7 +114,7 @@ async def sweep(client: Redis, sweeper: Sweeper) -> None:
 
 async def until_due(client: Redis, run_id: str) -> None:
     """Until the run waits longer than it should for somebody to be told of it."""
-    due_at = await client.zscore(ThreadKeys(thread_of(run_id)).timers, f"ring|{run_id}")
+    due_at = await client.zscore(ThreadKeys(thread_of(run_id)).rings, run_id)
     assert due_at is not None
     async with asyncio.timeout(BOUND_SECONDS):
         while await now_ms(client) <= due_at:

@@ -6,8 +6,12 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from redis.asyncio import Redis
+
 from shared.config import Settings
+from shared.events.outside import Outside
 from shared.types import JSON
+from workflow.engine.durable import DurableFunction, Functions
 from workflow.llm.choose import Chosen
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.scripted import replay
@@ -105,7 +109,19 @@ class NoSandboxes:
         pass
 
 
-def a_runtime(model: Any, ledger: Ledger | None = None, **settings: Any) -> Runtime:
+def outside(client: Redis, patience_seconds: float | None = 2, **settings: Any) -> Outside:
+    """What is rung for is kept in the list `rung`."""
+
+    async def ring(run_id: str | None) -> None:
+        if run_id is not None:
+            await client.rpush("rung", run_id)
+
+    return Outside.over(client, Settings(**settings), ring, patience_seconds=patience_seconds)
+
+
+def a_runtime(
+    model: Any, ledger: Ledger | None = None, functions: Sequence[DurableFunction] = (), **settings: Any
+) -> Runtime:
     ledger = ledger or Ledger()
     return Runtime(
         settings=Settings(**settings),
@@ -114,5 +130,6 @@ def a_runtime(model: Any, ledger: Ledger | None = None, **settings: Any) -> Runt
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
         tool_limits=CallLimits(),
+        functions=Functions(functions),
         models={model.name: model},
     )

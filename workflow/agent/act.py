@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from shared.types import JSON, EventType, StepStatus
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
-from workflow.engine.step import Outcome, Step, StepScope
+from workflow.engine.scope import Outcome, StepScope
+from workflow.engine.step import Step
 from workflow.llm.types import ToolCall
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox

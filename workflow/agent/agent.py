@@ -91,7 +91,7 @@ class ThreadSandbox:
         async with self._making:
             if self._sandbox is None:
                 known = self._attempt.thread.sandbox
-                sandbox = await self._provider.acquire(self._attempt.thread.id, known)
+                sandbox = await self._provider.acquire(self._attempt.thread.sandbox_of, known)
                 if sandbox.ref != known:
                     await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
                 self._sandbox = sandbox

@@ -9,7 +9,8 @@ from shared.types import JSON, EventType
 from workflow.agent.context import build_context
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
-from workflow.engine.step import Outcome, Step, StepScope
+from workflow.engine.scope import Outcome, StepScope
+from workflow.engine.step import Step
 from workflow.llm.retry import complete
 from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime

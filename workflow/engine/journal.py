@@ -1,5 +1,6 @@
 """Record and replay: which steps of a run are finished, and the one way to change that."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,9 +10,10 @@ import orjson
 from shared.errors import AppError, ErrorCode
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent, StepRecord
-from shared.types import StepStatus
+from shared.types import JSON, StepStatus
 
-FINISHED = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.CANCELED})
+TURNS_FOR_OTHERS = 3
+"""Of the event loop, in which the other branches of a flow may ask for their recorded steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class StepSpec:
 
     `input` (JSON) is what the step is done with: a replay whose input differs is refused.
     `intent`: the start is committed before the body runs, whose effects must not be repeated unseen.
+    `effect`: the key that names the effect to the world outside, where several tries are one effect; else `key`.
     """
 
     key: str
@@ -27,6 +30,7 @@ class StepSpec:
     kind: str
     input: Any = None
     intent: bool = False
+    effect: str | None = None
 
 
 class Journal:
@@ -36,18 +40,32 @@ class Journal:
         self._attempt = attempt
         self._steps = {step.key: step for step in attempt.journal}
         self._numbers = max((step.number for step in attempt.journal), default=0)
-        self._finished = {step.number for step in attempt.journal if step.status in FINISHED}
+        self._finished = {step.number for step in attempt.journal if step.finished}
+        self._unvisited = {step.key for step in attempt.journal if step.finished}
         self._next_unfinished = 1
         self._advance()
 
-    def open(self, spec: StepSpec) -> StepRecord:
+    def known(self, key: str) -> StepRecord | None:
+        """The step, if it was ever recorded."""
+        return self._steps.get(key)
+
+    @property
+    def open_steps(self) -> list[StepRecord]:
+        """Those that wait for an answer."""
+        return [step for step in self._steps.values() if step.open]
+
+    async def open(self, spec: StepSpec, *, alone: bool = False) -> StepRecord:
         """The step as it is known, or a new one with the next number, `pending`.
 
-        Raises AppError REPLAY_MISMATCH where the journal holds the same key for other work.
+        `alone`: no other branch of the flow is at work. Raises AppError REPLAY_MISMATCH where the journal holds the
+        same key for other work, or holds finished steps that the code does not ask for before it does something new.
         """
-        digest = hashlib.sha256(orjson.dumps([spec.name, spec.input], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         known = self._steps.get(spec.key)
+        digest = hashlib.sha256(orjson.dumps([spec.name, spec.input], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         if known is None:
+            if self._unvisited and alone:
+                await self._let_others_visit()
+                self.check_replayed()
             self._numbers += 1
             known = StepRecord(spec.key, self._numbers, spec.name, spec.kind, StepStatus.PENDING, digest)
             self._steps[spec.key] = known
@@ -55,13 +73,28 @@ class Journal:
             raise AppError(
                 ErrorCode.REPLAY_MISMATCH,
                 f"Step {spec.key} of this run was recorded for {known.name!r} with another input than the code now "
-                f"gives it ({spec.name!r}). The code has changed under a run in flight: run it again.",
+                f"gives it ({spec.name!r}). The code has changed under a run in flight: undo the change, or register "
+                "it under a new version, and retry the run.",
             )
+        self._unvisited.discard(spec.key)
         return known
+
+    def check_replayed(self) -> None:
+        """Raises AppError REPLAY_MISMATCH where the code did not ask for a step that this run has finished."""
+        if self._unvisited:
+            missing = ", ".join(sorted(self._unvisited)[:5])
+            raise AppError(
+                ErrorCode.REPLAY_MISMATCH,
+                f"This run has finished steps that the code no longer asks for ({missing}). The code has changed under "
+                "a run in flight: undo the change, or register it under a new version, and retry the run.",
+            )
 
     async def start(self, record: StepRecord, events: list[NewEvent]) -> StepRecord:
         """Commits that the step has started, before its effect. Raises Fenced."""
-        record = replace(record, status=StepStatus.RUNNING)
+        return await self.move(replace(record, status=StepStatus.RUNNING, wait=None), events)
+
+    async def move(self, record: StepRecord, events: list[NewEvent]) -> StepRecord:
+        """Commits an unfinished step's new state. Raises Fenced."""
         await self._attempt.commit(Change(steps=[record], events=events))
         self._steps[record.key] = record
         return record
@@ -70,10 +103,26 @@ class Journal:
         """Commits the step's end together with what else it makes true. Raises Fenced."""
         self._finished.add(record.number)
         self._advance()
-        fields = {"step": self._next_unfinished, **change.run}
+        fields: dict[str, str | int | bytes] = {"step": self._next_unfinished, **change.run}
         await self._attempt.commit(replace(change, steps=[record], run=fields))
         self._steps[record.key] = record
+
+    def learn(self, record: StepRecord) -> None:
+        """The step was answered from outside."""
+        self._steps[record.key] = record
+        if record.finished:
+            self._finished.add(record.number)
+            self._advance()
 
     def _advance(self) -> None:
         while self._next_unfinished in self._finished:
             self._next_unfinished += 1
+
+    async def _let_others_visit(self) -> None:
+        for _ in range(TURNS_FOR_OTHERS):
+            await asyncio.sleep(0)
+
+
+def failure(code: ErrorCode, detail: str) -> JSON:
+    """A failed step's error, as it is recorded."""
+    return {"code": code, "detail": detail}

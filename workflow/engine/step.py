@@ -1,23 +1,32 @@
 """The Step API: everything durable goes through it.
 
     result = await step.do("charge", charge_card, input={"order": 7})
+    paid = await step.wait_for_event("payment", key="7", timeout=3600)
 
 A step that finished returns its recorded result; one that did not is done (again). Its result, its messages and its
-events become true in one commit.
+events become true in one commit. A wait holds no worker: the run is released, and goes on where it was once it has its
+answer. A flow is ordinary async code that awaits its steps; what it does between them is done again by each attempt.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
+from shared.events.outside import Outside
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent, StepRecord
 from shared.types import JSON, EventType, StepStatus
-from workflow.engine.journal import FINISHED, Journal, StepSpec
+from workflow.engine.journal import Journal, StepSpec, failure
+from workflow.engine.parking import Parking
+from workflow.engine.retry import ONCE, Retry, StepError
+from workflow.engine.scope import AskHuman, Body, Outcome, Recovery, Settle, StepScope
+from workflow.engine.waits import Waits, runnable_of
+from workflow.engine.work import Fn, attempted
 
 
 class Drained(Exception):
@@ -28,60 +37,54 @@ class StepFailed(AppError):
     """A step that failed earlier in this run, met again on replay."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a step's body gives back. `result` is JSON, kept for replay; `events` come before `step.completed`."""
-
-    result: Any
-    messages: Sequence[JSON] = ()
-    events: Sequence[tuple[str, JSON]] = ()
-    run: dict[str, str | int | bytes] = field(default_factory=dict)
-    status: StepStatus = StepStatus.SUCCEEDED
-
-
-class StepScope:
-    """What a running step's body may use."""
-
-    def __init__(self, attempt: Attempt, record: StepRecord) -> None:
-        self._attempt = attempt
-        self.number = record.number
-        self.run_id = attempt.run.id
-        self.step_id = f"{attempt.run.id}.{record.number}"
-        self.effect_key = f"{attempt.run.id}/{record.key}"
-        """Names the effect, the same in every attempt: a tool or a sandbox tells a repeated call by it."""
-        self.epoch = attempt.run.epoch
-
-    async def emit(self, events: Sequence[tuple[str, JSON]]) -> None:
-        """Events that stand for nothing durable (text deltas, a command's output). Raises Fenced."""
-        await self._attempt.emit([NewEvent(kind, data, self.number) for kind, data in events])
-
-
-Body = Callable[[StepScope], Awaitable[Outcome]]
-Recovery = Callable[[StepScope], Awaitable[Outcome | None]]
-
-
 class Step:
     """The steps of one attempt of one run. `draining` set: no new step starts."""
 
-    def __init__(self, attempt: Attempt, draining: asyncio.Event) -> None:
+    def __init__(self, attempt: Attempt, draining: asyncio.Event, outside: Outside) -> None:
+        self.run = attempt.run
+        self.parking = Parking()
+        self.journal = Journal(attempt)
         self._attempt = attempt
-        self._journal = Journal(attempt)
         self._draining = draining
+        self.waits = Waits(attempt.run, self.journal, self.parking, outside)
         self._names: Counter[str] = Counter()
 
-    async def do(self, name: str, fn: Callable[[], Awaitable[Any]], *, input: Any = None) -> Any:
+    async def do(
+        self,
+        name: str,
+        fn: Fn,
+        *,
+        input: Any = None,
+        retry: Retry = ONCE,
+        timeout: float | None = None,
+        repeat: bool = True,
+    ) -> Any:
         """Does `fn` once: its JSON result is recorded, and returned at once when the run is replayed.
 
-        A name used again in the same run is another step (`name`, `name:2`, ...), so loops work. After a crash in the
-        middle, `fn` runs again. Raises AppError from `fn` (recorded: the step has failed) or REPLAY_MISMATCH.
+        `fn` takes nothing, or the step's scope, whose `effect_key` names the effect to the world outside. A name used
+        again in the same run is another step (`name`, `name:2`, ...), so loops work. `timeout` is in seconds, of each
+        try. After a crash in the middle `fn` is done again; with `repeat=False` it is not: the run waits until
+        somebody says what became of it (`POST /steps/{id}/resolve`).
+
+        Raises AppError as `fn` does (STEP_FAILED with its words for other exceptions, STEP_TIMEOUT), REPLAY_MISMATCH.
         """
-        self._names[name] += 1
-        key = name if self._names[name] == 1 else f"{name}:{self._names[name]}"
+        key = self._key(name)
+        tries = 1
 
-        async def body(_: StepScope) -> Outcome:
-            return Outcome(await fn())
+        async def body(scope: StepScope) -> Outcome:
+            return Outcome(await attempted(fn, scope, retry, timeout))
 
-        return await self.perform(StepSpec(key, name, "function", input), body)
+        while True:
+            this_try = key if tries == 1 else f"{key}~{tries}"
+            spec = StepSpec(this_try, name, "function", input, intent=not repeat, effect=key)
+            try:
+                return await self.perform(spec, body, recover=None if repeat else _nobody_knows)
+            except AppError as error:
+                pause = retry.pause(tries, error)
+                if pause is None:
+                    raise
+            tries += 1
+            await self.sleep(pause, key=f"{key}~{tries}:pause")
 
     async def perform(
         self,
@@ -90,34 +93,99 @@ class Step:
         *,
         started: Sequence[tuple[str, JSON]] = (),
         recover: Recovery | None = None,
+        settle: Settle | None = None,
     ) -> Any:
         """As `do`, for code of the runtime that adds messages and events, or whose effects must not be repeated.
 
         `started` events follow `step.started`. `recover` is asked when a step with intent was in flight at a crash: it
-        gives the outcome, or None when the effect never began. Raises Drained, Fenced.
+        gives the outcome, or None when the effect never began. Where it raises AskHuman, the run waits for somebody's
+        decision, of which `settle` makes the outcome. Raises Drained, Fenced.
         """
-        record = self._journal.open(spec)
-        if record.status in FINISHED:
-            return _replay(record)
-        if self._draining.is_set():
-            raise Drained
-        scope = StepScope(self._attempt, record)
-        in_flight = record.status is StepStatus.RUNNING
-        record = await self._begin(record, spec, scope, started)
-        begun = time.monotonic()
-        try:
-            outcome = await recover(scope) if in_flight and recover else None
-            outcome = outcome or await body(scope)
-        except AppError as error:
-            await self._fail(record, error, begun)
-            raise
-        done = replace(
-            record, status=outcome.status, result=outcome.result, duration_ms=round((time.monotonic() - begun) * 1000)
-        )
-        events = [*outcome.events, (EventType.STEP_COMPLETED, {"key": record.key, "duration_ms": done.duration_ms})]
-        numbered = [NewEvent(kind, data, record.number) for kind, data in events]
-        await self._journal.finish(done, Change(messages=outcome.messages, events=numbered, run=outcome.run))
-        return outcome.result
+        record = await self.journal.open(spec, alone=self.parking.alone)
+        if record.finished:
+            return replay(record)
+        if record.open:
+            record = await self.waits.for_outcome(record)
+        with self.parking.at_work():
+            if self._draining.is_set():
+                raise Drained
+            scope = StepScope(self._attempt, record, spec.effect or spec.key)
+            in_flight = record.status is StepStatus.RUNNING
+            begun = time.monotonic()
+            try:
+                outcome = _decided(record, scope, settle)
+                if outcome is None:
+                    record = await self._begin(record, spec, scope, started)
+                    outcome = (await recover(scope) if in_flight and recover else None) or await body(scope)
+            except AppError as error:
+                await self._fail(record, error, begun)
+                raise
+            except AskHuman as question:
+                asked = await self.waits.ask_for_outcome(record, str(question))
+            else:
+                return await self._finish(record, outcome, begun)
+        await self.waits.for_outcome(asked)
+        return await self.perform(spec, body, started=started, recover=recover, settle=settle)
+
+    async def wait_for_event(
+        self, name: str, key: str | None = None, timeout: float | None = None, *, look_back: float | None = None
+    ) -> Any:
+        """The payload of an event published under the name (and key), before or after this call.
+
+        It is the first that this run has not had yet, of those still kept; `look_back`: of at most so many seconds ago.
+        Raises StepFailed WAIT_TIMEOUT after `timeout` seconds.
+        """
+        record = await self.waits.for_event(self._key(f"event:{name}"), name, key, timeout, look_back)
+        return replay(record)["payload"]
+
+    async def sleep(self, seconds: float, *, key: str | None = None) -> None:
+        """Waits so long, by Redis' time."""
+        replay(await self.waits.for_time(key or self._key("sleep"), seconds=seconds))
+
+    async def sleep_until(self, when: datetime, *, key: str | None = None) -> None:
+        """Waits until a point in time (with a time zone), by Redis' time."""
+        replay(await self.waits.for_time(key or self._key("sleep"), until=when))
+
+    async def call(
+        self, runnable: Any, input: Any = None, *, name: str | None = None, share_sandbox: bool = False
+    ) -> Any:
+        """The output of a child run, in a thread of its own: of an agent (`agent`) or a durable function (it, or
+        `function:NAME`). An agent's input is its task. It ends with this run, at the latest. `share_sandbox`: it works
+        in this thread's sandbox, not in one of its own.
+
+        Raises StepFailed with the child's code when it fails, RUN_CANCELED when it is canceled.
+        """
+        kind, runnable_id = runnable_of(runnable)
+        key = self._key(f"call:{name or runnable_id or kind}")
+        sandbox_of = self._attempt.thread.sandbox_of if share_sandbox else None
+        return replay(await self.waits.for_child(key, kind, runnable_id, input, sandbox_of))
+
+    async def approve(self, request: Any, *, name: str = "approval", timeout: float | None = None) -> Any:
+        """What a human answers (`POST /steps/{id}/human-complete`). `request` (JSON) is what they are asked.
+
+        Raises StepFailed WAIT_TIMEOUT after `timeout` seconds.
+        """
+        return replay(await self.waits.for_human(self._key(f"approve:{name}"), name, request, timeout))
+
+    async def publish(self, name: str, payload: Any = None, key: str | None = None) -> None:
+        """Publishes an event, once, to those who wait for it and those who will."""
+
+        async def body(scope: StepScope) -> Outcome:
+            return Outcome(await self.waits.publish(name, payload, key, scope.effect_key))
+
+        await self.perform(StepSpec(self._key(f"publish:{name}"), name, "publish", [payload, key]), body)
+
+    async def emit(self, kind: str, data: JSON) -> None:
+        """An event of the flow's own type on the thread's stream, once."""
+
+        async def body(_: StepScope) -> Outcome:
+            return Outcome(None, events=[(kind, data)])
+
+        await self.perform(StepSpec(self._key(f"emit:{kind}"), kind, "emit", data), body)
+
+    def _key(self, base: str) -> str:
+        self._names[base] += 1
+        return base if self._names[base] == 1 else f"{base}:{self._names[base]}"
 
     async def _begin(
         self, record: StepRecord, spec: StepSpec, scope: StepScope, started: Sequence[tuple[str, JSON]]
@@ -129,19 +197,46 @@ class Step:
             return record
         if record.status is StepStatus.RUNNING:
             record = replace(record, tries=record.tries + 1)
-        return await self._journal.start(record, [NewEvent(kind, data, record.number) for kind, data in events])
+        return await self.journal.start(record, [NewEvent(kind, data, record.number) for kind, data in events])
+
+    async def _finish(self, record: StepRecord, outcome: Outcome, begun: float) -> Any:
+        done = replace(record, status=outcome.status, result=outcome.result, duration_ms=_ms_since(begun))
+        events = [*outcome.events, (EventType.STEP_COMPLETED, {"key": record.key, "duration_ms": done.duration_ms})]
+        numbered = [NewEvent(kind, data, record.number) for kind, data in events]
+        await self.journal.finish(done, Change(messages=outcome.messages, events=numbered, run=outcome.run))
+        return outcome.result
 
     async def _fail(self, record: StepRecord, error: AppError, begun: float) -> None:
-        cause = {"code": error.code, "detail": error.detail}
-        failed = replace(
-            record, status=StepStatus.FAILED, error=cause, duration_ms=round((time.monotonic() - begun) * 1000)
-        )
+        cause = failure(error.code, error.detail)
+        failed = replace(record, status=StepStatus.FAILED, error=cause, duration_ms=_ms_since(begun))
         event = NewEvent(EventType.STEP_FAILED, {"key": record.key, "error": cause}, record.number)
-        await self._journal.finish(failed, Change(events=[event]))
+        await self.journal.finish(failed, Change(events=[event]))
 
 
-def _replay(record: StepRecord) -> Any:
+def replay(record: StepRecord) -> Any:
+    """A finished step's result. Raises StepFailed for one that failed."""
     if record.status is StepStatus.FAILED:
         error = record.error or {}
         raise StepFailed(ErrorCode(error["code"]), error["detail"])
     return record.result
+
+
+def _decided(record: StepRecord, scope: StepScope, settle: Settle | None) -> Outcome | None:
+    """What somebody found out about an unknown outcome; None: it is to be done (again)."""
+    if record.status is not StepStatus.PENDING or record.wait is None:
+        return None
+    decision = record.result
+    match decision["as"]:
+        case "repeat":
+            return None
+        case "failed":
+            raise StepError(ErrorCode.STEP_FAILED, "It was found to have failed.", retryable=False)
+    return settle(scope, decision) if settle else Outcome(decision.get("output"))
+
+
+async def _nobody_knows(_: StepScope) -> Outcome | None:
+    raise AskHuman("A worker died while this step was at work. Find out whether its effect took place.")
+
+
+def _ms_since(begun: float) -> int:
+    return round((time.monotonic() - begun) * 1000)

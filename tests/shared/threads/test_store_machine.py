@@ -24,10 +24,10 @@ from shared.errors import AppError
 from shared.ids import new_run_id, new_thread_id
 from shared.keys import ThreadKeys
 from shared.redis import connect
-from shared.threads.attempt import Attempt, Change, Fenced, IllegalStep
+from shared.threads.attempt import Attempt, Change, Fenced, GoOn, IllegalStep
 from shared.threads.store import ThreadStore, after
-from shared.threads.types import BusyPolicy, NewEvent, NewRun, NewThread, Run, StepRecord
-from shared.types import EventType, RunStatus, StepStatus
+from shared.threads.types import Answer, BusyPolicy, NewEvent, NewRun, NewThread, Run, StepRecord, Wait
+from shared.types import EventType, RunStatus, StepStatus, WaitKind
 
 MAX_ATTEMPTS = 3
 SETTINGS = settings(
@@ -38,16 +38,19 @@ STATUS_AFTER = {
     "run.started": RunStatus.RUNNING,
     "run.resumed": RunStatus.RUNNING,
     "run.interrupted": RunStatus.PENDING,
+    "run.waiting": RunStatus.WAITING,
     "run.completed": RunStatus.SUCCEEDED,
     "run.failed": RunStatus.FAILED,
     "run.canceled": RunStatus.CANCELED,
 }
 LEGAL = {
     RunStatus.PENDING: {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELED},
-    RunStatus.RUNNING: {RunStatus.RUNNING, RunStatus.PENDING, *(s for s in RunStatus if s.terminal)},
+    RunStatus.RUNNING: set(RunStatus),
+    RunStatus.WAITING: {RunStatus.WAITING, RunStatus.PENDING},
     **{status: {status} for status in RunStatus if status.terminal},
 }
 WORKERS = ("a", "b")
+POLICIES: tuple[BusyPolicy, ...] = ("enqueue", "reject", "interrupt", "rollback")
 T = TypeVar("T")
 
 
@@ -67,6 +70,7 @@ class Fleet(RuleBasedStateMachine):
         self.seen: dict[str, Run] = {}
         self.results: dict[str, Any] = {}
         self.committed_messages = dict.fromkeys(self.threads, 0)
+        self.open_waits: set[tuple[str, str]] = set()
         self.numbers = itertools.count()
         self.calls: list[tuple[str, list[str], list[Any]]] = []
         self._repeat_calls()
@@ -110,18 +114,21 @@ class Fleet(RuleBasedStateMachine):
         return sorted([[key, await self.client.dump(key)] async for key in self.client.scan_iter()])
 
     @precondition(lambda self: len(self.runs) < 8)
-    @rule(thread=st.integers(0, 1), reject=st.booleans())
-    def submit(self, thread: int, reject: bool) -> None:
+    @rule(thread=st.integers(0, 1), policy=st.sampled_from(POLICIES))
+    def submit(self, thread: int, policy: BusyPolicy) -> None:
         run_id = new_run_id(self.threads[thread])
-        policy: BusyPolicy = "reject" if reject else "enqueue"
+        earlier = [run.id for run in self.seen.values() if run.thread_id == self.threads[thread]]
         busy = any(not run.status.terminal for run in self.seen.values() if run.thread_id == self.threads[thread])
         try:
             self.do(self.store.submit(NewRun(run_id, "w", {"task": "x"}), queued={}, on_busy=policy))
             self.runs.append(run_id)
-            assert not (busy and reject)
+            assert not (busy and policy == "reject")
         except AppError:
             assert busy
-            assert reject
+            assert policy == "reject"
+        if policy in ("interrupt", "rollback"):
+            for run in [self.do(self.store.run(run_id)) for run_id in earlier]:
+                assert run.status.terminal or run.cancel_requested
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), worker=st.sampled_from(WORKERS))
@@ -148,7 +155,9 @@ class Fleet(RuleBasedStateMachine):
         finished = f"{attempt.run.id}/{key}" in self.results
         step = StepRecord(key, 1, key, "test", StepStatus(status), "h", result=next(self.numbers))
         event = NewEvent(EventType.STEP_COMPLETED if status == "succeeded" else EventType.STEP_STARTED, {"key": key}, 1)
-        change = Change(steps=[step], events=[event], messages=[{"role": "user", "content": "x"}], run={"step": 1})
+        base = {} if self.seen[attempt.run.id].base is not None else {"base": self.count(attempt.run.thread_id)}
+        message = {"role": "user", "content": "x"}
+        change = Change(steps=[step], events=[event], messages=[message], run={"step": 1, **base})
         try:
             if not self.write(attempt, attempt.commit(change)):
                 return
@@ -164,7 +173,66 @@ class Fleet(RuleBasedStateMachine):
     @rule(data=st.data(), status=st.sampled_from([RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED]))
     def end(self, data: st.DataObject, status: RunStatus) -> None:
         attempt = self.draw_attempt(data)
-        self.write(attempt, attempt.end(status, {"output": "x"}, {"output": "x"}))
+        run = self.seen[attempt.run.id]
+        try:
+            if self.write(attempt, attempt.end(status, {"output": "x"}, {"output": "x"}, taken=run.inbox)):
+                assert status is RunStatus.CANCELED or not run.cancel_requested
+        except GoOn:
+            assert status is not RunStatus.CANCELED
+            assert run.cancel_requested
+            assert attempt.canceled.is_set()
+
+    @precondition(lambda self: self.attempts)
+    @rule(data=st.data(), key=st.sampled_from(["w1", "w2"]), timed=st.booleans(), human=st.booleans())
+    def open_a_wait(self, data: st.DataObject, key: str, timed: bool, human: bool) -> None:
+        attempt = self.draw_attempt(data)
+        wait = Wait(WaitKind.HUMAN if human else WaitKind.EVENT, until=4_000_000_000_000 if timed else None)
+        status = StepStatus.WAITING_HUMAN if human else StepStatus.WAITING
+        step = StepRecord(key, 1, key, "test", status, "h", wait=wait)
+        try:
+            if self.write(attempt, attempt.commit(Change(steps=[step]))):
+                self.open_waits.add((attempt.run.id, key))
+        except IllegalStep:
+            assert any(found.key == key for found in self.do(self.store.journal(attempt.run.id)))
+
+    @precondition(lambda self: self.open_waits)
+    @rule(data=st.data())
+    def park(self, data: st.DataObject) -> None:
+        attempt = self.draw_attempt(data)
+        run = self.seen[attempt.run.id]
+        steps = [step for step in self.do(self.store.journal(run.id)) if step.wait]
+        still_open = all((run.id, step.key) in self.open_waits for step in steps)
+        try:
+            answered: list[StepRecord] = []
+
+            async def wait() -> None:
+                answered.extend(await attempt.wait(steps))
+
+            if self.write(attempt, wait()):
+                assert not run.cancel_requested
+                assert bool(answered) is not still_open
+                assert {(run.id, step.key) for step in answered}.isdisjoint(self.open_waits)
+        except GoOn:
+            assert run.cancel_requested
+
+    @precondition(lambda self: self.open_waits)
+    @rule(data=st.data(), fail=st.booleans())
+    def signal(self, data: st.DataObject, fail: bool) -> None:
+        likely = [pair for pair in sorted(self.open_waits) if not self.seen[pair[0]].status.terminal]
+        run_id, key = self.draw(data, likely, sorted(self.open_waits))
+        answer = Answer(StepStatus.FAILED if fail else StepStatus.SUCCEEDED, result=next(self.numbers))
+        signaled = self.do(self.store.signal(run_id, key, answer, [WaitKind.EVENT, WaitKind.HUMAN]))
+        self.open_waits.discard((run_id, key))
+        if self.seen[run_id].status is RunStatus.WAITING:
+            assert signaled.ring == run_id
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data())
+    def inject(self, data: st.DataObject) -> None:
+        run = self.seen[data.draw(st.sampled_from(self.runs))]
+        message = {"role": "user", "content": "y", "id": str(next(self.numbers))}
+        assert self.do(self.store.inject(run.id, message)) is not run.status.terminal
+        assert self.do(self.store.run(run.id)).inbox == run.inbox + (not run.status.terminal)
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data())
@@ -184,6 +252,9 @@ class Fleet(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         run_id = data.draw(st.sampled_from(self.runs))
         self.do(self.store.cancel(run_id, reason="test"))
+
+    def count(self, thread_id: str) -> int:
+        return self.committed_messages[thread_id]
 
     def draw_attempt(self, data: st.DataObject) -> Attempt:
         return self.draw(data, [attempt for attempt in self.attempts if self.owns(attempt)], self.attempts)
@@ -205,7 +276,7 @@ class Fleet(RuleBasedStateMachine):
         except Fenced:
             assert not owner
             return False
-        except IllegalStep:
+        except (IllegalStep, GoOn):
             assert owner
             raise
         assert owner
@@ -236,12 +307,27 @@ class Fleet(RuleBasedStateMachine):
             *[run_id async for run_id in _each(self.client.lrange(k.queue, 0, -1))],
         ]
         assert all(run.status is RunStatus.PENDING for run in unfinished[1:])
+        assert {run.id for run in runs if run.status is RunStatus.WAITING} <= {thread.head}
+        await self.judge_waits(k, runs)
         running = {run.id: run.worker for run in runs if run.status is RunStatus.RUNNING}
         live: Any = await self.client.hgetall(k.live)
         assert {run_id: worker for run_id, worker in live.items() if run_id.startswith(thread_id)} == running
+        timers: Any = await self.client.zrange(k.rings, 0, -1)
+        rings = [run_id for run_id in timers if run_id.startswith(thread_id)]
+        assert rings == [run.id for run in unfinished[:1] if run.status is RunStatus.PENDING]
+
+    async def judge_waits(self, k: ThreadKeys, runs: list[Run]) -> None:
+        self.open_waits -= {pair for pair in self.open_waits if self.seen[pair[0]].status.terminal}
         timers: Any = await self.client.zrange(k.timers, 0, -1)
-        rings = [member for member in timers if member.startswith(f"ring|{thread_id}")]
-        assert rings == [f"ring|{run.id}" for run in unfinished[:1] if run.status is RunStatus.PENDING]
+        for run in runs:
+            mine = {key for run_id, key in self.open_waits if run_id == run.id}
+            steps = {step.key: step for step in await self.store.journal(run.id) if step.wait}
+            assert {key for key, step in steps.items() if step.open} == mine
+            assert set(await _awaited(self.client.hkeys(k.waits(run.id)))) == mine
+            timed = {key for key in mine if (wait := steps[key].wait) and wait.until}
+            assert {timer.split("|", 2)[2] for timer in timers if timer.startswith(f"wake|{run.id}|")} == timed
+            settled = {key for key in steps if key not in mine}
+            assert {timer.split("|", 2)[2] for timer in timers if timer.startswith(f"clean|{run.id}|")} == settled
 
     async def judge_run(self, run: Run, events: list[dict[str, Any]]) -> None:
         before = self.seen.get(run.id)
@@ -250,16 +336,21 @@ class Fleet(RuleBasedStateMachine):
             assert run.status in LEGAL[before.status]
         self.seen[run.id] = run
         assert events[0]["type"] == "run.queued"
-        assert [STATUS_AFTER[e["type"]] for e in events if e["type"] in STATUS_AFTER][-1] is run.status
+        told = [STATUS_AFTER[e["type"]] for e in events if e["type"] in STATUS_AFTER][-1]
+        assert told is run.status or (told is RunStatus.WAITING and run.status is RunStatus.PENDING)
+        if rolled_back := [e for e in events if e["type"] == "run.rolled_back"]:
+            assert run.status.terminal
+            if before is None or not before.status.terminal:
+                self.committed_messages[run.thread_id] = rolled_back[0]["data"]["messages"]
         assert sum(e["type"] in ("run.started", "run.resumed") for e in events) == run.epoch
         assert sum(e["type"] == "run.started" for e in events) == min(run.epoch, 1)
         assert [e["attempt"] for e in events] == sorted(e["attempt"] for e in events)
         journal = {step.key: step for step in await self.store.journal(run.id)}
-        done = {key: step.result for key, step in journal.items() if step.status is StepStatus.SUCCEEDED}
+        done = {k: s.result for k, s in journal.items() if s.status is StepStatus.SUCCEEDED and not s.wait}
         mine = {key.split("/")[1]: value for key, value in self.results.items() if key.startswith(run.id)}
         assert done == mine
-        told = [e["data"]["key"] for e in events if e["type"] == "step.completed"]
-        assert sorted(told) == sorted(done)
+        reported = [e["data"]["key"] for e in events if e["type"] == "step.completed"]
+        assert sorted(reported) == sorted(key for key in journal if journal[key].status is StepStatus.SUCCEEDED)
 
 
 async def _awaited(call: Any) -> Any:

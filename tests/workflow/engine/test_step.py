@@ -6,40 +6,41 @@ from typing import Any
 import pytest
 
 from shared.errors import AppError, ErrorCode
+from shared.events.outside import Outside
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
 from shared.threads.attempt import Attempt, Fenced
-from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread
+from tests.workflow.support import outside
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.step import Drained, Step, StepFailed
 
 
 @pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[ThreadStore]:
+async def out(redis_url: str) -> AsyncIterator[Outside]:
     client = connect(redis_url, timeout_seconds=5, max_connections=10)
-    yield ThreadStore(client, ring_seconds=5, patience_seconds=2)
+    yield outside(client)
     await client.aclose()
 
 
 @pytest.fixture
-async def run_id(store: ThreadStore) -> str:
-    thread = await store.create_thread(NewThread(new_thread_id(), "w"))
+async def run_id(out: Outside) -> str:
+    thread = await out.store.create_thread(NewThread(new_thread_id(), "w"))
     run_id = new_run_id(thread.id)
-    await store.submit(NewRun(run_id, "w", {"task": "x"}), queued={})
+    await out.store.submit(NewRun(run_id, "w", {"task": "x"}), queued={})
     return run_id
 
 
-async def claim(store: ThreadStore, run_id: str, worker: str) -> Attempt:
-    attempt = await store.claim(run_id, worker, secrets.token_hex(4))
+async def claim(out: Outside, run_id: str, worker: str) -> Attempt:
+    attempt = await out.store.claim(run_id, worker, secrets.token_hex(4))
     assert attempt is not None
     return attempt
 
 
-async def resumed(store: ThreadStore, run_id: str) -> Step:
+async def resumed(out: Outside, run_id: str) -> Step:
     """The run as the next worker has it."""
-    await store.expire(run_id, "w1", max_attempts=9)
-    return Step(await claim(store, run_id, "w2"), asyncio.Event())
+    await out.store.expire(run_id, "w1", max_attempts=9)
+    return Step(await claim(out, run_id, "w2"), asyncio.Event(), out)
 
 
 def counted() -> tuple[Callable[[], Any], list[int]]:
@@ -52,68 +53,68 @@ def counted() -> tuple[Callable[[], Any], list[int]]:
     return fn, calls
 
 
-async def test_a_finished_step_is_not_done_again_by_the_next_attempt(store: ThreadStore, run_id: str) -> None:
+async def test_a_finished_step_is_not_done_again_by_the_next_attempt(out: Outside, run_id: str) -> None:
     fn, calls = counted()
-    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    step = Step(await claim(out, run_id, "w1"), asyncio.Event(), out)
     assert await step.do("charge", fn) == {"call": 1}
-    assert await (await resumed(store, run_id)).do("charge", fn) == {"call": 1}
+    assert await (await resumed(out, run_id)).do("charge", fn) == {"call": 1}
     assert len(calls) == 1
 
 
-async def test_a_name_used_in_a_loop_is_a_step_each_time(store: ThreadStore, run_id: str) -> None:
+async def test_a_name_used_in_a_loop_is_a_step_each_time(out: Outside, run_id: str) -> None:
     fn, calls = counted()
-    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    step = Step(await claim(out, run_id, "w1"), asyncio.Event(), out)
     assert [(await step.do("poll", fn))["call"] for _ in range(3)] == [1, 2, 3]
-    again = await resumed(store, run_id)
+    again = await resumed(out, run_id)
     assert [(await again.do("poll", fn))["call"] for _ in range(4)] == [1, 2, 3, 4]
     assert len(calls) == 4
 
 
-async def test_a_step_that_failed_fails_the_same_way_on_replay(store: ThreadStore, run_id: str) -> None:
+async def test_a_step_that_failed_fails_the_same_way_on_replay(out: Outside, run_id: str) -> None:
     calls = []
 
     async def refuse() -> None:
         calls.append(1)
         raise AppError(ErrorCode.MODEL_AUTH, "The key is wrong.")
 
-    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    step = Step(await claim(out, run_id, "w1"), asyncio.Event(), out)
     with pytest.raises(AppError):
         await step.do("ask", refuse)
-    again = await resumed(store, run_id)
+    again = await resumed(out, run_id)
     with pytest.raises(StepFailed, match=r"The key is wrong\.") as caught:
         await again.do("ask", refuse)
     assert caught.value.code is ErrorCode.MODEL_AUTH
     assert len(calls) == 1
 
 
-async def test_replay_into_changed_code_is_refused(store: ThreadStore, run_id: str) -> None:
+async def test_replay_into_changed_code_is_refused(out: Outside, run_id: str) -> None:
     fn, _ = counted()
-    step = Step(await claim(store, run_id, "w1"), asyncio.Event())
+    step = Step(await claim(out, run_id, "w1"), asyncio.Event(), out)
     await step.do("charge", fn, input={"order": 7})
-    again = await resumed(store, run_id)
+    again = await resumed(out, run_id)
     with pytest.raises(AppError) as caught:
         await again.do("charge", fn, input={"order": 8})
     assert caught.value.code is ErrorCode.REPLAY_MISMATCH
 
 
-async def test_a_draining_worker_replays_but_starts_nothing_new(store: ThreadStore, run_id: str) -> None:
+async def test_a_draining_worker_replays_but_starts_nothing_new(out: Outside, run_id: str) -> None:
     fn, calls = counted()
-    attempt = await claim(store, run_id, "w1")
-    await Step(attempt, asyncio.Event()).do("one", fn)
-    await store.expire(run_id, "w1", max_attempts=9)
+    attempt = await claim(out, run_id, "w1")
+    await Step(attempt, asyncio.Event(), out).do("one", fn)
+    await out.store.expire(run_id, "w1", max_attempts=9)
     draining = asyncio.Event()
     draining.set()
-    step = Step(await claim(store, run_id, "w2"), draining)
+    step = Step(await claim(out, run_id, "w2"), draining, out)
     assert await step.do("one", fn) == {"call": 1}
     with pytest.raises(Drained):
         await step.do("two", fn)
     assert len(calls) == 1
 
 
-async def test_a_zombies_step_is_refused_and_its_result_lost(store: ThreadStore, run_id: str) -> None:
+async def test_a_zombies_step_is_refused_and_its_result_lost(out: Outside, run_id: str) -> None:
     fn, _ = counted()
-    zombie = Step(await claim(store, run_id, "w1"), asyncio.Event())
-    alive = await resumed(store, run_id)
+    zombie = Step(await claim(out, run_id, "w1"), asyncio.Event(), out)
+    alive = await resumed(out, run_id)
     with pytest.raises(Fenced):
         await zombie.do("charge", fn)
     assert await alive.do("charge", fn) == {"call": 1}

@@ -1,0 +1,112 @@
+"""What answers open waits, and what follows in other slots: events, times that are up, children that ended.
+
+Everything here may be repeated, by anybody: the agenda (`keys.timers`) keeps what is not yet done.
+"""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.errors import ErrorCode
+from shared.events.bus import Event, EventBus, Topic
+from shared.redis import patiently
+from shared.threads.store import ThreadStore
+from shared.threads.types import Answer, Run, StepRecord
+from shared.types import JSON, RunStatus, StepStatus, WaitKind
+
+WAITERS_AT_ONCE = 100
+
+
+class Approvals:
+    """The steps of a workspace that wait for a human, oldest first."""
+
+    def __init__(self, client: Redis, *, patience_seconds: float | None) -> None:
+        self._client = client
+        self._patience_seconds = patience_seconds
+
+    async def add(self, workspace: str, step_id: str, since_ms: int) -> None:
+        await self._do(lambda: self._client.zadd(keys.approvals(workspace), {step_id: since_ms}, nx=True))
+
+    async def remove(self, workspace: str, step_id: str) -> None:
+        await self._do(lambda: self._client.zrem(keys.approvals(workspace), step_id))
+
+    async def list(self, workspace: str, start: int, count: int) -> list[str]:
+        found = await self._do(lambda: self._client.zrange(keys.approvals(workspace), start, start + count - 1))
+        return [str(step_id) for step_id in found]
+
+    async def _do(self, call: Any) -> Any:
+        return await patiently(call, self._patience_seconds)
+
+
+class Answers:
+    """Each call returns the run to ring for, if any."""
+
+    def __init__(self, store: ThreadStore, bus: EventBus, approvals: Approvals) -> None:
+        self._store = store
+        self._bus = bus
+        self._approvals = approvals
+
+    async def deliver(self, topic: Topic, limit: int = WAITERS_AT_ONCE) -> list[str]:
+        """Answers up to so many waiters whose event has come. Returns the runs to ring for."""
+        rings = []
+        for waiter, event in await self._bus.matches(topic, limit):
+            run_id, _, step_key = waiter.partition("/")
+            answer = event_answer(event, topic)
+            signaled = await self._store.signal(run_id, step_key, answer, [WaitKind.EVENT])
+            await self._bus.forget(topic, waiter)
+            if signaled and signaled.ring:
+                rings.append(signaled.ring)
+        return rings
+
+    async def on_time(self, timer: str) -> str | None:
+        """Does what is due on the agenda, and takes it off."""
+        what, run_id, *rest = timer.split("|", 2)
+        ring = None
+        if what == "tell":
+            ring = await self._tell_parent(run_id)
+        elif step := await self._store.step_of(run_id, rest[0]):
+            ring = await (self._wake(run_id, step) if what == "wake" else self._clean(run_id, step))
+        await self._store.done(timer)
+        return ring
+
+    async def _wake(self, run_id: str, step: StepRecord) -> str | None:
+        if step.wait is None or not step.open:
+            return None
+        answer = Answer(StepStatus.SUCCEEDED)
+        if step.wait.kind is not WaitKind.TIMER:
+            detail = f"Step {step.name!r} waited until its time was up, and got no answer."
+            answer = Answer(StepStatus.FAILED, error={"code": ErrorCode.WAIT_TIMEOUT, "detail": detail})
+        signaled = await self._store.signal(run_id, step.key, answer, [step.wait.kind])
+        return signaled.ring if signaled else None
+
+    async def _clean(self, run_id: str, step: StepRecord) -> None:
+        """An answered wait is forgotten wherever else it may stand."""
+        if step.wait is None:
+            return
+        for workspace, name, place, _ in step.wait.topics:
+            await self._bus.forget(Topic(workspace, name, place), f"{run_id}/{step.key}")
+        if step.wait.kind is WaitKind.HUMAN and (run := await self._store.run(run_id)):
+            await self._approvals.remove(run.workspace, f"{run_id}.{step.number}")
+
+    async def _tell_parent(self, run_id: str) -> str | None:
+        """The parent's step gets the child's result."""
+        child = await self._store.run(run_id)
+        if child is None or child.parent is None or not child.status.terminal:
+            return None
+        parent_id, _, step_key = child.parent.partition(" ")
+        signaled = await self._store.signal(parent_id, step_key, child_answer(child), [WaitKind.CHILD])
+        return signaled.ring if signaled else None
+
+
+def event_answer(event: Event, topic: Topic) -> Answer:
+    return Answer(StepStatus.SUCCEEDED, result={**event.as_json(), "place": topic.place})
+
+
+def child_answer(child: Run) -> Answer:
+    if child.status is RunStatus.SUCCEEDED:
+        return Answer(StepStatus.SUCCEEDED, result=child.output)
+    error: JSON = {"code": ErrorCode.RUN_CANCELED, "detail": f"Its run {child.id} was canceled."}
+    if child.status is RunStatus.FAILED and child.error:
+        error = {"code": child.error["code"], "detail": f"Its run {child.id} failed: {child.error['detail']}"}
+    return Answer(StepStatus.FAILED, error=error)

@@ -1,0 +1,43 @@
+"""What a run reaches beyond its own keys: the store for children, the event bus, the list of approvals, the queue."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import Redis
+
+from shared.config import Settings
+from shared.events.answers import Answers, Approvals
+from shared.events.bus import EventBus
+from shared.threads.store import ThreadStore
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """`ring(run id)` tells the queue that a run may be runnable."""
+
+    store: ThreadStore
+    bus: EventBus
+    approvals: Approvals
+    answers: Answers
+    ring: Callable[[str | None], Awaitable[None]]
+
+    @classmethod
+    def over(
+        cls,
+        client: Redis,
+        settings: Settings,
+        ring: Callable[[str | None], Awaitable[None]],
+        *,
+        patience_seconds: float | None,
+    ) -> Self:
+        """`patience_seconds`: how long a call waits for a Redis that is away (None: as long as it takes)."""
+        store = ThreadStore(client, ring_seconds=settings.worker.ring_seconds, patience_seconds=patience_seconds)
+        bus = EventBus(
+            client,
+            retention_seconds=settings.events.retention_seconds,
+            max_events=settings.events.max_events,
+            patience_seconds=patience_seconds,
+        )
+        approvals = Approvals(client, patience_seconds=patience_seconds)
+        return cls(store, bus, approvals, Answers(store, bus, approvals), ring)

@@ -1,0 +1,46 @@
+"""What a step's body is given, and what it gives back."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.threads.attempt import Attempt
+from shared.threads.types import NewEvent, StepRecord
+from shared.types import JSON, StepStatus
+
+
+class AskHuman(Exception):
+    """Nobody here can tell whether the step's effect took place: somebody else finds out, and decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step's body gives back. `result` is JSON, kept for replay; `events` come before `step.completed`."""
+
+    result: Any
+    messages: Sequence[JSON] = ()
+    events: Sequence[tuple[str, JSON]] = ()
+    run: dict[str, str | int | bytes] = field(default_factory=dict)
+    status: StepStatus = StepStatus.SUCCEEDED
+
+
+class StepScope:
+    """What a running step's body may use."""
+
+    def __init__(self, attempt: Attempt, record: StepRecord, effect: str) -> None:
+        self._attempt = attempt
+        self.number = record.number
+        self.run_id = attempt.run.id
+        self.step_id = f"{attempt.run.id}.{record.number}"
+        self.effect_key = f"{attempt.run.id}/{effect}"
+        """Names the effect, the same in every attempt and try: a tool or a sandbox tells a repeated call by it."""
+        self.epoch = attempt.run.epoch
+
+    async def emit(self, events: Sequence[tuple[str, JSON]]) -> None:
+        """Events that stand for nothing durable (text deltas, a command's output). Raises Fenced."""
+        await self._attempt.emit([NewEvent(kind, data, self.number) for kind, data in events])
+
+
+Body = Callable[[StepScope], Awaitable[Outcome]]
+Recovery = Callable[[StepScope], Awaitable[Outcome | None]]
+Settle = Callable[[StepScope, JSON], Outcome]

@@ -1,0 +1,212 @@
+"""The waits of a flow: each writes down what it waits for, arranges to be answered, and then holds nothing.
+
+First the record, then the arrangement: a crash in between leaves a wait that the next attempt arranges again, which
+changes nothing where it was arranged already. The answer comes from outside (shared/events/answers.py).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.errors import AppError, ErrorCode
+from shared.events.answers import event_answer
+from shared.events.bus import Topic
+from shared.events.outside import Outside
+from shared.ids import child_run_id, thread_of
+from shared.threads.types import NewEvent, NewRun, NewThread, Run, StepRecord, Wait
+from shared.types import JSON, EventType, Runnable, StepStatus, WaitKind
+from workflow.engine.durable import DurableFunction
+from workflow.engine.journal import Journal, StepSpec
+from workflow.engine.parking import Parking
+
+
+class Waits:
+    """Of one attempt. Each method returns the step's record once it is answered."""
+
+    def __init__(self, run: Run, journal: Journal, parking: Parking, outside: Outside) -> None:
+        self._run = run
+        self._journal = journal
+        self._parking = parking
+        self._outside = outside
+        self._had: dict[tuple[str, str], str] = {}
+
+    async def for_event(
+        self, step_key: str, name: str, key: str | None, timeout: float | None, look_back: float | None
+    ) -> StepRecord:
+        topics = [
+            Topic.of(self._run.workspace, name, run_id=self._run.id),
+            Topic.of(self._run.workspace, name, key=key),
+        ]
+
+        async def wait() -> Wait:
+            now = await self._outside.store.now_ms()
+            first = "0" if look_back is None else str(now - int(look_back * 1000))
+            return Wait(
+                WaitKind.EVENT,
+                until=_later(now, timeout),
+                name=name,
+                topics=[[t.workspace, t.name, t.place, self._had.get((name, t.place), first)] for t in topics],
+            )
+
+        async def arrange(record: StepRecord) -> None:
+            assert record.wait is not None
+            for workspace, event_name, place, after in record.wait.topics:
+                topic = Topic(workspace, event_name, place)
+                if event := await self._outside.bus.register(topic, f"{self._run.id}/{record.key}", after):
+                    answer = event_answer(event, topic)
+                    await self._outside.store.signal(self._run.id, record.key, answer, [WaitKind.EVENT])
+                    return
+
+        record = await self._wait(StepSpec(step_key, name, "event", key), wait, arrange)
+        if record.status is StepStatus.SUCCEEDED:
+            self._had[name, record.result["place"]] = record.result["id"]
+        return record
+
+    async def for_time(self, step_key: str, *, seconds: float = 0, until: datetime | None = None) -> StepRecord:
+        async def wait() -> Wait:
+            if until is not None:
+                return Wait(WaitKind.TIMER, until=int(until.timestamp() * 1000))
+            return Wait(WaitKind.TIMER, until=_later(await self._outside.store.now_ms(), seconds))
+
+        spec = StepSpec(step_key, "sleep", "timer", until.astimezone(UTC).isoformat() if until else seconds)
+        return await self._wait(spec, wait, _nothing)
+
+    async def for_child(
+        self, step_key: str, kind: Runnable, runnable_id: str | None, input: Any, sandbox_of: str | None
+    ) -> StepRecord:
+        async def wait() -> Wait:
+            return Wait(WaitKind.CHILD, name=child_run_id(self._run.id, step_key), request=child)
+
+        async def arrange(record: StepRecord) -> None:
+            await self._outside.ring(await self._bear(record))
+
+        child = {"type": kind, "id": runnable_id, "input": input, "sandbox_of": sandbox_of}
+        return await self._wait(StepSpec(step_key, runnable_id or kind, "child", child), wait, arrange)
+
+    async def cancel_children(self) -> list[StepRecord]:
+        """Returns the steps whose children have not ended yet. One that was not yet born is born to be canceled."""
+        going_on = []
+        for record in self._journal.open_steps:
+            if record.wait is None or record.wait.kind is not WaitKind.CHILD:
+                continue
+            await self._bear(record)
+            child, ring = await self._outside.store.cancel(
+                record.wait.name or "", reason="the run that called it ended"
+            )
+            await self._outside.ring(ring)
+            if not child.status.terminal:
+                going_on.append(record)
+        return going_on
+
+    async def _bear(self, record: StepRecord) -> str | None:
+        """Submits the child that a step waits for. Returns the run to ring for, if any."""
+        assert record.wait is not None
+        child_id, parent, asked = record.wait.name or "", self._run, record.wait.request
+        kind = Runnable(asked["type"])
+        metadata = {"parent_run_id": parent.id}
+        thread = NewThread(thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"])
+        await self._outside.store.create_thread(thread)
+        new = NewRun(
+            child_id,
+            parent.workspace,
+            input=input_of(kind, asked["input"]),
+            runnable_type=kind,
+            runnable_id=asked["id"],
+            user_uuid=parent.user_uuid,
+            parent=f"{parent.id} {record.key}",
+        )
+        submitted = await self._outside.store.submit(new, queued={"parent_run_id": parent.id})
+        return submitted.ring
+
+    async def for_human(self, step_key: str, name: str, request: Any, timeout: float | None) -> StepRecord:
+        async def wait() -> Wait:
+            until = _later(await self._outside.store.now_ms(), timeout)
+            return Wait(WaitKind.HUMAN, until=until, name=name, request=request)
+
+        return await self._wait(StepSpec(step_key, name, "human", request), wait, self._list_for_people)
+
+    async def ask_for_outcome(self, record: StepRecord, question: str) -> StepRecord:
+        """Nobody knows what became of a step: it waits for somebody who finds out."""
+        wait = Wait(WaitKind.OUTCOME, name=record.name, request=question)
+        asked = replace(record, status=StepStatus.UNKNOWN, wait=wait)
+        event = NewEvent(EventType.STEP_WAITING_HUMAN, {"key": record.key, "request": question}, record.number)
+        return await self._journal.move(asked, [event])
+
+    async def for_outcome(self, record: StepRecord) -> StepRecord:
+        with self._parking.at_work():
+            await self._list_for_people(record)
+        return await self._answered(record)
+
+    async def publish(self, name: str, payload: Any, key: str | None, event_key: str) -> str:
+        topic = Topic.of(self._run.workspace, name, key=key)
+        event_id, waited_for = await self._outside.bus.publish(topic, payload, key=key, event_key=event_key)
+        if waited_for:
+            for run_id in await self._outside.answers.deliver(topic):
+                await self._outside.ring(run_id)
+        return event_id
+
+    async def _list_for_people(self, record: StepRecord) -> None:
+        step_id = f"{self._run.id}.{record.number}"
+        await self._outside.approvals.add(self._run.workspace, step_id, await self._outside.store.now_ms())
+
+    async def _wait(
+        self,
+        spec: StepSpec,
+        wait: Callable[[], Awaitable[Wait]],
+        arrange: Callable[[StepRecord], Awaitable[None]],
+    ) -> StepRecord:
+        record = await self._journal.open(spec, alone=self._parking.alone)
+        if record.finished:
+            return record
+        with self._parking.at_work():
+            if not record.open:
+                record = await self._write_down(replace(record, wait=await wait()))
+            await arrange(record)
+        return await self._answered(record)
+
+    async def _write_down(self, record: StepRecord) -> StepRecord:
+        assert record.wait is not None
+        data = {"key": record.key, "name": record.name, "kind": record.kind}
+        events = [NewEvent(EventType.STEP_STARTED, data, record.number)]
+        status = StepStatus.WAITING
+        if record.wait.kind is WaitKind.HUMAN:
+            status = StepStatus.WAITING_HUMAN
+            asked = {"key": record.key, "request": record.wait.request, "until": record.wait.shown()["until"]}
+            events.append(NewEvent(EventType.STEP_WAITING_HUMAN, asked, record.number))
+        return await self._journal.move(replace(record, status=status), events)
+
+    async def _answered(self, record: StepRecord) -> StepRecord:
+        answered = await self._parking.answered(record)
+        self._journal.learn(answered)
+        return answered
+
+
+def runnable_of(runnable: Any) -> tuple[Runnable, str | None]:
+    """What `step.call` is given, as a run has it. Raises AppError INVALID_REQUEST."""
+    if isinstance(runnable, DurableFunction):
+        return Runnable.FUNCTION, runnable.name
+    kind, _, runnable_id = str(runnable).partition(":")
+    if kind == Runnable.AGENT and not runnable_id:
+        return Runnable.AGENT, None
+    if kind == Runnable.FUNCTION and runnable_id:
+        return Runnable.FUNCTION, runnable_id
+    raise AppError(
+        ErrorCode.INVALID_REQUEST,
+        f"step.call cannot run {runnable!r}. Give it a durable function, 'function:NAME' or 'agent'.",
+    )
+
+
+def input_of(kind: Runnable, input: Any) -> JSON:
+    """A run's input: an agent's is its task, a function's is anything."""
+    if kind is not Runnable.AGENT:
+        return {"input": input}
+    return input if isinstance(input, dict) and "task" in input else {"task": str(input)}
+
+
+async def _nothing(_: StepRecord) -> None:
+    """There is nothing to arrange: the timer was written down with the wait."""
+
+
+def _later(now_ms: int, seconds: float | None) -> int | None:
+    return None if seconds is None else now_ms + round(seconds * 1000)

@@ -1,0 +1,40 @@
+"""A step's own code, called: what it raises becomes an error with a code, its time is limited."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from shared.errors import AppError, ErrorCode
+from shared.threads.attempt import Fenced
+from workflow.engine.retry import NonRetryable, Retry, StepError
+from workflow.engine.scope import StepScope
+
+Fn = Callable[..., Awaitable[Any]]
+
+log = logging.getLogger("trunkline.step")
+
+
+async def attempted(fn: Fn, scope: StepScope, retry: Retry, timeout: float | None) -> Any:
+    """`fn`'s result. Raises StepError for what it raises, AppError as it is."""
+    try:
+        async with asyncio.timeout(timeout) as clock:
+            result = await (fn(scope) if inspect.signature(fn).parameters else fn())
+        orjson.dumps(result)  # what cannot be recorded fails here, in words
+        return result
+    except (AppError, Fenced):
+        raise
+    except TimeoutError as error:
+        if not clock.expired():
+            raise _failed(error, retryable=True) from error
+        raise StepError(ErrorCode.STEP_TIMEOUT, f"The step took longer than its {timeout:g} s.") from error
+    except Exception as error:  # a user's code may raise anything
+        log.warning("step %s failed", scope.step_id, exc_info=True)
+        raise _failed(error, retryable=not isinstance(error, (NonRetryable, *retry.non_retryable))) from error
+
+
+def _failed(error: Exception, *, retryable: bool) -> StepError:
+    return StepError(ErrorCode.STEP_FAILED, f"{type(error).__name__}: {error}", retryable=retryable)
