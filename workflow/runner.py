@@ -126,12 +126,12 @@ class Runner:
             case Fenced() | SandboxFenced() as fenced:
                 raise fenced
             case AppError() as error:
-                return await self._end_failed(attempt, step, failure(error.code, error.detail))
+                return await self._end_failed(attempt, step, failure(error))
             case crash:
                 incident = secrets.token_hex(4)
                 log.error("run %s crashed (incident %s)", attempt.run.id, incident, exc_info=crash)
                 detail = f"An internal error ended the run. The worker's log has it as incident {incident}."
-                return await self._end_failed(attempt, step, failure(ErrorCode.RUN_CRASHED, detail))
+                return await self._end_failed(attempt, step, failure(AppError(ErrorCode.RUN_CRASHED, detail)))
 
     async def _end_succeeded(self, attempt: Attempt, step: Step, result: JSON) -> str | None:
         try:

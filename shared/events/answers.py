@@ -86,7 +86,7 @@ class Answers:
             return
         for workspace, name, place, _ in step.wait.topics:
             await self._bus.forget(Topic(workspace, name, place), f"{run_id}/{step.key}")
-        if step.wait.kind is WaitKind.HUMAN and (run := await self._store.run(run_id)):
+        if step.wait.kind in (WaitKind.HUMAN, WaitKind.OUTCOME) and (run := await self._store.run(run_id)):
             await self._approvals.remove(run.workspace, f"{run_id}.{step.number}")
 
     async def _tell_parent(self, run_id: str) -> str | None:

@@ -74,7 +74,7 @@ local function close_wait(waits, timers, run_id, key)
   local kind = redis.call('HGET', waits, key)
   redis.call('HDEL', waits, key)
   redis.call('ZREM', timers, 'wake|' .. run_id .. '|' .. key)
-  if kind == 'event' or kind == 'human' then
+  if kind == 'event' or kind == 'human' or kind == 'outcome' then
     redis.call('ZADD', timers, now_ms(), 'clean|' .. run_id .. '|' .. key)
   end
 end

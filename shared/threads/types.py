@@ -234,7 +234,7 @@ class StepRecord:
         # A newer release may have written fields that this one does not know.
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
         if known.get("wait"):
-            known["wait"] = Wait(**known["wait"])
+            known["wait"] = Wait(**known["wait"] | {"kind": WaitKind(known["wait"]["kind"])})
         return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:

@@ -91,7 +91,7 @@ class Journal:
 
     async def start(self, record: StepRecord, events: list[NewEvent]) -> StepRecord:
         """Commits that the step has started, before its effect. Raises Fenced."""
-        return await self.move(replace(record, status=StepStatus.RUNNING, wait=None), events)
+        return await self.move(replace(record, status=StepStatus.RUNNING), events)
 
     async def move(self, record: StepRecord, events: list[NewEvent]) -> StepRecord:
         """Commits an unfinished step's new state. Raises Fenced."""
@@ -123,6 +123,7 @@ class Journal:
             await asyncio.sleep(0)
 
 
-def failure(code: ErrorCode, detail: str) -> JSON:
-    """A failed step's error, as it is recorded."""
-    return {"code": code, "detail": detail}
+def failure(error: AppError) -> JSON:
+    """A failed step's or run's error, as it is recorded."""
+    retryable = {"retryable": True} if getattr(error, "retryable", False) else {}
+    return {"code": error.code, "detail": error.detail, **retryable}

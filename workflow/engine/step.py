@@ -34,7 +34,11 @@ class Drained(Exception):
 
 
 class StepFailed(AppError):
-    """A step that failed earlier in this run, met again on replay."""
+    """A step that failed earlier in this run, met again on replay. `retryable`: another try may help."""
+
+    def __init__(self, error: JSON) -> None:
+        super().__init__(ErrorCode(error["code"]), error["detail"])
+        self.retryable = bool(error.get("retryable"))
 
 
 class Step:
@@ -207,7 +211,7 @@ class Step:
         return outcome.result
 
     async def _fail(self, record: StepRecord, error: AppError, begun: float) -> None:
-        cause = failure(error.code, error.detail)
+        cause = failure(error)
         failed = replace(record, status=StepStatus.FAILED, error=cause, duration_ms=_ms_since(begun))
         event = NewEvent(EventType.STEP_FAILED, {"key": record.key, "error": cause}, record.number)
         await self.journal.finish(failed, Change(events=[event]))
@@ -216,8 +220,7 @@ class Step:
 def replay(record: StepRecord) -> Any:
     """A finished step's result. Raises StepFailed for one that failed."""
     if record.status is StepStatus.FAILED:
-        error = record.error or {}
-        raise StepFailed(ErrorCode(error["code"]), error["detail"])
+        raise StepFailed(record.error or {})
     return record.result
 
 

@@ -6,7 +6,7 @@ changes nothing where it was arranged already. The answer comes from outside (sh
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -69,8 +69,8 @@ class Waits:
                 return Wait(WaitKind.TIMER, until=int(until.timestamp() * 1000))
             return Wait(WaitKind.TIMER, until=_later(await self._outside.store.now_ms(), seconds))
 
-        spec = StepSpec(step_key, "sleep", "timer", until.astimezone(UTC).isoformat() if until else seconds)
-        return await self._wait(spec, wait, _nothing)
+        # How long is not part of what it is: a flow may reckon it from the time of day.
+        return await self._wait(StepSpec(step_key, "sleep", "timer"), wait, _nothing)
 
     async def for_child(
         self, step_key: str, kind: Runnable, runnable_id: str | None, input: Any, sandbox_of: str | None
