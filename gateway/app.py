@@ -16,14 +16,14 @@ from gateway.errors import add_error_handlers
 from gateway.idempotency import Idempotency
 from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.openapi import describe, serve_docs
-from gateway.routes import health, root, runs, session, threads
+from gateway.routes import events, health, root, runs, session, steps, threads
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
 from shared.config import ApiSettings, Settings, load_settings
+from shared.events.outside import Outside
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
-from shared.threads.store import ThreadStore
 from shared.version import VERSION
 from shared.workers.registry import WorkerRegistry
 
@@ -70,7 +70,7 @@ def from_environment() -> FastAPI:
 
 def _api() -> APIRouter:
     api = APIRouter()
-    for router in (threads.router, runs.router, session.api):
+    for router in (threads.router, runs.router, steps.router, events.router, session.api):
         api.include_router(router)
     return api
 
@@ -102,14 +102,15 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         fanout = Fanout(
             streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
         )
+        queue = RunQueue(celery_app(broker_url))
         app.state.services = services = Services(
             settings=settings,
             auth=auth,
             redis=redis,
             broker=broker,
-            store=ThreadStore(redis, ring_seconds=settings.worker.ring_seconds, patience_seconds=PATIENCE_SECONDS),
+            outside=Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS),
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
-            queue=RunQueue(celery_app(broker_url)),
+            queue=queue,
             workers=WorkerRegistry(redis),
             streams=Streams(fanout, settings.stream),
         )

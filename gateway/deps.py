@@ -13,6 +13,7 @@ from gateway.idempotency import Idempotency
 from gateway.stream.open import Streams
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
+from shared.events.outside import Outside
 from shared.ids import is_run_id, is_thread_id
 from shared.queue import RunQueue
 from shared.threads.store import ThreadStore
@@ -28,12 +29,16 @@ class Services:
     auth: Authenticator
     redis: Redis
     broker: Redis
-    store: ThreadStore
+    outside: Outside
     idempotency: Idempotency
     queue: RunQueue
     workers: WorkerRegistry
     streams: Streams
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def store(self) -> ThreadStore:
+        return self.outside.store
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """For what the answer need not wait for. `work` must not raise."""

@@ -5,8 +5,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, Field
 
-from shared.threads.types import Run, StepRecord, Thread
-from shared.types import JSON, Runnable, RunStatus, StepStatus
+from shared.threads.types import Run, StepRecord, Thread, Wait, time_of
+from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
 Item = TypeVar("Item")
 
@@ -52,6 +52,7 @@ class RunAnswer(BaseModel):
     run_id: str
     thread_id: str
     runnable_type: Runnable
+    runnable_id: str | None
     status: RunStatus
     cancel_requested: bool
     input: JSON
@@ -60,6 +61,9 @@ class RunAnswer(BaseModel):
     error: JSON | None
     usage: JSON
     user_uuid: str | None
+    parent_run_id: str | None = Field(description="The run that called it.")
+    retried_from: str | None
+    forked_from: str | None
     model: str | None = Field(description="What it runs on, once that is settled.")
     attempt: int = Field(description="How often a worker has taken it up.")
     worker: str | None
@@ -75,6 +79,7 @@ class RunAnswer(BaseModel):
             run_id=run.id,
             thread_id=run.thread_id,
             runnable_type=run.runnable_type,
+            runnable_id=run.runnable_id,
             status=run.status,
             cancel_requested=run.cancel_requested,
             input=run.input,
@@ -83,6 +88,9 @@ class RunAnswer(BaseModel):
             error=run.error,
             usage=run.usage,
             user_uuid=run.user_uuid,
+            parent_run_id=run.parent.partition(" ")[0] if run.parent else None,
+            retried_from=run.retried_from,
+            forked_from=run.forked_from,
             model=run.model,
             attempt=run.epoch,
             worker=run.worker,
@@ -92,6 +100,34 @@ class RunAnswer(BaseModel):
             first_event_id=run.first_event,
             last_event_id=run.last_event,
         )
+
+
+class WaitAnswer(BaseModel):
+    kind: WaitKind
+    name: str | None = Field(description="An event's name; or the child run's id.")
+    until: datetime | None = Field(description="When its time is up.")
+    request: Any = Field(description="What a human is asked.")
+
+    @classmethod
+    def of(cls, wait: Wait) -> Self:
+        until = None if wait.until is None else time_of(str(wait.until))
+        return cls(kind=wait.kind, name=wait.name, until=until, request=wait.request)
+
+
+class Published(BaseModel):
+    event_id: str
+    name: str
+    key: str | None
+    run_id: str | None
+
+
+class MessageAccepted(BaseModel):
+    run_id: str
+    message_id: str
+
+
+class ThreadCanceled(BaseModel):
+    runs: list[RunAnswer] = Field(description="Those that were under way, as they now are.")
 
 
 class StepAnswer(BaseModel):
@@ -105,6 +141,7 @@ class StepAnswer(BaseModel):
     output: Any
     error: JSON | None
     duration_ms: int | None
+    wait: WaitAnswer | None = Field(description="What it waits for, or waited for.")
 
     @classmethod
     def of(cls, run_id: str, step: StepRecord) -> Self:
@@ -119,6 +156,7 @@ class StepAnswer(BaseModel):
             output=step.result,
             error=step.error,
             duration_ms=step.duration_ms,
+            wait=WaitAnswer.of(step.wait) if step.wait else None,
         )
 
 

@@ -75,14 +75,21 @@ class Parameters(Body):
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
 
 
+OnBusy = Annotated[
+    Literal["enqueue", "reject", "interrupt", "rollback"],
+    Field(
+        description="When another run is under way in the thread: wait for its end, refuse (409), cancel it and all "
+        "that wait, or (rollback) cancel them and forget what they added to the conversation. Files stay."
+    ),
+]
+
+
 class ExecuteBody(Body):
     task: Text = Field(description="What the agent is to do.")
     context_data: list[ContextItem] = []
     parameters: Parameters = Parameters()
     user_uuid: Name | None = Field(default=None, description="For whom, in the client's own terms.")
-    on_busy: Literal["enqueue", "reject"] = Field(
-        default="enqueue", description="When another run is under way in the thread: wait for its end, or refuse (409)."
-    )
+    on_busy: OnBusy = "enqueue"
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -94,6 +101,87 @@ class ExecuteBody(Body):
             ]
         }
     )
+
+
+class RunBody(Body):
+    runnable_type: Literal["agent", "function"] = "agent"
+    runnable_id: Name | None = Field(default=None, description="A durable function's name.")
+    input: Any = Field(default=None, description="A function's input; an agent's is `{task, context_data?}`.")
+    thread_id: str | None = Field(default=None, description="Unset: a new thread.")
+    parameters: Parameters = Parameters()
+    user_uuid: Name | None = Field(default=None, description="For whom, in the client's own terms.")
+    on_busy: OnBusy = "enqueue"
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"runnable_type": "function", "runnable_id": "fulfil_order", "input": {"order": 7}}]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_runnable(self) -> Self:
+        _storable(self.input)
+        if self.runnable_type == "function" and self.runnable_id is None:
+            raise ValueError("a function's run needs its name in runnable_id")
+        if self.runnable_type == "agent":
+            AgentInput.model_validate(self.input, strict=True)
+        return self
+
+
+class AgentInput(Body):
+    task: Text
+    context_data: list[ContextItem] = []
+
+
+class EventBody(Body):
+    name: Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$")] = Field(description="What flows wait for.")
+    payload: Any = None
+    key: Name | None = Field(default=None, description="Only for those who wait for this name and key.")
+    run_id: str | None = Field(default=None, description="Only for this run.")
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "payment", "key": "order-7", "payload": {"amount": 12}}]}
+    )
+
+    @model_validator(mode="after")
+    def _is_for_one_or_all(self) -> Self:
+        _storable(self.payload)
+        if self.key is not None and self.run_id is not None:
+            raise ValueError("an event is for a key or for a run, not both")
+        return self
+
+
+class HumanBody(Body):
+    output: Any = Field(default=None, description="The answer, as the flow gets it.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"output": {"approved": True}}]})
+
+    @model_validator(mode="after")
+    def _is_storable(self) -> Self:
+        _storable(self.output)
+        return self
+
+
+class ResolveBody(HumanBody):
+    decision: Literal["repeat", "done", "failed"] = Field(
+        alias="as", description="Do it again, take it as done (with `output`), or as failed."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"as": "done", "output": {"receipt": "r-12"}}]})
+
+
+class MessageBody(Body):
+    content: Text = Field(description="What the agent is told at the end of its turn.")
+    run_id: str | None = Field(default=None, description="Unset: the run whose turn it is.")
+
+
+class ForkBody(Body):
+    step_id: str | None = Field(default=None, description="What comes before this step is kept. Unset: everything.")
+    input: Any = Field(default=None, description="Another input than the run's.")
+
+
+class ForkThreadBody(Body):
+    step_id: str | None = Field(default=None, description="The conversation up to this step. Unset: all of it.")
 
 
 class NoBody(Body):

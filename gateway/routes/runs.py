@@ -3,20 +3,57 @@
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from gateway.deps import Caller, IdempotencyKey, StreamCaller, WithServices
+from gateway.auth import Principal
+from gateway.deps import Caller, IdempotencyKey, Services, StreamCaller, WithServices
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
-from gateway.routes.bodies import NoBody
+from gateway.routes.bodies import ForkBody, NoBody, RunBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
-from gateway.routes.threads import LastEventId, LastId
 from gateway.stream.open import parse_last_id
-from shared.threads.types import StreamEntry
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_run_id, new_thread_id, thread_of
+from shared.threads import again
+from shared.threads.types import NewRun, NewThread, Run, StreamEntry, Submitted
+from shared.types import Runnable
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
+]
+LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
+LAST_STEP = 1_000_000_000
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
+
+
+@router.post(
+    "", operation_id="createRun", summary="Run something", status_code=201, responses=errors(400, 404, 409, 413)
+)
+async def create_run(
+    body: RunBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> RunAnswer:
+    """An agent or a durable function, in a thread of its own or in one that there is."""
+    thread_id = body.thread_id or new_thread_id()
+    if body.thread_id is not None:
+        await services.thread_of(caller, body.thread_id)
+    request = ["run", body.model_dump()]
+    run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread_id))
+    if body.thread_id is None:
+        await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace))
+    new = NewRun(
+        run_id,
+        caller.workspace,
+        input=body.input if body.runnable_type == "agent" else {"input": body.input},
+        parameters=body.parameters.model_dump(exclude_none=True),
+        runnable_type=Runnable(body.runnable_type),
+        runnable_id=body.runnable_id,
+        user_uuid=body.user_uuid,
+    )
+    submitted = await services.store.submit(new, queued={"input": body.input}, on_busy=body.on_busy)
+    return await _accepted(services, caller, run_id, submitted)
 
 
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
@@ -56,6 +93,65 @@ async def cancel_run(
     if next_run:
         services.in_background(services.queue.ring(next_run))
     return RunAnswer.of(run)
+
+
+@router.post(
+    "/{run_id}/retry",
+    operation_id="retryRun",
+    summary="Retry from the failed step",
+    status_code=201,
+    responses=errors(400, 404, 409, 413),
+)
+async def retry_run(
+    run_id: str, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, _: NoBody | None = None
+) -> RunAnswer:
+    """A new run in the same thread (`retried_from`), which keeps the steps that this one has finished."""
+    run = await services.run_of(caller, run_id)
+    new_id = await services.idempotency.reserve(
+        caller.workspace, idempotency_key, ["retry", run.id], new_run_id(run.thread_id)
+    )
+    return await _accepted(services, caller, new_id, await again.retry(services.store, run, new_id))
+
+
+@router.post(
+    "/{run_id}/fork",
+    operation_id="forkRun",
+    summary="Fork from a step",
+    status_code=201,
+    responses=errors(400, 404, 409, 413),
+)
+async def fork_run(
+    run_id: str,
+    services: WithServices,
+    caller: Caller,
+    idempotency_key: IdempotencyKey = None,
+    body: ForkBody | None = None,
+) -> RunAnswer:
+    """A new run (`forked_from`) in a new thread, with the conversation and the finished steps before that step."""
+    body = body or ForkBody()
+    run = await services.run_of(caller, run_id)
+    step = step_number(run, body.step_id)
+    request = ["fork", run.id, body.model_dump()]
+    new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(new_thread_id()))
+    thread = NewThread(thread_of(new_id), run.workspace, {"forked_from": run.thread_id})
+    other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
+    submitted = await again.fork_run(services.store, run, thread, new_id, step=step, input=other)
+    return await _accepted(services, caller, new_id, submitted)
+
+
+async def _accepted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> RunAnswer:
+    services.in_background(services.queue.ring(submitted.ring))
+    return RunAnswer.of(await services.run_of(caller, run_id))
+
+
+def step_number(run: Run, step_id: str | None) -> int:
+    """The step's number; past the end where none is named. Raises AppError NOT_FOUND for another run's."""
+    if step_id is None:
+        return LAST_STEP
+    run_id, _, number = step_id.rpartition(".")
+    if run_id != run.id or not number.isdecimal():
+        raise AppError(ErrorCode.NOT_FOUND, f"Run {run.id} has no step {step_id[:100]}.")
+    return int(number)
 
 
 @router.get(

@@ -2,27 +2,32 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from gateway.deps import Caller, IdempotencyKey, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
-from gateway.routes.answers import Page, RunAccepted, RunAnswer, ThreadAnswer, ThreadOpened
-from gateway.routes.bodies import ExecuteBody, InitiateBody
+from gateway.routes.answers import (
+    MessageAccepted,
+    Page,
+    RunAccepted,
+    RunAnswer,
+    ThreadAnswer,
+    ThreadCanceled,
+    ThreadOpened,
+)
+from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of
-from shared.errors import FieldError
-from shared.ids import is_thread_id, new_run_id, new_thread_id
+from gateway.routes.runs import LastEventId, LastId, step_number
+from shared.errors import AppError, ErrorCode, FieldError
+from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
+from shared.threads import again
 from shared.threads.types import NewRun, NewThread
-from shared.types import JSON, RunStatus
+from shared.types import JSON, Runnable, RunStatus
 
 router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRoute)
-
-LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
-]
-LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
 
 
 @router.post("/initiate", operation_id="initiateThread", summary="Open a thread", responses=errors(400, 409, 413))
@@ -59,6 +64,81 @@ async def execute(
         services.in_background(services.queue.ring(submitted.ring))
     # Not the status of now: whoever sends the request again gets the same answer.
     return RunAccepted(thread_id=thread.id, run_id=run_id, status=RunStatus.PENDING, created_at=submitted.created_at)
+
+
+@router.post(
+    "/{thread_id}/message",
+    operation_id="sendMessage",
+    summary="Tell the running agent something",
+    responses=errors(400, 404, 409, 413),
+)
+async def send_message(
+    thread_id: str, body: MessageBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> MessageAccepted:
+    """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead."""
+    thread = await services.thread_of(caller, thread_id)
+    request = ["message", thread.id, body.model_dump()]
+    message_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_id())
+    run = await services.run_of(caller, body.run_id) if body.run_id else None
+    if run is None and thread.head is not None:
+        run = await services.store.run(thread.head)
+    message = {"role": "user", "content": body.content, "id": message_id}
+    if run is None or run.thread_id != thread.id or run.runnable_type is not Runnable.AGENT:
+        raise AppError(ErrorCode.CONFLICT, "No agent is under way in the thread. Execute a task instead.")
+    if not await services.store.inject(run.id, message):
+        raise AppError(ErrorCode.CONFLICT, f"Run {run.id} has ended. Execute a task instead.")
+    return MessageAccepted(run_id=run.id, message_id=message_id)
+
+
+@router.post(
+    "/{thread_id}/cancel",
+    operation_id="cancelThread",
+    summary="Cancel what is under way in a thread",
+    responses=errors(400, 404, 409, 413),
+)
+async def cancel_thread(
+    thread_id: str,
+    services: WithServices,
+    caller: Caller,
+    idempotency_key: IdempotencyKey = None,
+    _: NoBody | None = None,
+) -> ThreadCanceled:
+    """The run whose turn it is, and those that wait for theirs."""
+    thread = await services.thread_of(caller, thread_id)
+    await services.idempotency.reserve(caller.workspace, idempotency_key, ["cancel", thread.id], thread.id)
+    runs = []
+    for run_id in reversed(await services.store.unfinished(thread.id)):
+        run, ring = await services.store.cancel(run_id, reason="canceled by request")
+        services.in_background(services.queue.ring(ring))
+        runs.append(RunAnswer.of(run))
+    return ThreadCanceled(runs=runs[::-1])
+
+
+@router.post(
+    "/{thread_id}/fork", operation_id="forkThread", summary="Fork a thread", responses=errors(400, 404, 409, 413)
+)
+async def fork_thread(
+    thread_id: str,
+    services: WithServices,
+    caller: Caller,
+    idempotency_key: IdempotencyKey = None,
+    body: ForkThreadBody | None = None,
+) -> ThreadOpened:
+    """A new thread that begins with this one's conversation. It has a sandbox of its own, without this one's files."""
+    body = body or ForkThreadBody()
+    thread = await services.thread_of(caller, thread_id)
+    request = ["fork", thread.id, body.model_dump()]
+    new_thread = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
+    messages = await services.store.messages(thread.id)
+    if body.step_id is not None:
+        run = await services.run_of(caller, body.step_id.rpartition(".")[0])
+        last = step_number(run, body.step_id)
+        steps = [step for step in await services.store.journal(run.id) if step.number <= last and step.finished]
+        messages = await again.conversation(services.store, run, steps)
+    metadata = {**thread.metadata, "forked_from": thread.id}
+    new = NewThread(new_thread, caller.workspace, metadata, thread.context)
+    forked = await services.store.create_thread(new, messages)
+    return ThreadOpened(thread_id=forked.id, created_at=forked.created_at, status=forked.status)
 
 
 @router.get("", operation_id="listThreads", summary="List threads, newest first", responses=errors(400))

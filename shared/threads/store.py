@@ -34,6 +34,7 @@ from shared.threads.types import (
 from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 EVENTS_IN_ONE_READ = 500
+STEPS_IN_ONE_WRITE = 200
 
 
 class ThreadStore:
@@ -49,10 +50,12 @@ class ThreadStore:
         self._patience_seconds = patience_seconds
         self._ring_ms = int(ring_seconds * 1000)
 
-    async def create_thread(self, new: NewThread) -> Thread:
-        """Idempotent by id."""
+    async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
+        """Idempotent by id. `messages`: the conversation that it begins with."""
         await self._do(lambda: self._client.zadd(keys.threads(new.workspace), {new.id: 0}))
-        record = await self._scripts.call("create", [ThreadKeys(new.id).metadata], new.fields())
+        k, fields = ThreadKeys(new.id), new.fields()
+        args = [len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
+        record = await self._scripts.call("create", [k.metadata, k.messages], args)
         return Thread.parse(new.id, _pairs(record))
 
     async def thread(self, thread_id: str) -> Thread | None:
@@ -79,7 +82,7 @@ class ThreadStore:
         """
         answer = await self._submit(new, queued, on_busy, [])
         while answer == ["changed"]:
-            answer = await self._submit(new, queued, on_busy, await self._unfinished(thread_of(new.id)))
+            answer = await self._submit(new, queued, on_busy, await self.unfinished(thread_of(new.id)))
         match answer:
             case ["accepted", created_at, status, ring]:
                 return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
@@ -104,7 +107,7 @@ class ThreadStore:
             "submit", names, [*head, len(interrupted), *interrupted, len(fields) // 2, *fields]
         )
 
-    async def _unfinished(self, thread_id: str) -> list[str]:
+    async def unfinished(self, thread_id: str) -> list[str]:
         """The thread's head run and those behind it."""
         k = ThreadKeys(thread_id)
 
@@ -159,6 +162,17 @@ class ThreadStore:
                 break
             start = f"({found[-1][0]}"
         return events[:count]
+
+    async def copy_journal(self, run_id: str, steps: Sequence[StepRecord]) -> None:
+        """Gives finished steps to a run that is submitted after. Until it is, they are kept for an hour."""
+        k = thread_keys_of(run_id)
+        if await self._do(lambda: self._client.exists(k.run(run_id))):
+            return
+        for start in range(0, len(steps), STEPS_IN_ONE_WRITE):
+            part: dict[Any, Any] = {step.key: step.entry() for step in steps[start : start + STEPS_IN_ONE_WRITE]}
+            await self._do(partial(self._client.hset, k.journal(run_id), mapping=part))
+        if steps:
+            await self._do(lambda: self._client.expire(k.journal(run_id), 3600))
 
     async def claim(self, run_id: str, worker: str, call: str) -> Attempt | None:
         """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely."""
@@ -253,6 +267,9 @@ class ThreadStore:
     async def step_of(self, run_id: str, step_key: str) -> StepRecord | None:
         entry = await self._do(lambda: self._client.hget(thread_keys_of(run_id).journal(run_id), step_key))
         return StepRecord.parse(step_key, entry) if entry else None
+
+    async def step(self, run_id: str, number: int) -> StepRecord | None:
+        return next((step for step in await self.journal(run_id) if step.number == number), None)
 
     async def now_ms(self) -> int:
         """Redis' time."""

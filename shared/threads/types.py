@@ -212,6 +212,8 @@ class StepRecord:
     result: Any = None
     error: JSON | None = None
     duration_ms: int | None = None
+    messages: int = 0
+    """How many it added to the conversation."""
     wait: "Wait | None" = None
     """What it waits for, or waited for."""
 
@@ -248,9 +250,14 @@ class StepRecord:
                 "result": self.result,
                 "error": self.error,
                 "duration_ms": self.duration_ms,
+                "messages": self.messages,
                 "wait": self.wait and self.wait.as_json(),
             }
         )
+
+    def entry(self) -> bytes:
+        """As the journal has it."""
+        return b"%s %s" % (self.status.encode(), self.encode())
 
     def row(self) -> tuple[str, str, bytes, str, str | int]:
         """As `commit` takes it: key, status, JSON, and for an open wait its kind and when its time is up."""

@@ -104,6 +104,7 @@ class Journal:
         self._finished.add(record.number)
         self._advance()
         fields: dict[str, str | int | bytes] = {"step": self._next_unfinished, **change.run}
+        record = replace(record, messages=len(change.messages))
         await self._attempt.commit(replace(change, steps=[record], run=fields))
         self._steps[record.key] = record
 

@@ -22,7 +22,7 @@ async def attempted(fn: Fn, scope: StepScope, retry: Retry, timeout: float | Non
     """`fn`'s result. Raises StepError for what it raises, AppError as it is."""
     try:
         async with asyncio.timeout(timeout) as clock:
-            result = await (fn(scope) if inspect.signature(fn).parameters else fn())
+            result = await (fn(scope) if _takes_scope(fn) else fn())
         orjson.dumps(result)  # what cannot be recorded fails here, in words
         return result
     except (AppError, Fenced):
@@ -34,6 +34,12 @@ async def attempted(fn: Fn, scope: StepScope, retry: Retry, timeout: float | Non
     except Exception as error:  # a user's code may raise anything
         log.warning("step %s failed", scope.step_id, exc_info=True)
         raise _failed(error, retryable=not isinstance(error, (NonRetryable, *retry.non_retryable))) from error
+
+
+def _takes_scope(fn: Fn) -> bool:
+    """Parameters with a default do not count: `lambda item=item: work(item)` is how loops bind their names."""
+    parameters = inspect.signature(fn).parameters.values()
+    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def _failed(error: Exception, *, retryable: bool) -> StepError:

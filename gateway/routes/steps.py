@@ -1,0 +1,103 @@
+"""Steps that wait for people: what waits, and their answers."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from gateway.auth import Principal
+from gateway.deps import Caller, IdempotencyKey, Services, WithServices
+from gateway.openapi import errors
+from gateway.routes.answers import Page, StepAnswer
+from gateway.routes.bodies import HumanBody, ResolveBody
+from gateway.routes.json_route import StrictJsonRoute
+from gateway.routes.paging import Cursor, Limit, offset_of
+from shared.errors import AppError, ErrorCode
+from shared.threads.types import Answer, StepRecord
+from shared.types import StepStatus, WaitKind
+
+router = APIRouter(tags=["steps"], route_class=StrictJsonRoute)
+
+
+@router.get("/approvals", operation_id="listApprovals", summary="What waits for people", responses=errors(400))
+async def list_approvals(
+    services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[StepAnswer]:
+    """Oldest first: approvals (`wait.kind` human), and steps whose outcome nobody knows (`outcome`)."""
+    start = offset_of(cursor)
+    step_ids = await services.outside.approvals.list(caller.workspace, start, limit + 1)
+    found = [await _step_of(services, caller, step_id) for step_id in step_ids[:limit]]
+    return Page(
+        items=[StepAnswer.of(run_id, step) for run_id, step in found if step.open],
+        next_cursor=str(start + limit) if len(step_ids) > limit else None,
+    )
+
+
+@router.post(
+    "/steps/{step_id}/human-complete",
+    operation_id="completeHumanStep",
+    summary="Answer a human step",
+    responses=errors(400, 404, 409, 413),
+)
+async def human_complete(
+    step_id: str, body: HumanBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> StepAnswer:
+    request = ["human-complete", step_id, body.model_dump()]
+    await services.idempotency.reserve(caller.workspace, idempotency_key, request, step_id)
+    answer = Answer(StepStatus.SUCCEEDED, result=body.output)
+    return await _answer(
+        services, caller, _Answered(step_id, WaitKind.HUMAN, answer, again=idempotency_key is not None)
+    )
+
+
+@router.post(
+    "/steps/{step_id}/resolve",
+    operation_id="resolveStep",
+    summary="Settle an unknown outcome",
+    responses=errors(400, 404, 409, 413),
+)
+async def resolve(
+    step_id: str, body: ResolveBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> StepAnswer:
+    """For a step that was at work when its worker died, and whose effect must not be repeated unseen."""
+    request = ["resolve", step_id, body.model_dump()]
+    await services.idempotency.reserve(caller.workspace, idempotency_key, request, step_id)
+    answer = Answer(StepStatus.PENDING, result={"as": body.decision, "output": body.output})
+    return await _answer(
+        services, caller, _Answered(step_id, WaitKind.OUTCOME, answer, again=idempotency_key is not None)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """`again`: the request may be one that is sent again."""
+
+    step_id: str
+    kind: WaitKind
+    answer: Answer
+    again: bool
+
+
+async def _answer(services: Services, caller: Principal, given: _Answered) -> StepAnswer:
+    """Raises AppError CONFLICT where the step does not wait for this kind of answer."""
+    run_id, step = await _step_of(services, caller, given.step_id)
+    signaled = await services.store.signal(run_id, step.key, given.answer, [given.kind])
+    now = await services.store.step_of(run_id, step.key) or step
+    if signaled is None or not (signaled.answered or (given.again and _says(now, given.answer))):
+        raise AppError(ErrorCode.CONFLICT, f"Step {given.step_id} is {now.status}: it waits for no such answer.")
+    services.in_background(services.queue.ring(signaled.ring))
+    return StepAnswer.of(run_id, now)
+
+
+def _says(step: StepRecord, answer: Answer) -> bool:
+    """Whether the step already has this very answer: a request that is sent again."""
+    return (step.status, step.result) == (answer.status, answer.result)
+
+
+async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple[str, StepRecord]:
+    """Raises AppError NOT_FOUND, for a step of somebody else too."""
+    run_id, _, number = step_id.rpartition(".")
+    run = await services.run_of(caller, run_id) if number.isdecimal() else None
+    step = await services.store.step(run.id, int(number)) if run else None
+    if run is None or step is None:
+        raise AppError(ErrorCode.NOT_FOUND, f"There is no step {step_id[:100]}.")
+    return run.id, step

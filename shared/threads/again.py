@@ -1,0 +1,84 @@
+"""Retry and fork: a new run that begins with the finished steps of another. The other one stays as it is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.errors import AppError, ErrorCode
+from shared.threads.store import ThreadStore
+from shared.threads.types import NewRun, NewThread, Origin, Run, StepRecord, Submitted
+from shared.types import JSON, Runnable, RunStatus, StepStatus
+
+
+async def retry(store: ThreadStore, run: Run, new_id: str) -> Submitted:
+    """From the step that failed; in the same thread. Raises AppError CONFLICT for a run that needs none."""
+    if run.status not in (RunStatus.FAILED, RunStatus.CANCELED):
+        raise AppError(
+            ErrorCode.CONFLICT, f"Run {run.id} is {run.status}: only one that failed or was canceled can be retried."
+        )
+    steps = kept_for_retry(run, await store.journal(run.id))
+    if run.base is not None and len(await store.messages(run.thread_id, run.base, 1)) == 0:
+        steps = []  # its part of the conversation was rolled back
+    origin = _origin(run, "retried_from", steps, run.base if steps else None)
+    await store.copy_journal(new_id, steps)
+    return await store.submit(_again(run, new_id, run.input, origin), queued={"retried_from": run.id})
+
+
+async def fork_run(
+    store: ThreadStore, run: Run, new: NewThread, new_id: str, *, step: int, input: JSON | None
+) -> Submitted:
+    """From before a step (by its number), in a new thread with the conversation up to there.
+
+    `input`: another one than the run's. Raises AppError INVALID_REQUEST where an agent has already worked with the old.
+    """
+    if input is not None and run.runnable_type is Runnable.AGENT and step > 1:
+        raise AppError(
+            ErrorCode.INVALID_REQUEST, "An agent's run with another task begins anew: fork it from its first step."
+        )
+    steps = [known for known in await store.journal(run.id) if known.number < step and known.finished]
+    messages, base = await conversation(store, run, steps), run.base
+    if input is not None and base is not None:
+        messages, base = messages[:base], None
+    await store.create_thread(new, messages)
+    origin = _origin(run, "forked_from", steps, base)
+    await store.copy_journal(new_id, steps)
+    return await store.submit(_again(run, new_id, input or run.input, origin), queued={"forked_from": run.id})
+
+
+async def conversation(store: ThreadStore, run: Run, steps: Sequence[StepRecord]) -> list[JSON]:
+    """The thread's messages up to the run's, with those that its steps added."""
+    if run.base is None:
+        return await store.messages(run.thread_id)
+    return await store.messages(run.thread_id, 0, run.base + 1 + sum(step.messages for step in steps))
+
+
+def kept_for_retry(run: Run, steps: Sequence[StepRecord]) -> list[StepRecord]:
+    """All that finished, but for the step whose failure ended the run."""
+    finished = [step for step in steps if step.finished and step.status is not StepStatus.CANCELED]
+    culprits = [step for step in finished if step.status is StepStatus.FAILED and _same(step.error, run.error)]
+    last = max((step.number for step in culprits), default=None)
+    return [step for step in finished if step.number != last]
+
+
+def _same(step_error: JSON | None, run_error: JSON | None) -> bool:
+    if step_error is None or run_error is None:
+        return False
+    return all(step_error.get(name) == run_error.get(name) for name in ("code", "detail"))
+
+
+def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -> Origin:
+    numbers = {step.number for step in steps}
+    unfinished = next(number for number in range(1, len(numbers) + 2) if number not in numbers)
+    return Origin(run.id, how, unfinished, base, run.model, run.version)
+
+
+def _again(run: Run, new_id: str, input: JSON, origin: Origin) -> NewRun:
+    return NewRun(
+        new_id,
+        run.workspace,
+        input=input,
+        parameters=run.parameters,
+        runnable_type=run.runnable_type,
+        runnable_id=run.runnable_id,
+        user_uuid=run.user_uuid,
+        origin=origin,
+    )
