@@ -36,7 +36,7 @@ def places(body: dict[str, Any]) -> set[str]:
         ({"task": "x" * 101}, "body.task"),
         ({"task": "x", "tusk": 1}, "body.tusk"),
         ({"task": "x", "user_uuid": ""}, "body.user_uuid"),
-        ({"task": "x", "on_busy": "interrupt"}, "body.on_busy"),
+        ({"task": "x", "on_busy": "perhaps"}, "body.on_busy"),
         ({"task": "x", "context_data": {}}, "body.context_data"),
         ({"task": "x", "context_data": [{"type": "text"}]}, "body.context_data.0.content"),
         ({"task": "x", "context_data": [{"content": "c"}]}, "body.context_data.0.type"),
