@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from shared.config.rules import broken_rules
 from shared.config.types import (
     BUILT_IN_TOOLS,
+    SANDBOX_TOOLS,
     ApiKey,
     Count,
     DatabaseUrl,
@@ -316,7 +317,10 @@ class SandboxSettings(Section):
 class ToolsSettings(Section):
     """What agents may use."""
 
-    enabled: list[ToolName] = Field(default=list(BUILT_IN_TOOLS), description="Tools that agents are given.")
+    enabled: list[ToolName] = Field(
+        default=list(SANDBOX_TOOLS),
+        description=f"Tools that agents are given, of {', '.join(BUILT_IN_TOOLS)}.",
+    )
     max_output_chars: Annotated[int, Field(ge=1000)] = Field(
         default=30_000,
         description="Characters of one result that the model reads; the middle of a longer one is left out.",

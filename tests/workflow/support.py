@@ -101,6 +101,13 @@ class BlindTool(LedgerTool):
         raise OutcomeUnknown("Nobody knows whether it took effect. Check before you call it again.")
 
 
+class AskingTool(BlindTool):
+    """What it does to the world outside is for a human to find out."""
+
+    name: ClassVar[str] = "asking"
+    asks_when_unknown: ClassVar[bool] = True
+
+
 class NoSandboxes:
     async def acquire(self, thread_id: str, ref: JSON | None) -> Sandbox:
         raise SandboxUnavailable("There is no sandbox in this test.")
@@ -127,7 +134,7 @@ def a_runtime(
         settings=Settings(**settings),
         chosen=Chosen(model.name, "test"),
         sandboxes=NoSandboxes(),
-        all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger)]),
+        all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger), AskingTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
         tool_limits=CallLimits(),
         functions=Functions(functions),

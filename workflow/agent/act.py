@@ -1,16 +1,19 @@
 """One tool call of the model, as a durable step.
 
 A call with effects is committed as started before it runs. Found in flight after a crash, it is asked what became of
-it: its result, "never began" (then it runs), or nobody can tell (then the model is told so, and decides).
+it: its result, "never began" (then it runs), or nobody can tell. Then the model is told so and decides, or, as the tool
+says, the run waits for a human.
 """
 
 import hashlib
 from collections.abc import Awaitable, Callable
 
+import orjson
+
 from shared.types import JSON, EventType, StepStatus
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
-from workflow.engine.scope import Outcome, StepScope
+from workflow.engine.scope import AskHuman, Outcome, StepScope
 from workflow.engine.step import Step
 from workflow.llm.types import ToolCall
 from workflow.runtime import Runtime
@@ -60,9 +63,12 @@ class ToolCaller:
         async def recover(scope: StepScope) -> Outcome | None:
             return await self._outcome(scope, call, lambda ctx: recover_call(parsed, ctx))
 
+        def settle(_: StepScope, decision: JSON) -> Outcome:
+            return _outcome(call, _found_out(call, decision), [])
+
         spec = StepSpec(f"tool:{_short(call.id)}", call.name, "tool", request, intent=not is_repeatable(parsed))
         started = [(EventType.TOOL_REQUEST, request)]
-        message: JSON = await self._step.perform(spec, body, started=started, recover=recover)
+        message: JSON = await self._step.perform(spec, body, started=started, recover=recover, settle=settle)
         self._memory.learn(message["memory"])
         return message
 
@@ -73,6 +79,8 @@ class ToolCaller:
             try:
                 result = await do(self._context(scope, call, output))
             except OutcomeUnknown as unknown:
+                if self._tools.asks_when_unknown(call.name):
+                    raise AskHuman(unknown.detail) from unknown
                 result = ToolResult.error(UNKNOWN, unknown.detail)
             return None if result is None else _outcome(call, result, await output.rest())
 
@@ -88,6 +96,7 @@ class ToolCaller:
             epoch=scope.epoch,
             sandbox=self._sandbox,
             output=show,
+            publish=self._step.waits.publish,
             memory=self._memory,
             limits=self._limits,
         )
@@ -102,6 +111,15 @@ class ToolCaller:
 def _short(call_id: str) -> str:
     """Some providers' ids are kilobytes long (Gemini's carry a signature)."""
     return call_id if len(call_id) <= LONGEST_ID else hashlib.sha256(call_id.encode()).hexdigest()[:32]
+
+
+def _found_out(call: ToolCall, decision: JSON) -> ToolResult:
+    """What somebody found out about a call whose outcome nobody knew."""
+    output = decision.get("output")
+    told = output if isinstance(output, str) else "" if output is None else orjson.dumps(output).decode()
+    if decision["as"] == "failed":
+        return ToolResult.error("failed", f"{call.name} was found to have failed. {told}".strip())
+    return ToolResult(ok=True, content=f"{call.name} was found to have been done. {told}".strip())
 
 
 def _outcome(call: ToolCall, result: ToolResult, rest: list[tuple[str, JSON]]) -> Outcome:

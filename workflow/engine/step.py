@@ -229,12 +229,13 @@ def _decided(record: StepRecord, scope: StepScope, settle: Settle | None) -> Out
     if record.status is not StepStatus.PENDING or record.wait is None:
         return None
     decision = record.result
-    match decision["as"]:
-        case "repeat":
-            return None
-        case "failed":
-            raise StepError(ErrorCode.STEP_FAILED, "It was found to have failed.", retryable=False)
-    return settle(scope, decision) if settle else Outcome(decision.get("output"))
+    if decision["as"] == "repeat":
+        return None
+    if settle is not None:
+        return settle(scope, decision)
+    if decision["as"] == "failed":
+        raise StepError(ErrorCode.STEP_FAILED, "It was found to have failed.", retryable=False)
+    return Outcome(decision.get("output"))
 
 
 async def _nobody_knows(_: StepScope) -> Outcome | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from importlib import resources
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -53,12 +53,16 @@ class CallLimits:
     """How long a call may keep the model waiting, whatever it asks for."""
 
 
+Publish = Callable[[str, Any, str | None, str], Awaitable[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a call may use. `call_id` names it within its thread, as `key` does everywhere.
 
     `sandbox` makes or finds the thread's sandbox: a tool asks only when it needs one. `output(stream, text)` shows
-    a running tool's output to whoever watches. `memory` is of all earlier results, and not the tool's to change.
+    a running tool's output to whoever watches. `publish(name, payload, key, event_key)` publishes an event (once
+    for each `event_key`) and returns its id. `memory` is of all earlier results, and not the tool's to change.
     """
 
     run_id: str
@@ -68,6 +72,7 @@ class ToolContext:
     epoch: int
     sandbox: Callable[[], Awaitable[Sandbox]]
     output: Callable[[str, str], Awaitable[None]]
+    publish: Publish
     memory: Memory = field(default_factory=Memory)
     limits: CallLimits = CallLimits()
 
@@ -124,6 +129,11 @@ class Tool(ABC, Generic[A]):
 
     name: ClassVar[str]
     effect: ClassVar[Effect]
+    asks_when_unknown: ClassVar[bool] = False
+    """When nobody can tell what became of a call: whether a human decides, or the model is told to look.
+
+    The model can look into its sandbox; what a tool does to the world outside is for a human to find out.
+    """
     Args: type[A]
 
     @cached_property

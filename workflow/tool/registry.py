@@ -14,6 +14,7 @@ from workflow.tool.bash_kill import BashKillTool
 from workflow.tool.bash_output import BashOutputTool
 from workflow.tool.edit_file import FileEditTool
 from workflow.tool.ls import LsTool
+from workflow.tool.publish_event import PublishEventTool
 from workflow.tool.read_file import FileReadTool
 from workflow.tool.schema import function_schema
 from workflow.tool.write_files import FilesCreationTool
@@ -26,6 +27,7 @@ BUILT_IN: tuple[type[Tool[Any]], ...] = (
     FileEditTool,
     FilesCreationTool,
     LsTool,
+    PublishEventTool,
 )
 
 
@@ -55,6 +57,9 @@ class Registry:
                 f"No such tool: {', '.join(unknown)}. The tools are: {', '.join(self._tools)}.",
             )
         return Registry(tool for tool in self._tools.values() if tool.name in names)
+
+    def asks_when_unknown(self, name: str) -> bool:
+        return name in self._tools and self._tools[name].asks_when_unknown
 
     def schemas(self) -> list[JSON]:
         """As OpenAI's `tools`. Not the caller's to change."""

@@ -16,7 +16,7 @@ from shared.redis import connect
 from shared.threads.types import Answer, NewRun, NewThread, Run
 from shared.types import Runnable, RunStatus, StepStatus, WaitKind
 from tests.support.stack import until
-from tests.workflow.support import Playbook, a_runtime, outside, turn
+from tests.workflow.support import Ledger, Playbook, a_runtime, outside, turn
 from workflow.engine.durable import DurableFunction, durable
 from workflow.engine.retry import NonRetryable, Retry
 from workflow.engine.scope import StepScope
@@ -398,3 +398,29 @@ def _noted(calls: list[str], name: str) -> Callable[[], Awaitable[str]]:
         return name
 
     return fn
+
+
+@pytest.mark.parametrize(("decision", "effects"), [("repeat", 2), ("done", 1), ("failed", 1)])
+async def test_a_tool_call_to_the_outside_whose_outcome_is_unknown_waits_for_a_human(
+    fleet: Fleet, decision: str, effects: int
+) -> None:
+    ledger = Ledger()
+    book = Playbook([turn("I act.", ("a", "asking", "{}")), turn("Done.")])
+    thread = await fleet.out.store.create_thread(NewThread(new_thread_id(), "w"))
+    run_id = new_run_id(thread.id)
+    await fleet.out.store.submit(NewRun(run_id, "w", {"task": "Act."}), queued={})
+    runner = Runner(fleet.out, a_runtime(book, ledger))
+    ledger.dies = lambda: runner.drop("dead") if ledger.effects else None
+    await runner.execute(run_id, "dead", Signals())
+    ledger.dies = lambda: None
+    await fleet.out.store.expire(run_id, "dead", max_attempts=5)
+    await runner.execute(run_id, "w1", Signals())
+    assert (await fleet.run(run_id)).status is RunStatus.WAITING
+    answer = Answer(StepStatus.PENDING, result={"as": decision, "output": "receipt 7"})
+    await fleet.out.store.signal(run_id, "tool:a", answer, [WaitKind.OUTCOME])
+    await runner.execute(run_id, "w1", Signals())
+    assert (await fleet.run(run_id)).status is RunStatus.SUCCEEDED
+    assert list(ledger.effects.values()) == [effects]
+    told = (await fleet.out.store.messages(thread.id))[2]["content"]
+    said = {"repeat": "asking done", "done": "found to have been done. receipt 7", "failed": "found to have failed."}
+    assert said[decision] in told

@@ -23,6 +23,7 @@ class Caller:
     limits: CallLimits = field(default_factory=CallLimits)
     memory: Memory = field(default_factory=Memory)
     shown: list[tuple[str, str]] = field(default_factory=list)
+    published: dict[str, tuple[str, object, str | None]] = field(default_factory=dict)
     calls: int = 0
 
     async def __call__(self, name: str, /, **arguments: Any) -> ToolResult:
@@ -48,6 +49,10 @@ class Caller:
         async def show(stream: str, text: str) -> None:
             self.shown.append((stream, text))
 
+        async def publish(name: str, payload: object, key: str | None, event_key: str) -> str:
+            self.published[event_key] = (name, payload, key)
+            return "1-0"
+
         return ToolContext(
             run_id=self.run_id,
             step_id=f"{self.run_id}.{self.calls}",
@@ -56,6 +61,7 @@ class Caller:
             epoch=self.epoch,
             sandbox=sandbox,
             output=show,
+            publish=publish,
             memory=self.memory,
             limits=self.limits,
         )

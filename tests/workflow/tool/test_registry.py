@@ -14,7 +14,7 @@ from workflow.tool.base import Effect
 from workflow.tool.dispatch import is_repeatable
 from workflow.tool.registry import Call, Registry, built_in_tools
 
-NAMES = ["bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls"]
+NAMES = ["bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls", "publish_event"]
 # What OpenAI, Anthropic and Gemini all document for a function's parameters.
 KEYWORDS = {"type", "description", "properties", "required", "items", "enum"} | {
     "minimum", "maximum", "minItems", "maxItems",
