@@ -153,6 +153,7 @@ SMALLEST = {
     "edit_file": '{"file_path": "a", "old_string": "a", "new_string": "b"}',
     "write_files": '{"files": [{"file_path": "a", "content": "b"}]}',
     "ls": "{}",
+    "publish_event": '{"name": "paid"}',
 }
 
 
