@@ -15,6 +15,8 @@ log = logging.getLogger("trunkline.agenda")
 PER_SHARD = 50
 """Timers and topics of one shard in one tick."""
 AT_ONCE = 20
+BATCHES = 40
+"""Of one topic's waiters in one tick."""
 
 
 class Agenda:
@@ -44,5 +46,8 @@ class Agenda:
         await self._outside.ring(await self._outside.answers.on_time(timer))
 
     async def _deliver(self, topic: Topic) -> None:
-        for run_id in await self._outside.answers.deliver(topic):
-            await self._outside.ring(run_id)
+        for _ in range(BATCHES):
+            rings, more = await self._outside.answers.deliver(topic)
+            await asyncio.gather(*(self._outside.ring(run_id) for run_id in rings))
+            if not more:
+                return

@@ -34,5 +34,6 @@ async def publish(
 
 async def _deliver(services: Services, topic: Topic) -> None:
     """At once for the first of those who wait; the workers' sweepers do the rest, and all of it if this fails."""
-    for run_id in await services.outside.answers.deliver(topic):
+    rings, _ = await services.outside.answers.deliver(topic)
+    for run_id in rings:
         await services.queue.ring(run_id)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 import orjson
@@ -155,9 +155,21 @@ class Trunkline:
     def processes(self) -> dict[str, int]:
         return {file.stem: int(file.read_text()) for file in sorted((self._data / "run").glob("*.pid"))}
 
+    @property
+    def redis_url(self) -> str:
+        """Of its Valkey, by the configuration that it was started with."""
+        lines = (self._data / "valkey" / "valkey.conf").read_text().splitlines()
+        options = dict(line.split(maxsplit=1) for line in lines if " " in line)
+        password = options["requirepass"].strip('"')
+        return f"redis://:{password}@127.0.0.1:{options['port']}/0"
+
+    async def post(self, http: aiohttp.ClientSession, path: str, body: object) -> dict[str, Any]:
+        async with http.post(f"{self._url}{path}", json=body, headers=self._headers) as response:
+            response.raise_for_status()
+            return dict(await response.json())
+
     async def thread(self, http: aiohttp.ClientSession) -> str:
-        async with http.post(f"{self._url}/api/agent/initiate", json={}, headers=self._headers) as response:
-            return str((await response.json())["thread_id"])
+        return str((await self.post(http, "/api/agent/initiate", {}))["thread_id"])
 
     async def run(self, http: aiohttp.ClientSession, task: str, tokens: int, thread: str | None = None) -> Timing:
         start = time.perf_counter()

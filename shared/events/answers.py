@@ -3,6 +3,7 @@
 Everything here may be repeated, by anybody: the agenda (`keys.timers`) keeps what is not yet done.
 """
 
+import asyncio
 from typing import Any
 
 from redis.asyncio import Redis
@@ -15,7 +16,7 @@ from shared.threads.store import ThreadStore
 from shared.threads.types import Answer, Run, StepRecord
 from shared.types import JSON, RunStatus, StepStatus, WaitKind
 
-WAITERS_AT_ONCE = 100
+WAITERS_AT_ONCE = 50
 
 
 class Approvals:
@@ -47,17 +48,18 @@ class Answers:
         self._bus = bus
         self._approvals = approvals
 
-    async def deliver(self, topic: Topic, limit: int = WAITERS_AT_ONCE) -> list[str]:
-        """Answers up to so many waiters whose event has come. Returns the runs to ring for."""
-        rings = []
-        for waiter, event in await self._bus.matches(topic, limit):
+    async def deliver(self, topic: Topic) -> tuple[list[str], bool]:
+        """Answers some of those whose event has come. Returns the runs to ring for, and whether there may be more."""
+        matches = await self._bus.matches(topic, WAITERS_AT_ONCE)
+
+        async def answer(waiter: str, event: Event) -> str | None:
             run_id, _, step_key = waiter.partition("/")
-            answer = event_answer(event, topic)
-            signaled = await self._store.signal(run_id, step_key, answer, [WaitKind.EVENT])
-            await self._bus.forget(topic, waiter)
-            if signaled and signaled.ring:
-                rings.append(signaled.ring)
-        return rings
+            signaled = await self._store.signal(run_id, step_key, event_answer(event, topic), [WaitKind.EVENT])
+            return signaled.ring if signaled else None
+
+        rings = await asyncio.gather(*(answer(waiter, event) for waiter, event in matches))
+        await self._bus.forget(topic, *(waiter for waiter, _ in matches))
+        return [ring for ring in rings if ring], len(matches) == WAITERS_AT_ONCE
 
     async def on_time(self, timer: str) -> str | None:
         """Does what is due on the agenda, and takes it off."""

@@ -6,81 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from modem.agenda import Agenda
 from shared.errors import ErrorCode
 from shared.events.bus import Topic
-from shared.ids import SHARDS, new_run_id, new_thread_id, thread_of
+from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.redis import connect
-from shared.threads.types import Answer, NewRun, NewThread, Run
-from shared.types import Runnable, RunStatus, StepStatus, WaitKind
+from shared.threads.types import Answer, NewRun, NewThread
+from shared.types import RunStatus, StepStatus, WaitKind
 from tests.support.stack import until
-from tests.workflow.support import Ledger, Playbook, a_runtime, outside, turn
-from workflow.engine.durable import DurableFunction, durable
+from tests.workflow.fleet import Fleet
+from tests.workflow.support import Ledger, Playbook, a_runtime, turn
+from workflow.engine.durable import durable
 from workflow.engine.retry import NonRetryable, Retry
 from workflow.engine.scope import StepScope
 from workflow.engine.step import Step, StepFailed
 from workflow.runner import Runner, Signals
-
-Flow = Callable[[Step, Any], Awaitable[Any]]
-
-
-async def as_any(call: Any) -> Any:
-    return await call
-
-
-class Fleet:
-    """One worker without processes: it runs what was rung for, and sweeps."""
-
-    def __init__(self, client: Redis) -> None:
-        self.client = client
-        self.out = outside(client)
-        self.functions: list[DurableFunction] = []
-
-    @property
-    def runner(self) -> Runner:
-        """A new one each time: nothing is kept in memory from one attempt to the next."""
-        return Runner(self.out, a_runtime(Playbook([turn("An agent's answer.")]), functions=self.functions))
-
-    async def start(self, flow: Flow, input: Any = None, name: str = "flow") -> str:
-        self.functions.append(durable(name)(flow))
-        thread = await self.out.store.create_thread(NewThread(new_thread_id(), "w"))
-        run_id = new_run_id(thread.id)
-        new = NewRun(run_id, "w", {"input": input}, runnable_type=Runnable.FUNCTION, runnable_id=name)
-        await self.out.ring((await self.out.store.submit(new, queued={})).ring)
-        return run_id
-
-    async def work(self) -> None:
-        """Until nothing is rung for and nothing is due."""
-        while run_id := await self._rung():
-            await self.out.ring(await self.runner.execute(run_id, "w1", Signals()))
-
-    async def _rung(self) -> str | None:
-        await Agenda(self.out).tick(range(SHARDS))
-        found: str | None = await as_any(self.client.lpop("rung"))
-        return found
-
-    async def run(self, run_id: str) -> Run:
-        found = await self.out.store.run(run_id)
-        assert found is not None
-        return found
-
-    async def until(self, run_id: str, status: RunStatus) -> Run:
-        async with asyncio.timeout(10):
-            while (run := await self.run(run_id)).status is not status:
-                await self.work()
-                await asyncio.sleep(0.02)
-        return run
-
-    async def publish(self, name: str, payload: Any = None, **to: Any) -> None:
-        topic = Topic.of("w", name, **to)
-        await self.out.bus.publish(topic, payload)
-
-    async def leftovers(self) -> list[str]:
-        """Index entries of all shards, and who waits on the bus."""
-        patterns = ("timers:*", "rings:*", "live:*", "deliveries:*", "waiters:*", "approvals:*")
-        return [key for pattern in patterns async for key in self.client.scan_iter(pattern)]
 
 
 @pytest.fixture
