@@ -13,6 +13,7 @@ from shared.events.outside import Outside
 from shared.ids import new_run_id, new_thread_id
 from shared.keys import thread_keys_of
 from shared.redis import connect
+from shared.threads.attempt import GoOn
 from shared.threads.types import NewRun, NewThread, Run
 from shared.types import RunStatus, StepStatus
 from tests.workflow.support import Ledger, Playbook, a_runtime, outside, turn
@@ -269,3 +270,68 @@ async def test_text_is_coalesced_but_whole_with_any_interval(out: Outside) -> No
         events = await events_of(out, run_id)
         assert answer_text(events) == text
         assert sum(event["type"] == "agent.delta" for event in events) < 50
+
+
+class Told(Playbook):
+    """A model that is told something while it speaks, and keeps what it was asked."""
+
+    def __init__(self, out: Outside, turns: list[ModelResponse], told: dict[int, str]) -> None:
+        super().__init__(turns)
+        self.out = out
+        self.run_id = ""
+        self.told = told
+        self.asked: list[list[str]] = []
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
+        self.asked.append([m["content"] for m in request.messages if m["role"] == "user"])
+        if text := self.told.pop(len(self.asked), None):
+            assert await self.out.store.inject(self.run_id, {"role": "user", "content": text, "id": text})
+        yield self.turns[len(self.asked) - 1]
+
+
+async def test_a_message_for_a_running_agent_is_read_at_the_end_of_its_turn(out: Outside) -> None:
+    book = [turn("I look.", ("a", "look", "{}")), turn("Done?"), turn("Done.")]
+    model = Told(out, book, {1: "Look closer.", 2: "And now?"})
+    model.run_id = await submit(out)
+    await Runner(out, a_runtime(model)).execute(model.run_id, "w1", Signals())
+    run = await ended(out, model.run_id)
+    assert (run.status, run.output) == (RunStatus.SUCCEEDED, "Done.")
+    assert model.asked == [["Do it."], ["Do it.", "Look closer."], ["Do it.", "Look closer.", "And now?"]]
+    roles = [message["role"] for message in await out.store.messages(run.thread_id)]
+    assert roles == ["user", "assistant", "tool", "user", "assistant", "user", "assistant"]
+
+
+async def test_a_replay_sees_messages_where_they_were_read(out: Outside) -> None:
+    book = [turn("I look.", ("a", "look", "{}")), turn("More.", ("b", "look", "{}")), turn("Done.")]
+    model = Told(out, book, {1: "Look closer."})
+    model.run_id = await submit(out)
+    runner = Runner(out, a_runtime(model))
+    third = Told(out, book, {})
+
+    async def stop_at_the_third(request: ModelRequest) -> AsyncGenerator[Any, None]:
+        if len(model.asked) == 2:
+            runner.drop("w1")
+            await asyncio.sleep(60)
+        async for item in Told.stream(model, request):
+            yield item
+
+    model.stream = stop_at_the_third  # type: ignore[method-assign]
+    await runner.execute(model.run_id, "w1", Signals())
+    await out.store.expire(model.run_id, "w1", max_attempts=5)
+    third.asked = [[], []]
+    await Runner(out, a_runtime(third)).execute(model.run_id, "w2", Signals())
+    assert (await ended(out, model.run_id)).status is RunStatus.SUCCEEDED
+    assert third.asked[2] == ["Do it.", "Look closer."]
+    keys = [step.key for step in await out.store.journal(model.run_id)]
+    assert keys == ["llm:1", "tool:a", "inbox:2", "llm:2", "tool:b", "llm:3"]
+
+
+async def test_a_message_that_comes_after_the_last_look_is_not_lost(out: Outside) -> None:
+    model = Told(out, [turn("Done."), turn("Done again.")], {})
+    model.run_id = await submit(out)
+    attempt = await out.store.claim(model.run_id, "w1", "c")
+    assert attempt is not None
+    await out.store.inject(model.run_id, {"role": "user", "content": "Wait!", "id": "1"})
+    with pytest.raises(GoOn):
+        await attempt.end(RunStatus.SUCCEEDED, {"output": "x"}, {"output": "x"}, taken=0)
+    assert (await ended(out, model.run_id)).status is RunStatus.RUNNING

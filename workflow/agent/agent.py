@@ -19,6 +19,7 @@ from shared.threads.types import NewEvent
 from shared.types import JSON, EventType
 from workflow.agent.act import ToolCaller
 from workflow.agent.context import user_message
+from workflow.agent.inbox import Inbox
 from workflow.agent.think import Thinker
 from workflow.engine.step import Step
 from workflow.llm.types import NO_USAGE, Model, ModelResponse, Usage
@@ -52,7 +53,7 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     tools = runtime.tools(parameters.get("tools"))
     caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
     thinker = Thinker(step, model, tools, runtime, parameters=parameters, context=attempt.thread.context)
-    agent = Agent(thinker, caller, limits)
+    agent = Agent(thinker, caller, Inbox(attempt, step), limits)
     try:
         async with asyncio.timeout(max(0.0, limits.seconds - attempt.run.elapsed_seconds)) as clock:
             return await agent.run(messages)
@@ -101,19 +102,21 @@ class ThreadSandbox:
 class Agent:
     """One run's loop."""
 
-    def __init__(self, thinker: Thinker, caller: ToolCaller, limits: Limits) -> None:
+    def __init__(self, thinker: Thinker, caller: ToolCaller, inbox: Inbox, limits: Limits) -> None:
         self._thinker = thinker
         self._caller = caller
+        self._inbox = inbox
         self._limits = limits
 
     async def run(self, messages: list[JSON]) -> JSON:
         usage = NO_USAGE
         for turn in itertools.count(1):
             self._check(turn, usage)
+            messages = [*messages, *await self._inbox.take(turn)]
             response = await self._thinker.think(turn, messages, usage)
             messages = [*messages, response.as_message()]
             usage += response.usage
-            if not response.tool_calls:
+            if not response.tool_calls and not self._inbox.waiting:
                 return {"output": response.content, "usage": usage.as_json(), "cost": usage.cost}
             messages = [*messages, *await self._act(response)]
         raise AssertionError("unreachable: itertools.count does not end")

@@ -138,6 +138,9 @@ class Waits:
             await self._list_for_people(record)
         return await self._answered(record)
 
+    async def inbox(self, start: int) -> list[JSON]:
+        return await self._outside.store.inbox(self._run.id, start)
+
     async def publish(self, name: str, payload: Any, key: str | None, event_key: str) -> str:
         topic = Topic.of(self._run.workspace, name, key=key)
         event_id, waited_for = await self._outside.bus.publish(topic, payload, key=key, event_key=event_key)

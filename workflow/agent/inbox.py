@@ -1,0 +1,38 @@
+"""Messages that were put into a run while it went on: taken in before a turn of the model, as a durable step."""
+
+from shared.threads.attempt import Attempt
+from shared.types import JSON
+from workflow.engine.journal import StepSpec
+from workflow.engine.scope import Outcome, StepScope
+from workflow.engine.step import Step
+
+
+class Inbox:
+    """Of one attempt."""
+
+    def __init__(self, attempt: Attempt, step: Step) -> None:
+        self._attempt = attempt
+        self._step = step
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are messages that were not taken in yet."""
+        return self._attempt.inbox > self._attempt.taken
+
+    async def take(self, turn: int) -> list[JSON]:
+        """The messages that come before this turn. What a replayed turn did not see, it does not see now."""
+        key = f"inbox:{turn}"
+        replayed = (known := self._step.journal.known(f"llm:{turn}")) is not None and known.finished
+        if self._step.journal.known(key) is None and (replayed or not self.waiting):
+            return []
+
+        async def body(_: StepScope) -> Outcome:
+            found = await self._step.waits.inbox(self._attempt.taken)
+            taken = {"run_id": self._attempt.run.id, "taken": self._attempt.taken + len(found), "messages": found}
+            return Outcome(taken, messages=found)
+
+        taken = await self._step.perform(StepSpec(key, "inbox", "inbox"), body)
+        if taken["run_id"] == self._attempt.run.id:  # a retried run begins with another one's steps
+            self._attempt.taken = taken["taken"]
+        messages: list[JSON] = taken["messages"]
+        return messages
