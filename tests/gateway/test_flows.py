@@ -215,3 +215,38 @@ async def test_an_agents_run_is_retried_with_its_conversation(gateway: Gateway, 
     new = (await gateway.client.post(f"/api/runs/{run_id}/retry")).json()
     await worker.work(new["run_id"])
     assert (await get(gateway, new["run_id"]))["output"] == "Done."
+
+
+async def test_a_message_goes_to_the_run_under_way_and_to_no_other(gateway: Gateway, worker: Worker) -> None:
+    thread_id = await gateway.thread()
+    path = f"/api/agent/{thread_id}/message"
+    assert (await gateway.client.post(path, json={"content": "too early"})).status_code == 409
+    run_id = await gateway.execute(thread_id, "x")
+    headers = {"Idempotency-Key": "m1"}
+    for _ in range(2):
+        answer = await gateway.client.post(path, json={"content": "And be quick."}, headers=headers)
+        assert (answer.status_code, answer.json()["run_id"]) == (200, run_id)
+    await worker.work(run_id)
+    assert (await get(gateway, run_id))["status"] == "succeeded"
+    messages = (await gateway.client.get(f"/api/agent/{thread_id}/messages")).json()["items"]
+    assert [message["content"] for message in messages] == ["x", "And be quick.", "Done."]
+    assert (await gateway.client.post(path, json={"content": "too late"})).status_code == 409
+    assert (await gateway.client.post(path, json={"content": "x", "run_id": run_id})).status_code == 409
+
+
+async def test_a_thread_is_canceled_with_all_that_waits_in_it(gateway: Gateway, worker: Worker) -> None:
+    thread_id = await gateway.thread()
+    runs = [await gateway.execute(thread_id, "x") for _ in range(3)]
+    canceled = (await gateway.client.post(f"/api/agent/{thread_id}/cancel")).json()["runs"]
+    assert [(run["run_id"], run["status"]) for run in canceled] == [(run_id, "canceled") for run_id in runs]
+    assert (await gateway.client.post(f"/api/agent/{thread_id}/cancel")).json()["runs"] == []
+
+
+async def test_a_waiting_run_is_canceled_by_the_next_worker(gateway: Gateway, worker: Worker) -> None:
+    run = await start(gateway, worker, "pause", "7")
+    answer = await gateway.client.post(f"/api/runs/{run['run_id']}/cancel")
+    assert (answer.json()["status"], answer.json()["cancel_requested"]) == ("pending", True)
+    await worker.work(run["run_id"])
+    assert (await get(gateway, run["run_id"]))["status"] == "canceled"
+    [step] = await steps(gateway, run["run_id"])
+    assert step["status"] == "canceled"
