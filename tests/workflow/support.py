@@ -11,7 +11,7 @@ from shared.types import JSON
 from workflow.llm.choose import Chosen
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.scripted import replay
-from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
+from workflow.llm.types import NO_PRICE, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox, SandboxUnavailable
 from workflow.tool.base import Args, CallLimits, Effect, OutcomeUnknown, Tool, ToolContext, ToolResult
@@ -23,6 +23,7 @@ class Playbook:
 
     name = "playbook"
     context_tokens = 100_000
+    price = NO_PRICE
 
     def __init__(self, turns: Sequence[ModelResponse]) -> None:
         self.turns = turns

@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.llm.assemble import Turn
+from workflow.llm.price_list import known_context, price_of
 from workflow.llm.provider_errors import cut_off, describe
-from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, Usage
+from workflow.llm.types import ModelRequest, ModelResponse, Price, TextDelta, ThinkingDelta, Usage
 
 DEFAULT_CONTEXT_TOKENS = 128_000
 
@@ -52,7 +53,11 @@ class LiteLLMModel:
         self._options = options
         self._litellm = load_litellm()
         self._called = self._resolve(options)
-        self.context_tokens: int = options.context_tokens or self._known_context() or DEFAULT_CONTEXT_TOKENS
+        # Not litellm.get_model_info: it asks a network address for some providers.
+        prices = self._litellm.model_cost
+        listed = prices.get(self._called) or prices.get(self._called.partition("/")[2]) or {}
+        self.context_tokens: int = options.context_tokens or known_context(listed) or DEFAULT_CONTEXT_TOKENS
+        self.price: Price | None = price_of(listed, self.context_tokens)
 
     @property
     def name(self) -> str:
@@ -143,13 +148,6 @@ class LiteLLMModel:
                 "or set llm.base_url to the OpenAI-compatible server that has it.",
             ) from error
         return name
-
-    def _known_context(self) -> int | None:
-        # Not litellm.get_model_info: it asks a network address for some providers.
-        prices = self._litellm.model_cost
-        entry = prices.get(self._called) or prices.get(self._called.partition("/")[2]) or {}
-        tokens = entry.get("max_input_tokens")
-        return tokens if isinstance(tokens, int) else None
 
 
 async def close_connections() -> None:

@@ -49,6 +49,23 @@ NO_USAGE = Usage(cost=0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """USD for one input token and for one output token, each at the dearest that a call of the model can meet.
+
+    So that `input_tokens * price.input + output_tokens * price.output` is never less than the bill: a token that is
+    written to the provider's cache, or stands in a very long prompt, costs more than others; one read from the cache
+    costs less.
+    """
+
+    input: float
+    output: float
+
+
+NO_PRICE = Price(0.0, 0.0)
+"""Of models that run in this process: they cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     text: str
 
@@ -100,13 +117,19 @@ class ModelError(AppError):
 
 
 class Model(Protocol):
-    """A language model, ready to be called. `context_tokens` is how much it can read in one request."""
+    """A language model, ready to be called.
+
+    `context_tokens` is how much it can read in one request; `price` is None where no price list has the model.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
     def context_tokens(self) -> int: ...
+
+    @property
+    def price(self) -> Price | None: ...
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """Deltas as they come, then the ModelResponse as the last item. Raises ModelError.
