@@ -35,6 +35,7 @@ class DemoModel:
     name = DEMO
     context_tokens = 1_000_000  # it reads the task and the tools' results, whatever their length
     price = NO_PRICE
+    deployment = None
 
     def __init__(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._pause = pause

@@ -32,12 +32,14 @@ class ScriptedModel:
         name: str = "scripted",
         context_tokens: int = 128_000,
         price: Price | None = NO_PRICE,
+        deployment: str | None = None,
     ) -> None:
         self.requests: list[ModelRequest] = []
         self._script = list(script)
         self._name = name
         self._context_tokens = context_tokens
         self._price = price
+        self._deployment = deployment
 
     @property
     def name(self) -> str:
@@ -50,6 +52,10 @@ class ScriptedModel:
     @property
     def price(self) -> Price | None:
         return self._price
+
+    @property
+    def deployment(self) -> str | None:
+        return self._deployment
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """See `Model.stream`."""

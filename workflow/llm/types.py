@@ -107,19 +107,42 @@ class ModelResponse:
 
 
 class ModelError(AppError):
-    """A model call failed. `retryable`: the same request may succeed later, after `retry_after` seconds if given."""
+    """A model call failed.
+
+    `retryable`: the same request may succeed later, after `retry_after` seconds if given. `outage`: the provider
+    failed (no connection, a timeout, a 5xx, a stream cut off). `elsewhere`: it is this model that cannot be had (a
+    key refused, a name unknown, no quota left), and another may answer.
+    """
 
     def __init__(
-        self, code: ErrorCode, detail: str, *, retryable: bool = False, retry_after: float | None = None
+        self,
+        code: ErrorCode,
+        detail: str,
+        *,
+        retryable: bool = False,
+        retry_after: float | None = None,
+        outage: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         super().__init__(code, detail, retry_after=retry_after)
         self.retryable = retryable
+        self.outage = outage
+        self.elsewhere = elsewhere
+
+
+class ModelsUnavailable(AppError):
+    """No model may be asked before `retry_at`: seconds since 1970 by Redis' clock, `retry_after` seconds from now."""
+
+    def __init__(self, detail: str, retry_at: float, retry_after: float) -> None:
+        super().__init__(ErrorCode.MODEL_UNAVAILABLE, detail, retry_after=retry_after)
+        self.retry_at = retry_at
 
 
 class Model(Protocol):
     """A language model, ready to be called.
 
-    `context_tokens` is how much it can read in one request; `price` is None where no price list has the model.
+    `context_tokens` is how much it can read in one request; `price` is None where no price list has the model;
+    `deployment` is what can be down (shared/breaker.py), None for a model in this process.
     """
 
     @property
@@ -130,6 +153,9 @@ class Model(Protocol):
 
     @property
     def price(self) -> Price | None: ...
+
+    @property
+    def deployment(self) -> str | None: ...
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """Deltas as they come, then the ModelResponse as the last item. Raises ModelError.
