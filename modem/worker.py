@@ -86,7 +86,7 @@ class Worker:
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         self._store = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=None)
         impatient = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=2)
-        runtime = await self._resources.enter_async_context(open_runtime(self._settings))
+        runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._runner = Runner(self._store, runtime)
         self._sweeper = Sweeper(
             self._settings.worker,

@@ -6,8 +6,11 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from redis.asyncio import Redis
+
 from shared.config import Settings
 from shared.types import JSON
+from workflow.llm.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.scripted import replay
@@ -24,6 +27,7 @@ class Playbook:
     name = "playbook"
     context_tokens = 100_000
     price = NO_PRICE
+    deployment = None
 
     def __init__(self, turns: Sequence[ModelResponse]) -> None:
         self.turns = turns
@@ -114,6 +118,7 @@ def a_runtime(model: Any, ledger: Ledger | None = None, **settings: Any) -> Runt
         sandboxes=NoSandboxes(),
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
+        breaker=Breaker(Redis(), BreakerPolicy()),  # a model without a deployment asks none
         tool_limits=CallLimits(),
         models={model.name: model},
     )

@@ -10,8 +10,8 @@ from workflow.agent.context import build_context
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
 from workflow.engine.step import Outcome, Step, StepScope
-from workflow.llm.retry import complete
-from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
+from workflow.llm.pool import Try
+from workflow.llm.types import Model, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime
 from workflow.tool.registry import Registry
 
@@ -30,7 +30,7 @@ class Thinker:
         self._context = context
 
     async def think(self, turn: int, messages: list[JSON], spent: Usage) -> ModelResponse:
-        """Raises ModelError, AppError CONTEXT_EXCEEDED."""
+        """Raises ModelError, ModelsUnavailable, AppError CONTEXT_EXCEEDED."""
 
         async def body(scope: StepScope) -> Outcome:
             response, rest = await self._stream(scope, messages)
@@ -44,11 +44,8 @@ class Thinker:
 
         seen = hashlib.sha256(orjson.dumps(messages[-1])).hexdigest()[:16]
         spec = StepSpec(f"llm:{turn}", "llm", "llm", {"messages": len(messages), "last": seen})
-        started = [(EventType.AGENT_REQUEST, self._request(1))]
+        started = [(EventType.AGENT_REQUEST, {"model": self._model.name, "try": 1})]
         return _from_json(await self._step.perform(spec, body, started=started))
-
-    def _request(self, number: int) -> JSON:
-        return {"model": self._model.name, "try": number}
 
     async def _stream(self, scope: StepScope, messages: list[JSON]) -> tuple[ModelResponse, list[tuple[str, JSON]]]:
         """The answer, and the events of its text that were not sent yet."""
@@ -65,12 +62,11 @@ class Thinker:
             async def on_delta(delta: TextDelta | ThinkingDelta) -> None:
                 stream.add("agent.delta" if isinstance(delta, TextDelta) else "agent.thinking", delta.text)
 
-            async def on_retry(number: int, error: ModelError, pause: float) -> None:
+            async def on_retry(again: Try) -> None:
                 await stream.flush()
-                retry = {"cause": error.detail, "after_seconds": round(pause, 3)}
-                await scope.emit([(EventType.AGENT_REQUEST, {**self._request(number), **retry})])
+                await scope.emit([(EventType.AGENT_REQUEST, again.as_json())])
 
-            response = await complete(self._model, request, self._runtime.retry, on_delta, on_retry)
+            response = await self._runtime.pool(self._model).complete(request, on_delta, on_retry)
             return _with_unique_ids(response, messages), await stream.rest()
 
 

@@ -41,8 +41,8 @@ class BreakerPolicy:
 class HeldBack(Exception):
     """No call goes out to the deployment before `retry_at` (seconds since 1970 by Redis' clock)."""
 
-    def __init__(self, deployment: str, retry_at: float, retry_after: float) -> None:
-        super().__init__(f"{deployment} is left alone for {retry_after:.0f} s: its provider fails, or asked for it.")
+    def __init__(self, reason: str, retry_at: float, retry_after: float) -> None:
+        super().__init__(f"{reason} It is left alone for {retry_after:.0f} s.")
         self.retry_at = retry_at
         self.retry_after = retry_after
 
@@ -73,7 +73,7 @@ class Breaker:
         try:
             result = await self._renewing(admitted, call)
         except ModelError as error:
-            await self._failed(deployment, admitted, error)
+            await self._failed(admitted, error)
             raise
         except BaseException:
             if admitted and admitted.is_probe:
@@ -92,18 +92,24 @@ class Breaker:
                 return None
             case [kind, generation]:
                 return _Call(deployment, generation, kind in ("probe", b"probe"))
-        raise _held(deployment, answer)
+        raise _held(f"{deployment}: its provider kept failing, or asked for a pause.", answer)
 
-    async def _failed(self, deployment: str, admitted: _Call | None, error: ModelError) -> None:
-        """Raises HeldBack where no other call may follow now."""
+    async def _failed(self, admitted: _Call | None, error: ModelError) -> None:
+        """Raises HeldBack where a call that might succeed later may not follow now."""
         away = min(error.retry_after or 0, LONGEST_AWAY_SECONDS) if asks_too_much(error) else 0
         answer = None
         if admitted:
             answer = await self._report(admitted, "failure" if error.outage else "refused", away)
+        if not error.retryable:
+            return
         if answer and len(answer) == 3:
-            raise _held(deployment, answer) from error
-        if away:  # Redis is away: this worker's clock has to do
-            raise HeldBack(deployment, time.time() + away, away) from error
+            held = _held(error.detail, answer)
+        elif away:  # Redis is away: this worker's clock has to do
+            held = HeldBack(error.detail, time.time() + away, away)
+        else:
+            return
+        log.warning("%s", held)
+        raise held from error
 
     async def _report(self, call: _Call, outcome: str, away_seconds: float = 0) -> list[Any] | None:
         policy = self._policy
@@ -140,10 +146,10 @@ async def _while_redis_is_there(answer: Awaitable[Any]) -> Any:
         return None
 
 
-def _held(deployment: str, answer: list[Any]) -> HeldBack:
+def _held(reason: str, answer: list[Any]) -> HeldBack:
     _, until_ms, now_ms = answer
     # A millisecond later than the first that is admitted: whoever rounds down to milliseconds still comes in time.
-    return HeldBack(deployment, (until_ms + 1) / 1000, (until_ms + 1 - now_ms) / 1000)
+    return HeldBack(reason, (until_ms + 1) / 1000, (until_ms + 1 - now_ms) / 1000)
 
 
 def _script(client: Redis, name: str) -> AsyncScript:

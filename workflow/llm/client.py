@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from shared.breaker import deployment
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.llm.assemble import Turn
@@ -62,6 +63,10 @@ class LiteLLMModel:
     @property
     def name(self) -> str:
         return self._options.name
+
+    @property
+    def deployment(self) -> str:
+        return deployment(self.name, self._options.base_url)
 
     async def warm_up(self) -> None:
         """Do the imports and table building, 1 s of CPU, that LiteLLM puts off until its first call. No network."""

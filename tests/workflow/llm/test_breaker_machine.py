@@ -182,10 +182,10 @@ class Fleet(RuleBasedStateMachine):
             self._end(self.calls.pop(), "outage")
 
     def _judge(self, how: str, outcome: Any) -> None:
-        """A success is a success, whatever the breaker thinks; a failure says whether another call may follow."""
+        """A success or a refusal stays one, whatever the breaker thinks; a failure says whether a call may follow."""
         if how == "success":
             assert outcome == "success"
-        elif self.oracle.held:
+        elif how != "refused" and self.oracle.held:
             assert isinstance(outcome, HeldBack)
             assert outcome.__cause__ is ENDS[how]
             assert self.oracle.held - SLACK < outcome.retry_after <= self.oracle.held + 0.01
