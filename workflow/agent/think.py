@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import orjson
 
+from shared.ids import thread_of
 from shared.types import JSON, EventType
 from workflow.agent.context import build_context
 from workflow.engine.coalesce import Coalescer
@@ -55,6 +56,7 @@ class Thinker:
             tools=self._tools.schemas(),
             temperature=self._parameters.get("temperature", settings.llm.temperature),
             max_output_tokens=settings.llm.max_output_tokens,
+            cache_key=thread_of(scope.run_id),
         )
 
         async with Coalescer(scope.emit, _delta_event, settings.agent.coalesce_ms / 1000) as stream:

@@ -19,12 +19,16 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call; `input_tokens` include `cached_tokens`. `cost` is in USD, None where no price is known."""
+    """Tokens of one call. `cost` is in USD, None where no price is known.
+
+    `input_tokens` include `cached_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cost: float | None = None
+    cache_write_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """A sum's cost is None as soon as one part's is: part of a bill is not the bill."""
@@ -34,6 +38,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             (self.cost or 0.0) + (other.cost or 0.0) if known else None,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
     def as_json(self) -> JSON:
@@ -41,6 +46,7 @@ class Usage:
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cached_tokens": self.cached_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
             "cost": self.cost,
         }
 
@@ -77,12 +83,16 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """`messages` and `tools` are in OpenAI's chat-completions shape. None: the model's own default."""
+    """`messages` and `tools` are in OpenAI's chat-completions shape. None: the model's own default.
+
+    `cache_key` names the conversation: a provider that is told sends its requests to where its prompt is cached.
+    """
 
     messages: list[JSON]
     tools: list[JSON] = field(default_factory=list)
     temperature: float | None = None
     max_output_tokens: int | None = None
+    cache_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

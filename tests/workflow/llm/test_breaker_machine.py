@@ -32,7 +32,7 @@ TIMES = ("open_until", "probe_until", "away_until")
 SLACK = 3.0
 """Seconds that the test itself may take while its own clock stands still; time passes in larger steps."""
 SETTINGS = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 ENDS: dict[str, ModelError | None] = {
     "success": None,
