@@ -70,8 +70,8 @@ async def test_a_server_that_is_not_there_counts(name: str) -> None:
 async def test_a_request_that_the_client_stumbles_over_is_nobodys_outage(
     server: ModelServer, model: LiteLLMModel
 ) -> None:
-    messages = [*REQUEST.messages, {"role": "assistant", "content": object()}]
-    error = await failure(model, ModelRequest(messages))
+    tools = [{"type": "function", "function": {"name": object()}}]
+    error = await failure(model, ModelRequest(REQUEST.messages, tools))
     assert not error.outage
     assert not server.requests, "nobody was asked"
 
