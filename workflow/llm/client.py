@@ -162,8 +162,8 @@ class LiteLLMModel:
         except self._litellm.BadRequestError as error:
             raise AppError(
                 ErrorCode.INVALID_CONFIG,
-                f"llm.model = {name!r} names no provider. Write it as LiteLLM does (anthropic/NAME, openai/NAME, ...), "
-                "or set llm.base_url to the OpenAI-compatible server that has it.",
+                f"The model name {name!r} names no provider. Write it as LiteLLM does (anthropic/NAME, openai/NAME, "
+                "...), or set llm.base_url to the OpenAI-compatible server that has it.",
             ) from error
         return name
 
