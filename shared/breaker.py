@@ -3,6 +3,7 @@
 What opens and closes them is workflow/llm/breaker.py.
 """
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,6 +19,11 @@ def deployment(model: str, base_url: str | None) -> str:
         return model
     parts = urlsplit(base_url)
     return f"{model}@{urlunsplit(parts._replace(netloc=parts.netloc.rpartition('@')[2]))}"
+
+
+def model_of(deployment: str) -> str:
+    """The model's name, for clients, whom the address does not concern."""
+    return re.split("@https?://", deployment, maxsplit=1)[0]
 
 
 def deployments(llm: LlmSettings, model: str | None) -> list[str]:

@@ -191,7 +191,7 @@ class LlmSettings(Section):
         examples=[200_000],
     )
     timeout_seconds: Seconds = Field(default=120, description="Longest wait for a call's first or next piece.")
-    max_attempts: Count = Field(default=4, description="Tries of one call before the run fails.")
+    max_attempts: Count = Field(default=4, description="Tries of one call with one model.")
     backoff_seconds: Seconds = Field(
         default=1, description="Pause before the second try; it doubles with each further one."
     )

@@ -18,6 +18,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from shared import keys
+from shared.breaker import model_of
 from shared.tasks import cancel
 from workflow.llm.retry import asks_too_much
 from workflow.llm.types import ModelError
@@ -92,7 +93,7 @@ class Breaker:
                 return None
             case [kind, generation]:
                 return _Call(deployment, generation, kind in ("probe", b"probe"))
-        raise _held(f"{deployment}: its provider kept failing, or asked for a pause.", answer)
+        raise _held(f"{model_of(deployment)}: its provider kept failing, or asked for a pause.", answer)
 
     async def _failed(self, admitted: _Call | None, error: ModelError) -> None:
         """Raises HeldBack where a call that might succeed later may not follow now."""

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import keys
-from shared.breaker import deployment, deployments, seconds_held
+from shared.breaker import deployment, deployments, model_of, seconds_held
 from shared.config import LlmSettings
 from shared.errors import ErrorCode
 from shared.redis import connect
@@ -225,6 +225,12 @@ async def test_the_gateway_sees_what_a_run_would_meet(client: Redis) -> None:
 def test_a_deployment_is_a_model_at_an_address_without_its_password() -> None:
     assert deployment("openai/x", None) == "openai/x"
     assert deployment("openai/x", "https://me:secret@host:8/v1") == "openai/x@https://host:8/v1"
+
+
+@pytest.mark.parametrize("name", ["openai/x", "vertex_ai/claude@20250101"])
+@pytest.mark.parametrize("base_url", [None, "http://host/v1", "https://host/@v1"])
+def test_a_deployments_model_can_be_told_without_its_address(name: str, base_url: str | None) -> None:
+    assert model_of(deployment(name, base_url)) == name
 
 
 def test_the_gateway_knows_a_runs_deployments_where_the_settings_name_a_model() -> None:
