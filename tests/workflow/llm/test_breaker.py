@@ -140,11 +140,16 @@ async def test_a_probe_that_is_canceled_makes_way_for_the_next_at_once(client: R
 
 
 async def test_the_longer_of_two_times_asked_for_holds(client: Redis) -> None:
-    breaker, provider = Breaker(client, POLICY), Provider()
-    calls = [asyncio.create_task(breaker.guard("x", partial(provider.asking, seconds))) for seconds in (500, 200)]
-    await until(lambda: provider.calls == 2)
+    breaker, provider, other = Breaker(client, POLICY), Provider(), Provider()
+    calls = [
+        asyncio.create_task(breaker.guard("x", partial(asked.asking, seconds)))
+        for asked, seconds in ((provider, 500), (other, 200))
+    ]
+    await until(lambda: provider.calls == other.calls == 1)
     provider.goes_on.set()
-    first, second = await asyncio.gather(*calls, return_exceptions=True)
+    [first] = await asyncio.gather(calls[0], return_exceptions=True)
+    other.goes_on.set()
+    [second] = await asyncio.gather(calls[1], return_exceptions=True)
     assert isinstance(first, HeldBack)
     assert isinstance(second, HeldBack)
     assert first.retry_at == second.retry_at
