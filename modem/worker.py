@@ -87,7 +87,7 @@ class Worker:
         outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
         impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=2)
         self._store = outside.store
-        runtime = await self._resources.enter_async_context(open_runtime(self._settings))
+        runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._runner = Runner(outside, runtime)
         self._sweeper = Sweeper(
             self._settings.worker,

@@ -157,5 +157,10 @@ def idempotency(workspace: str, key: str) -> str:
     return f"idem:{{{workspace}:{key}}}"
 
 
+def breaker(deployment: str) -> str:
+    """HASH: the circuit breaker of a model at an address (workflow/llm/breaker_lib.lua)."""
+    return f"breaker:{{{deployment}}}"
+
+
 def ticket(digest: str) -> str:
     return f"ticket:{{{digest}}}"

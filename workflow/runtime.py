@@ -6,10 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from redis.asyncio import Redis
+
 from shared.config import Settings
 from workflow.engine.durable import Functions
+from workflow.llm.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen, build_model, choose_model
 from workflow.llm.client import LiteLLMModel, close_connections
+from workflow.llm.pool import ModelPool
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
 from workflow.sandbox.base import SandboxProvider
@@ -20,16 +24,18 @@ from workflow.tool.registry import Registry, built_in_tools
 
 @dataclass(frozen=True)
 class Runtime:
-    """`chosen`: the model of runs that name none."""
+    """`chosen`: the model of runs that name none. `fallbacks` take over from any run's model while it cannot answer."""
 
     settings: Settings
     chosen: Chosen
     sandboxes: SandboxProvider
     all_tools: Registry
     retry: RetryPolicy
+    breaker: Breaker
     tool_limits: CallLimits
     functions: Functions
     models: dict[str, Model] = field(default_factory=dict)
+    fallbacks: list[Model] = field(default_factory=list)
 
     def model(self, name: str | None) -> Model:
         """The model of that name, or the default one. Raises AppError INVALID_CONFIG for a name of no provider."""
@@ -40,14 +46,22 @@ class Runtime:
             self.models[chosen.name] = build_model(chosen, self.settings.llm)
         return self.models[chosen.name]
 
+    def pool(self, model: Model) -> ModelPool:
+        """The model with what makes it dependable: its calls go through here."""
+        others = [fallback for fallback in self.fallbacks if fallback.name != model.name]
+        return ModelPool([model, *others], self.breaker, self.retry)
+
     def tools(self, names: list[str] | None) -> Registry:
         """Those of the names, or all that are enabled. Raises AppError INVALID_REQUEST for an unknown one."""
         return self.all_tools if names is None else self.all_tools.only(names)
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    """Loads and warms up the default model (LiteLLM takes three seconds), so that a ready worker is ready."""
+async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runtime]:
+    """Loads and warms up the default model (LiteLLM takes three seconds), so that a ready worker is ready.
+
+    Raises AppError INVALID_CONFIG for a fallback model of no provider.
+    """
     llm = settings.llm
     runtime = Runtime(
         settings=settings,
@@ -55,12 +69,14 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         sandboxes=LocalProvider(settings),
         all_tools=built_in_tools().only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
+        breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
         functions=Functions.of_modules(settings.workflow.modules),
     )
-    model = runtime.model(None)
-    if isinstance(model, LiteLLMModel):
-        await model.warm_up()
+    runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
+    for model in (runtime.model(None), *runtime.fallbacks):
+        if isinstance(model, LiteLLMModel):
+            await model.warm_up()
     # What is loaded now stays: the collector need not look at it again (a fifth of a model call's CPU).
     gc.collect()
     gc.freeze()

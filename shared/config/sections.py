@@ -171,7 +171,8 @@ class LlmSettings(Section):
     )
     api_key: SecretStr | None = Field(
         default=None,
-        description="Key for the model's server. Unset: the provider's own variable, such as OPENAI_API_KEY.",
+        description="Key for the model's provider or server. Unset, and for models of other providers: "
+        "the provider's own variable, such as OPENAI_API_KEY.",
         examples=["key-of-that-server"],
     )
     base_url: HttpUrl | None = Field(
@@ -191,11 +192,21 @@ class LlmSettings(Section):
         examples=[200_000],
     )
     timeout_seconds: Seconds = Field(default=120, description="Longest wait for a call's first or next piece.")
-    max_attempts: Count = Field(default=4, description="Tries of one call before the run fails.")
+    max_attempts: Count = Field(default=4, description="Tries of one call with one model.")
     backoff_seconds: Seconds = Field(
         default=1, description="Pause before the second try; it doubles with each further one."
     )
     backoff_max_seconds: Seconds = Field(default=30, description="Longest pause between tries.")
+    fallback_models: list[Text] = Field(
+        default=[],
+        description="Models that are asked, in this order, while the run's own cannot answer. "
+        "They are called as it is: at base_url, where that is set.",
+    )
+    breaker_failures: Count = Field(
+        default=5,
+        description="Failures in a row that a model's provider may have; after one more, it is left alone for a while.",
+    )
+    breaker_seconds: Seconds = Field(default=60, description="That while; then one call tries whether it is back.")
     ollama_host: OllamaHost | None = Field(
         default=None,
         description="Ollama's address, host:port or an URL. Unset: http://127.0.0.1:11434 is tried.",

@@ -1,6 +1,7 @@
 """A scripted OpenAI-compatible model server over real HTTP, for tests: `python -m tests.support.model_server --port N`.
 
-POST /v1/chat/completions (streamed or not), GET /v1/models, GET /api/tags (Ollama's list), GET /stats.
+POST /v1/chat/completions (streamed or not), POST /v1/messages (Anthropic's, streamed), GET /v1/models, GET /api/tags
+(Ollama's list), GET /stats.
 
 A test in the same process queues exact replies with `server.then(...)`. Where none is queued, markers in the last user
 message decide, so that a process that knows nothing of this file can be led through a task by its text:
@@ -15,6 +16,7 @@ Turns already done = `tool` messages after the last user message, so that a resu
 
 import argparse
 import asyncio
+import http.client
 import itertools
 import json
 import re
@@ -22,8 +24,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Literal
+
+from tests.support import anthropic_shape
 
 JSON = dict[str, Any]
 
@@ -49,7 +52,8 @@ class Turn:
     """An answer. `end`: how the stream ends.
 
     stop: as it should. no_finish: a clean end of the body without finish reason or [DONE]. cut: the connection is
-    broken off. hang: silence until the client goes away. malformed: a chunk that is not JSON.
+    broken off. hang: silence until the client goes away. malformed: a chunk that is not JSON. overloaded: an error
+    within the stream. `usage` is in the words of the API that is asked.
     """
 
     text: Sequence[str] = ()
@@ -58,7 +62,7 @@ class Turn:
     finish: str | None = None
     usage: JSON | None = None
     delay: float = 0
-    end: Literal["stop", "no_finish", "cut", "hang", "malformed"] = "stop"
+    end: Literal["stop", "no_finish", "cut", "hang", "malformed", "overloaded"] = "stop"
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,9 @@ class ModelServer:
         if request.path.endswith("/chat/completions"):
             self.requests.append(request)
             await self._chat(request.body, reader, writer)
+        elif request.path.endswith("/messages"):
+            self.requests.append(request)
+            await self._messages(request.body, reader, writer)
         elif request.path.endswith("/models"):
             writer.write(_json_response({"object": "list", "data": [{"id": "scripted", "object": "model"}]}))
         elif request.path == "/api/tags":
@@ -166,6 +173,30 @@ class ModelServer:
             await self._stream(reply, body, reader, writer)
         else:
             writer.write(_json_response(_completion(self._number(reply), _usage(reply, body))))
+
+    async def _messages(self, body: JSON, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reply = self._queue.pop(0) if self._queue else self._by_markers(anthropic_shape.as_openai(body["messages"]))
+        if isinstance(reply, Failure):
+            content = anthropic_shape.error(reply.message, reply.code or "api_error")
+            writer.write(_json_response(content, reply.status, reply.headers))
+        elif isinstance(reply, Hang):
+            await self._client_leaves(reader)
+        else:
+            await self._message(self._number(reply), reader, writer)
+
+    async def _message(self, turn: Turn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in turn.calls]
+        usage = turn.usage or {"input_tokens": 10, "output_tokens": len(turn.text)}
+        writer.write(SSE_HEAD)
+        for frame in anthropic_shape.frames(list(turn.text), list(turn.thinking), calls, usage):
+            writer.write(_http_chunk(frame))
+        if turn.end in ("cut", "hang"):
+            await self._break_off(turn, reader, writer)
+        if turn.end == "overloaded":
+            writer.write(_http_chunk(anthropic_shape.frame(anthropic_shape.error("Overloaded", "overloaded_error"))))
+        elif turn.end != "no_finish":
+            writer.write(_http_chunk(anthropic_shape.end(_finish(turn), usage)))
+        writer.write(b"0\r\n\r\n")
 
     def _by_markers(self, messages: list[JSON]) -> Reply:
         text, done = _last_user_text(messages)
@@ -201,18 +232,24 @@ class ModelServer:
         self, turn: Turn, body: JSON, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if turn.end in ("cut", "hang"):
-            await writer.drain()
-            if turn.end == "cut":
-                raise _Cut
-            await self._client_leaves(reader)
+            await self._break_off(turn, reader, writer)
         if turn.end == "malformed":
             writer.write(_http_chunk(b"data: {this is not JSON\n\n"))
-        if turn.end != "no_finish":
-            writer.write(_chunk({}, finish=turn.finish or ("tool_calls" if turn.calls else "stop")))
+        if turn.end == "overloaded":
+            error = {"message": "Overloaded", "type": "server_error", "code": 503}
+            writer.write(_http_chunk(b"data: " + json.dumps({"error": error}).encode() + b"\n\n"))
+        elif turn.end != "no_finish":
+            writer.write(_chunk({}, finish=_finish(turn)))
             if (body.get("stream_options") or {}).get("include_usage"):
                 writer.write(_chunk(None, usage=_usage(turn, body)))
             writer.write(_http_chunk(b"data: [DONE]\n\n"))
         writer.write(b"0\r\n\r\n")
+
+    async def _break_off(self, turn: Turn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.drain()
+        if turn.end == "cut":
+            raise _Cut
+        await self._client_leaves(reader)
 
     async def _client_leaves(self, reader: asyncio.StreamReader) -> None:
         await reader.read(1)
@@ -278,9 +315,12 @@ def _completion(turn: Turn, usage: JSON) -> JSON:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in turn.calls
         ]
-    finish = turn.finish or ("tool_calls" if turn.calls else "stop")
-    choice = {"index": 0, "message": message, "finish_reason": finish}
+    choice = {"index": 0, "message": message, "finish_reason": _finish(turn)}
     return {"id": "chatcmpl-1", "object": "chat.completion", "model": "scripted", "choices": [choice], "usage": usage}
+
+
+def _finish(turn: Turn) -> str:
+    return turn.finish or ("tool_calls" if turn.calls else "stop")
 
 
 def _chunk(delta: JSON | None, finish: str | None = None, usage: JSON | None = None) -> bytes:
@@ -298,7 +338,8 @@ def _http_chunk(data: bytes) -> bytes:
 
 def _json_response(content: JSON, status: int = 200, headers: dict[str, str] | None = None) -> bytes:
     body = json.dumps(content).encode()
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json"]
+    phrase = http.client.responses.get(status, "Overloaded")  # 529 is Anthropic's own
+    lines = [f"HTTP/1.1 {status} {phrase}", "content-type: application/json"]
     lines += [f"content-length: {len(body)}", *(f"{name}: {value}" for name, value in (headers or {}).items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 

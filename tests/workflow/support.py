@@ -12,10 +12,11 @@ from shared.config import Settings
 from shared.events.outside import Outside
 from shared.types import JSON
 from workflow.engine.durable import DurableFunction, Functions
+from workflow.llm.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.scripted import replay
-from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
+from workflow.llm.types import NO_PRICE, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox, SandboxUnavailable
 from workflow.tool.base import Args, CallLimits, Effect, OutcomeUnknown, Tool, ToolContext, ToolResult
@@ -27,6 +28,8 @@ class Playbook:
 
     name = "playbook"
     context_tokens = 100_000
+    price = NO_PRICE
+    deployment = None
 
     def __init__(self, turns: Sequence[ModelResponse]) -> None:
         self.turns = turns
@@ -136,6 +139,7 @@ def a_runtime(
         sandboxes=NoSandboxes(),
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger), AskingTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
+        breaker=Breaker(Redis(), BreakerPolicy()),  # a model without a deployment asks none
         tool_limits=CallLimits(),
         functions=Functions(functions),
         models={model.name: model},

@@ -178,6 +178,7 @@ class Silent:
 
     name = Playbook.name
     context_tokens = 1000
+    deployment = None
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         yield TextDelta("Hm.")

@@ -1,18 +1,30 @@
 """One turn of the model, as a durable step: its text streams out, its finished answer is committed."""
 
 import hashlib
+import itertools
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import orjson
 
+from shared.ids import thread_of
 from shared.types import JSON, EventType
 from workflow.agent.context import build_context
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
-from workflow.engine.scope import Outcome, StepScope
+from workflow.engine.scope import Outcome, Postponed, StepScope
 from workflow.engine.step import Step
-from workflow.llm.retry import complete
-from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall, Usage
+from workflow.llm.pool import Try
+from workflow.llm.types import (
+    Model,
+    ModelRequest,
+    ModelResponse,
+    ModelsUnavailable,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+    Usage,
+)
 from workflow.runtime import Runtime
 from workflow.tool.registry import Registry
 
@@ -31,10 +43,13 @@ class Thinker:
         self._context = context
 
     async def think(self, turn: int, messages: list[JSON], spent: Usage) -> ModelResponse:
-        """Raises ModelError, AppError CONTEXT_EXCEEDED."""
+        """While no model may be asked, the run waits without a worker. Raises ModelError, AppError CONTEXT_EXCEEDED."""
 
         async def body(scope: StepScope) -> Outcome:
-            response, rest = await self._stream(scope, messages)
+            try:
+                response, rest = await self._stream(scope, messages)
+            except ModelsUnavailable as away:
+                raise Postponed(datetime.fromtimestamp(away.retry_at, UTC)) from away
             usage = spent + response.usage
             return Outcome(
                 _as_json(response),
@@ -45,11 +60,17 @@ class Thinker:
 
         seen = hashlib.sha256(orjson.dumps(messages[-1])).hexdigest()[:16]
         spec = StepSpec(f"llm:{turn}", "llm", "llm", {"messages": len(messages), "last": seen})
-        started = [(EventType.AGENT_REQUEST, self._request(1))]
-        return _from_json(await self._step.perform(spec, body, started=started))
-
-    def _request(self, number: int) -> JSON:
-        return {"model": self._model.name, "try": number}
+        started = [(EventType.AGENT_REQUEST, {"model": self._model.name, "try": 1})]
+        until = datetime.now(UTC)
+        for holds in itertools.count(1):
+            key = f"llm:{turn}:held:{holds}"
+            if self._step.journal.known(key) is None:
+                try:
+                    return _from_json(await self._step.perform(spec, body, started=started))
+                except Postponed as held:
+                    until = held.until
+            await self._step.sleep_until(until, key=key)
+        raise AssertionError("unreachable: itertools.count does not end")
 
     async def _stream(self, scope: StepScope, messages: list[JSON]) -> tuple[ModelResponse, list[tuple[str, JSON]]]:
         """The answer, and the events of its text that were not sent yet."""
@@ -59,6 +80,7 @@ class Thinker:
             tools=self._tools.schemas(),
             temperature=self._parameters.get("temperature", settings.llm.temperature),
             max_output_tokens=settings.llm.max_output_tokens,
+            cache_key=thread_of(scope.run_id),
         )
 
         async with Coalescer(scope.emit, _delta_event, settings.agent.coalesce_ms / 1000) as stream:
@@ -66,12 +88,11 @@ class Thinker:
             async def on_delta(delta: TextDelta | ThinkingDelta) -> None:
                 stream.add("agent.delta" if isinstance(delta, TextDelta) else "agent.thinking", delta.text)
 
-            async def on_retry(number: int, error: ModelError, pause: float) -> None:
+            async def on_retry(again: Try) -> None:
                 await stream.flush()
-                retry = {"cause": error.detail, "after_seconds": round(pause, 3)}
-                await scope.emit([(EventType.AGENT_REQUEST, {**self._request(number), **retry})])
+                await scope.emit([(EventType.AGENT_REQUEST, again.as_json())])
 
-            response = await complete(self._model, request, self._runtime.retry, on_delta, on_retry)
+            response = await self._runtime.pool(self._model).complete(request, on_delta, on_retry)
             return _with_unique_ids(response, messages), await stream.rest()
 
 

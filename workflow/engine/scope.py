@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from shared.threads.attempt import Attempt
@@ -11,6 +12,14 @@ from shared.types import JSON, StepStatus
 
 class AskHuman(Exception):
     """Nobody here can tell whether the step's effect took place: somebody else finds out, and decides."""
+
+
+class Postponed(Exception):
+    """The step cannot be done before a point in time, by Redis' clock: it is neither done nor failed."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"not before {until}")
+        self.until = until
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from shared.types import JSON, EventType, StepStatus
 from workflow.engine.journal import Journal, StepSpec, failure
 from workflow.engine.parking import Parking
 from workflow.engine.retry import ONCE, Retry, StepError
-from workflow.engine.scope import AskHuman, Body, Outcome, Recovery, Settle, StepScope
+from workflow.engine.scope import AskHuman, Body, Outcome, Postponed, Recovery, Settle, StepScope
 from workflow.engine.waits import Waits, runnable_of
 from workflow.engine.work import Fn, attempted
 
@@ -103,7 +103,7 @@ class Step:
 
         `started` events follow `step.started`. `recover` is asked when a step with intent was in flight at a crash: it
         gives the outcome, or None when the effect never began. Where it raises AskHuman, the run waits for somebody's
-        decision, of which `settle` makes the outcome. Raises Drained, Fenced.
+        decision, of which `settle` makes the outcome. Raises Drained, Fenced, Postponed (as the body does).
         """
         record = await self.journal.open(spec, alone=self.parking.alone)
         if record.finished:
@@ -123,6 +123,9 @@ class Step:
                     outcome = (await recover(scope) if in_flight and recover else None) or await body(scope)
             except AppError as error:
                 await self._fail(record, error, begun)
+                raise
+            except Postponed:
+                await self.journal.start(record, [])  # it keeps its number, and so its place
                 raise
             except AskHuman as question:
                 asked = await self.waits.ask_for_outcome(record, str(question))

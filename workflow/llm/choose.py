@@ -94,13 +94,18 @@ def _named(name: str, settings: LlmSettings, environ: Mapping[str, str], why: st
     if settings.base_url:
         # A provider's key from the environment stays away from other people's servers; most want none.
         return Chosen(name, why, settings.api_key or SecretStr("none"), settings.base_url)
+    # One provider's key is not shown to another.
+    api_key = settings.api_key if settings.model is None or _prefix(name) == _prefix(settings.model) else None
     for provider in PROVIDERS:
         if name.startswith(f"{provider.prefix}/"):
             key = environ.get(provider.key_variable, "").strip()
-            return Chosen(
-                name, why, settings.api_key or (SecretStr(key) if key else None), key_variable=provider.key_variable
-            )
-    return Chosen(name, why, settings.api_key)
+            return Chosen(name, why, api_key or (SecretStr(key) if key else None), key_variable=provider.key_variable)
+    return Chosen(name, why, api_key)
+
+
+def _prefix(name: str) -> str:
+    """The provider that a name says; empty where LiteLLM has to find it out."""
+    return name.partition("/")[0] if "/" in name else ""
 
 
 def _served_at(base_url: str, settings: LlmSettings, environ: Mapping[str, str]) -> Chosen:

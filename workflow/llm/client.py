@@ -7,11 +7,14 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from shared.breaker import deployment
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.llm.assemble import Turn
+from workflow.llm.price_list import known_context, price_of
+from workflow.llm.prompt_cache import LEAST_TOKENS, marked
 from workflow.llm.provider_errors import cut_off, describe
-from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta, Usage
+from workflow.llm.types import ModelRequest, ModelResponse, Price, TextDelta, ThinkingDelta, Usage
 
 DEFAULT_CONTEXT_TOKENS = 128_000
 
@@ -52,11 +55,21 @@ class LiteLLMModel:
         self._options = options
         self._litellm = load_litellm()
         self._called = self._resolve(options)
-        self.context_tokens: int = options.context_tokens or self._known_context() or DEFAULT_CONTEXT_TOKENS
+        self._provider = self._litellm.get_llm_provider(self._called)[1]
+        # Not litellm.get_model_info: it asks a network address for some providers.
+        prices = self._litellm.model_cost
+        listed = prices.get(self._called) or prices.get(self._called.partition("/")[2]) or {}
+        self.context_tokens: int = options.context_tokens or known_context(listed) or DEFAULT_CONTEXT_TOKENS
+        self.price: Price | None = price_of(listed, self.context_tokens)
+        self._least_cached = int(listed.get("prompt_cache_min_tokens") or LEAST_TOKENS)
 
     @property
     def name(self) -> str:
         return self._options.name
+
+    @property
+    def deployment(self) -> str:
+        return deployment(self.name, self._options.base_url)
 
     async def warm_up(self) -> None:
         """Do the imports and table building, 1 s of CPU, that LiteLLM puts off until its first call. No network."""
@@ -92,10 +105,14 @@ class LiteLLMModel:
         yield turn.response(self._usage(usage))
 
     def _arguments(self, request: ModelRequest) -> JSON:
+        messages, tools = request.messages, request.tools
+        if self._provider == "anthropic":
+            messages, tools = marked(messages, tools, self._least_cached)
         arguments = {
             "model": self._called,
-            "messages": request.messages,
-            "tools": request.tools or None,
+            "messages": messages,
+            "tools": tools or None,
+            "prompt_cache_key": request.cache_key if self._takes_cache_key else None,
             "temperature": request.temperature,
             "max_tokens": request.max_output_tokens,
             "api_key": self._options.api_key.get_secret_value() if self._options.api_key else None,
@@ -108,6 +125,11 @@ class LiteLLMModel:
         }
         return {name: value for name, value in arguments.items() if value is not None}
 
+    @property
+    def _takes_cache_key(self) -> bool:
+        """OpenAI itself does; of the servers that speak as it does, many refuse what they do not know."""
+        return self._provider in ("openai", "azure") and self._options.base_url is None
+
     def _usage(self, reported: Any) -> Usage:
         """What the provider reported; where it reports nothing, LiteLLM has counted."""
         if reported is None:
@@ -118,6 +140,7 @@ class LiteLLMModel:
             output_tokens=reported.completion_tokens or 0,
             cached_tokens=getattr(details, "cached_tokens", None) or 0,
             cost=self._cost(reported),
+            cache_write_tokens=getattr(details, "cache_creation_tokens", None) or 0,
         )
 
     def _cost(self, reported: Any) -> float | None:
@@ -139,17 +162,10 @@ class LiteLLMModel:
         except self._litellm.BadRequestError as error:
             raise AppError(
                 ErrorCode.INVALID_CONFIG,
-                f"llm.model = {name!r} names no provider. Write it as LiteLLM does (anthropic/NAME, openai/NAME, ...), "
-                "or set llm.base_url to the OpenAI-compatible server that has it.",
+                f"The model name {name!r} names no provider. Write it as LiteLLM does (anthropic/NAME, openai/NAME, "
+                "...), or set llm.base_url to the OpenAI-compatible server that has it.",
             ) from error
         return name
-
-    def _known_context(self) -> int | None:
-        # Not litellm.get_model_info: it asks a network address for some providers.
-        prices = self._litellm.model_cost
-        entry = prices.get(self._called) or prices.get(self._called.partition("/")[2]) or {}
-        tokens = entry.get("max_input_tokens")
-        return tokens if isinstance(tokens, int) else None
 
 
 async def close_connections() -> None:

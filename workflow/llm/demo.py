@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from shared.types import JSON
 from workflow.llm.demo_jobs import Job, job_for
 from workflow.llm.scripted import replay
-from workflow.llm.types import NO_USAGE, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall
+from workflow.llm.types import NO_PRICE, NO_USAGE, ModelRequest, ModelResponse, TextDelta, ThinkingDelta, ToolCall
 
 DEMO = "demo"
 HOW_TO_SET_A_REAL_ONE = (
@@ -34,6 +34,8 @@ class DemoModel:
 
     name = DEMO
     context_tokens = 1_000_000  # it reads the task and the tools' results, whatever their length
+    price = NO_PRICE
+    deployment = None
 
     def __init__(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._pause = pause

@@ -1,5 +1,6 @@
 """Says in plain words why a provider refused or broke off a call, and whether trying again can help."""
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -8,11 +9,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import httpx
+
 from shared.errors import ErrorCode
 from workflow.llm.types import ModelError
 
 # "litellm.RateLimitError: RateLimitError: OpenAIException - slow down" -> "slow down"
 _WRAPPING = re.compile(r"^(?:[\w.]+(?:Error|Timeout): )*(?:\w+(?:Exception|Error) - )?")
+# A body as LiteLLM shows Anthropic's: b'{"type": "error", "error": {"message": "slow down"}}'
+_BYTES = re.compile(r"""\bb(?:'.*'|".*")""", re.DOTALL)
 _CONTEXT = re.compile(
     r"context (?:length|window|size|limit)|prompt is too long|too many (?:input )?tokens", re.IGNORECASE
 )
@@ -28,28 +33,33 @@ def describe(error: Exception, model: str, how_to_set_key: str) -> ModelError:
     reason = reason_of(cause)
     retry_after = retry_after_of(_headers(cause), datetime.now(UTC))
     if status in (401, 403) or _NO_KEY.search(reason):  # without a key LiteLLM asks nobody, and calls it a 500
-        return ModelError(ErrorCode.MODEL_AUTH, f"{model}: the provider wants another key ({reason}). {how_to_set_key}")
+        detail = f"{model}: the provider wants another key ({reason}). {how_to_set_key}"
+        return ModelError(ErrorCode.MODEL_AUTH, detail, elsewhere=True)
     if type(cause).__name__ == "ContextWindowExceededError" or (status in (400, 413) and _CONTEXT.search(reason)):
         return _context_exceeded(model, reason)
-    if status == 429:
-        return _rate_limited(model, reason, retry_after)
+    if status in (402, 429):
+        return _rate_limited(model, reason, retry_after, out_of_quota=status == 402)
     if status >= 500 or status in (408, 409):
         detail = f"{model}: the provider did not answer as it should ({reason})."
-        return ModelError(ErrorCode.MODEL_UNAVAILABLE, detail, retryable=True, retry_after=retry_after)
-    return ModelError(ErrorCode.MODEL_ERROR, f"{model}: the provider refused the request ({reason}).")
+        return ModelError(
+            ErrorCode.MODEL_UNAVAILABLE, detail, retryable=True, retry_after=retry_after, outage=_is_outage(error)
+        )
+    detail = f"{model}: the provider refused the request ({reason})."
+    return ModelError(ErrorCode.MODEL_ERROR, detail, elsewhere=status == 404)
 
 
 def cut_off(model: str) -> ModelError:
     """The answer ended without a finish reason."""
     detail = f"{model}: the answer broke off before its end (no finish reason came)."
-    return ModelError(ErrorCode.MODEL_UNAVAILABLE, detail, retryable=True)
+    return ModelError(ErrorCode.MODEL_UNAVAILABLE, detail, retryable=True, outage=True)
 
 
 def reason_of(error: Exception) -> str:
     """The provider's own words, without LiteLLM's wrapping."""
     text = _WRAPPING.sub("", str(getattr(error, "message", None) or error)).strip()
-    with suppress(ValueError):  # not JSON: as it is
-        text = _message_in(json.loads(text)) or text
+    with suppress(ValueError, SyntaxError):  # not JSON: as it is
+        body = ast.literal_eval(found[0]) if (found := _BYTES.search(text)) else text
+        text = _message_in(json.loads(body)) or text
     return text[:_REASON_CHARS] or type(error).__name__
 
 
@@ -74,10 +84,30 @@ def _context_exceeded(model: str, reason: str) -> ModelError:
     )
 
 
-def _rate_limited(model: str, reason: str, retry_after: float | None) -> ModelError:
-    if _OUT_OF_QUOTA.search(reason):
+def _is_outage(error: BaseException) -> bool:
+    """Whether the provider failed, judged by what came over the wire: LiteLLM calls bugs of its own a 500, too."""
+    for cause in _causes(error):
+        if isinstance(cause, httpx.HTTPStatusError):
+            return cause.response.status_code >= 500
+        if isinstance(cause, httpx.TransportError | ConnectionError | TimeoutError):
+            return True
+    return type(error).__name__ == "MidStreamFallbackError"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what led to it."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = getattr(cause, "original_exception", None) or cause.__cause__ or cause.__context__
+    return chain
+
+
+def _rate_limited(model: str, reason: str, retry_after: float | None, *, out_of_quota: bool) -> ModelError:
+    if out_of_quota or _OUT_OF_QUOTA.search(reason):
         detail = f"{model}: the account has no quota left ({reason}). Add credit, or choose another model."
-        return ModelError(ErrorCode.MODEL_RATE_LIMITED, detail)
+        return ModelError(ErrorCode.MODEL_RATE_LIMITED, detail, elsewhere=True)
     detail = f"{model}: the provider's rate limit is reached ({reason})."
     if retry_after is not None:
         detail += f" It asks to wait {retry_after:g} s."

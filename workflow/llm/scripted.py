@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
-from workflow.llm.types import ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta
+from workflow.llm.types import NO_PRICE, ModelError, ModelRequest, ModelResponse, Price, TextDelta, ThinkingDelta
 
 _WORDS = re.compile(r"\S+\s*|\s+")
 
@@ -26,11 +26,20 @@ class ScriptedModel:
     A request beyond the script is an AssertionError that shows it: the caller does what its test did not expect.
     """
 
-    def __init__(self, script: Iterable[ScriptedTurn], name: str = "scripted", context_tokens: int = 128_000) -> None:
+    def __init__(
+        self,
+        script: Iterable[ScriptedTurn],
+        name: str = "scripted",
+        context_tokens: int = 128_000,
+        price: Price | None = NO_PRICE,
+        deployment: str | None = None,
+    ) -> None:
         self.requests: list[ModelRequest] = []
         self._script = list(script)
         self._name = name
         self._context_tokens = context_tokens
+        self._price = price
+        self._deployment = deployment
 
     @property
     def name(self) -> str:
@@ -39,6 +48,14 @@ class ScriptedModel:
     @property
     def context_tokens(self) -> int:
         return self._context_tokens
+
+    @property
+    def price(self) -> Price | None:
+        return self._price
+
+    @property
+    def deployment(self) -> str | None:
+        return self._deployment
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """See `Model.stream`."""

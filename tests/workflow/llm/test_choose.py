@@ -58,6 +58,15 @@ def test_the_settings_model_goes_before_all_else() -> None:
     assert (chosen.name, key_of(chosen), chosen.is_demo) == ("mistral/some", "m", False)
 
 
+def test_one_providers_key_is_not_shown_to_another() -> None:
+    named = settings(model="anthropic/some", api_key="for-anthropic")
+    assert key_of(choose_model(named, {})) == "for-anthropic"
+    assert key_of(choose_model(named, {}, "anthropic/other")) == "for-anthropic"
+    assert key_of(choose_model(named, {"OPENAI_API_KEY": "o"}, "openai/other")) == "o"
+    assert key_of(choose_model(named, {}, "openai/other")) is None
+    assert key_of(choose_model(named, {}, "azure/other")) is None
+
+
 def test_a_name_of_the_requests_own_goes_before_the_settings() -> None:
     assert choose_model(settings(model="mistral/some"), {}, "openai/other").name == "openai/other"
 

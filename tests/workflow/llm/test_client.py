@@ -185,6 +185,17 @@ def test_the_context_is_the_settings_or_the_models_or_a_common_one() -> None:
     assert LiteLLMModel(ModelOptions("openai/unheard-of")).context_tokens == DEFAULT_CONTEXT_TOKENS
 
 
+async def test_no_bill_is_above_the_models_price(server: ModelServer) -> None:
+    usage = {"prompt_tokens": 300_000, "completion_tokens": 1_000, "total_tokens": 301_000}
+    long_prompts_cost_more = LiteLLMModel(ModelOptions("openai/gpt-6.1-sol", SecretStr("k"), server.api_url))
+    response = await ask(server, Turn(["ok"], usage=usage), name="openai/gpt-6.1-sol")
+    price = long_prompts_cost_more.price
+    assert price is not None
+    assert response.usage.cost is not None
+    assert response.usage.cost <= 300_000 * price.input + 1_000 * price.output
+    assert LiteLLMModel(ModelOptions("openai/unheard-of")).price is None
+
+
 async def test_after_the_warm_up_a_call_imports_next_to_nothing(server: ModelServer) -> None:
     warm = model(server)
     await warm.warm_up()

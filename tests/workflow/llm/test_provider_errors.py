@@ -6,6 +6,7 @@ import pytest
 
 from workflow.llm.provider_errors import reason_of, retry_after_of
 
+BODY = '{"error": {"message": "it\'s épuisé"}}'.encode()
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -17,6 +18,11 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         ('litellm.APIError: AnthropicException - {"error": {"message": "bad x-api-key"}}', "bad x-api-key"),
         ('litellm.APIError: OllamaException - {"error": "model not found"}', "model not found"),
         ("litellm.BadRequestError: GroqException - {not JSON", "{not JSON"),
+        (
+            f"litellm.InternalServerError: AnthropicError - {BODY!r}. Handle with `litellm.InternalServerError`.",
+            "it's épuisé",
+        ),
+        ("b'not JSON'", "b'not JSON'"),
         ("Connection reset: by peer", "Connection reset: by peer"),
         ("", "RuntimeError"),
     ],

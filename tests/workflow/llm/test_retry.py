@@ -5,12 +5,9 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import ErrorCode
-from workflow.llm.retry import LONGEST_RETRY_AFTER, RetryPolicy, complete
-from workflow.llm.scripted import BrokenOff, ScriptedModel, ScriptedTurn
-from workflow.llm.types import ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta
+from workflow.llm.retry import LONGEST_RETRY_AFTER, RetryPolicy, retried
+from workflow.llm.types import ModelError
 
-REQUEST = ModelRequest(messages=[{"role": "user", "content": "Hello"}])
-ANSWER = ModelResponse("Good day")
 DOWN = ModelError(ErrorCode.MODEL_UNAVAILABLE, "down", retryable=True)
 REFUSED = ModelError(ErrorCode.MODEL_AUTH, "no")
 
@@ -32,43 +29,47 @@ class Log:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    async def delta(self, delta: TextDelta | ThinkingDelta) -> None:
-        self.lines.append(delta.text)
-
-    async def retry(self, number: int, error: ModelError, pause: float) -> None:
-        self.lines.append(f"try {number}: {error.detail}, in {pause:g}")
+    async def retry(self, error: ModelError, pause: float) -> None:
+        self.lines.append(f"{error.detail}: again in {pause:g}")
 
     async def sleep(self, seconds: float) -> None:
         self.lines.append(f"slept {seconds:g}")
 
-    async def complete(self, script: list[ScriptedTurn]) -> ModelResponse:
-        policy = replace(POLICY, sleep=self.sleep)
-        return await complete(ScriptedModel(script), REQUEST, policy, self.delta, self.retry)
+    async def retried(self, *outcomes: ModelError | str) -> str:
+        left = list(outcomes)
+
+        async def attempt() -> str:
+            outcome = left.pop(0)
+            if isinstance(outcome, ModelError):
+                raise outcome
+            return outcome
+
+        return await retried(replace(POLICY, sleep=self.sleep), attempt, self.retry)
 
 
 async def test_an_answer_needs_no_second_try() -> None:
     log = Log()
-    assert await log.complete([ANSWER]) == ANSWER
-    assert log.lines == ["Good ", "day"]
+    assert await log.retried("Good day") == "Good day"
+    assert log.lines == []
 
 
 async def test_pauses_double_up_to_the_longest_and_the_last_error_comes_out() -> None:
     log = Log()
     with pytest.raises(ModelError, match="down"):
-        await log.complete([DOWN, DOWN, DOWN, DOWN, ANSWER])
+        await log.retried(DOWN, DOWN, DOWN, DOWN, "too late")
     assert [line for line in log.lines if line.startswith("slept")] == ["slept 1", "slept 2", "slept 3"]
 
 
-async def test_a_further_try_is_announced_after_the_void_text_and_before_the_pause() -> None:
+async def test_a_further_try_is_announced_before_the_pause() -> None:
     log = Log()
-    await log.complete([BrokenOff(DOWN, "Goo"), ANSWER])
-    assert log.lines == ["Goo", "try 2: down, in 1", "slept 1", "Good ", "day"]
+    assert await log.retried(DOWN, "Good day") == "Good day"
+    assert log.lines == ["down: again in 1", "slept 1"]
 
 
 async def test_what_cannot_succeed_is_not_repeated() -> None:
     log = Log()
     with pytest.raises(ModelError, match="no"):
-        await log.complete([REFUSED, ANSWER])
+        await log.retried(REFUSED, "too late")
     assert log.lines == []
 
 
