@@ -1,0 +1,219 @@
+"""What clients do during a chaos run: start runs, follow them as an EventSource does, publish, approve, cancel.
+
+Every request is repeated with its Idempotency-Key until it is answered, at whichever gateway is there: a run is
+accepted once somebody said so.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.chaos.fleet import Fleet
+from tests.support.eventsource import ENDS, RECONNECT_SECONDS, Received, connection
+
+ASK_SECONDS = 180
+"""How long a request is repeated."""
+CLERK_SECONDS = 0.5
+TOOLS = ("look", "charge", "keyed", "blind", "asking")
+
+
+@dataclass
+class Job:
+    """A run and what its client saw. `ops`: the tool of each effect it is to have."""
+
+    number: int
+    kind: str
+    op: str
+    ops: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+    thread_id: str = ""
+    run_id: str = ""
+    canceled: bool = False
+    events: list[Received] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+
+class Load:
+    """`begin` starts job after job, at most `at_once`, until `stop`; what they do is the seed's to say."""
+
+    def __init__(self, fleet: Fleet, seed: int, *, at_once: int = 16, pause_seconds: float = 0.4) -> None:
+        self.jobs: list[Job] = []
+        self._fleet = fleet
+        self._seed = seed
+        self._random = random.Random(f"load {seed}")  # noqa: S311 - seeded on purpose
+        self._pause_seconds = pause_seconds
+        self._slots = asyncio.Semaphore(at_once)
+        self._urls = itertools.cycle(fleet.gateway_urls)
+        self._producer: asyncio.Task[None] | None = None
+        self._clerk = asyncio.create_task(self._answer_people())
+
+    def begin(self) -> None:
+        self._producer = asyncio.create_task(self._produce())
+
+    async def stop(self) -> None:
+        """Starts no more jobs."""
+        if self._producer is not None:
+            self._producer.cancel()
+            await asyncio.gather(self._producer, return_exceptions=True)
+
+    async def finish(self, seconds: float) -> list[Job]:
+        """Waits for all jobs. Returns those that are not done by then."""
+        tasks = [job.task for job in self.jobs if job.task]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        late = [job for job in self.jobs if job.task and not job.task.done()]
+        for job in late:
+            assert job.task
+            job.task.cancel()
+        self._clerk.cancel()
+        await asyncio.gather(self._clerk, *tasks, return_exceptions=True)
+        return late
+
+    def start(self, kind: str) -> Job:
+        """One job of a kind: agent, order, cancel, sandbox, stuck."""
+        number = len(self.jobs)
+        job = Job(number, kind, f"{self._seed}-{number}")
+        choices = random.Random(f"job {self._seed} {number}")  # noqa: S311
+        self.jobs.append(job)
+        job.task = asyncio.create_task(self._run(job, choices))
+        return job
+
+    async def _produce(self) -> None:
+        kinds = ["agent"] * 9 + ["order"] * 7 + ["cancel"] * 2 + ["stuck"] + ["sandbox"] * self._fleet.sandbox
+        while True:
+            await self._slots.acquire()
+            job = self.start(self._random.choice(kinds))
+            assert job.task
+            job.task.add_done_callback(lambda _: self._slots.release())
+            await asyncio.sleep(self._random.uniform(0, 2 * self._pause_seconds))
+
+    async def _run(self, job: Job, choices: random.Random) -> None:
+        if job.kind == "order":
+            await self._order(job, choices)
+        else:
+            await self._agent(job, choices)
+        self._fleet.history.add("job", number=job.number, kind=job.kind, run=job.run_id)
+
+    async def _agent(self, job: Job, choices: random.Random) -> None:
+        calls, tokens = [], choices.randint(20, 60)
+        if job.kind == "sandbox":
+            calls.append('[[tool:bash {"command": "echo x >> ran.txt; sleep 0.3; wc -l < ran.txt"} x2]]')
+        else:
+            tools = ["stuck"] if job.kind == "stuck" else [choices.choice(TOOLS) for _ in range(choices.randint(1, 4))]
+            for n, tool in enumerate(tools):
+                op = f"{job.op}-{n}"
+                job.ops[op] = tool
+                calls.append(f'[[tool:{tool} {{"op": "{op}"}}]]')
+        task = f"{job.op}: {' '.join(calls)} [[tokens:{tokens}]] [[delay:{choices.choice([2, 15, 30])}]]"
+        job.text = "".join(f"t{i:05d} " for i in range(tokens))
+        # A retried initiate may leave an empty thread behind; nothing runs in it.
+        job.thread_id = (await self._post("/api/agent/initiate", {}, f"{job.op}-t"))["thread_id"]
+        path = f"/api/agent/{job.thread_id}/execute"
+        job.run_id = (await self._post(path, {"task": task}, f"{job.op}-r"))["run_id"]
+        following = asyncio.create_task(self._follow(job))
+        try:
+            if job.kind == "cancel":
+                await asyncio.sleep(choices.uniform(0, 3))
+                job.canceled = True
+                await self._post(f"/api/runs/{job.run_id}/cancel", {}, f"{job.op}-c")
+            await following
+        finally:
+            following.cancel()
+
+    async def _order(self, job: Job, choices: random.Random) -> None:
+        job.ops = {f"{job.op}:charge": "charge", f"{job.op}:send": "asking"}
+        input = {"op": job.op, "seconds": choices.choice([0.2, 1, 4]), "approve": choices.random() < 0.5}
+        early, pause = choices.random() < 0.5, choices.uniform(0, 5)
+        body = {"runnable_type": "function", "runnable_id": "order", "input": input}
+        if early:
+            await self._pay(job)
+        accepted = await self._post("/api/runs", body, f"{job.op}-r")
+        job.run_id, job.thread_id = accepted["run_id"], accepted["thread_id"]
+        following = asyncio.create_task(self._follow(job))
+        try:
+            if not early:
+                await asyncio.sleep(pause)
+                await self._pay(job)
+            await following
+        finally:
+            following.cancel()
+
+    async def _pay(self, job: Job) -> None:
+        await self._post("/api/events", {"name": "paid", "key": job.op, "payload": job.op}, f"{job.op}-paid")
+
+    async def _post(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+        """The answer, once there is one. Raises httpx.HTTPStatusError for a refusal."""
+        async with asyncio.timeout(ASK_SECONDS):
+            while True:
+                try:
+                    answer = await self._fleet.http.post(
+                        next(self._urls) + path, json=body, headers={"Idempotency-Key": key}
+                    )
+                    if answer.status_code < 500 and answer.status_code != 429:
+                        answer.raise_for_status()
+                        return dict(answer.json())
+                    if answer.status_code == 500:
+                        self._fleet.history.add("500", path=path, body=answer.text[:300])
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.3)
+
+    async def _follow(self, job: Job) -> None:
+        """Every event with an id, over as many connections and gateways as it takes, until the run's end."""
+        while True:
+            last_id = job.events[-1].id if job.events else None
+            path = f"{next(self._urls)}/api/agent/{job.thread_id}/stream?run_id={job.run_id}"
+            try:
+                async for event in connection(self._fleet.http, path, last_id):
+                    if event.id is not None:
+                        job.events.append(event)
+                    if event.type == "gap":
+                        job.faults.append(f"gap: {event.data}")
+                    if event.type in ENDS and event.data.get("run_id") == job.run_id:
+                        return
+            except httpx.TransportError:
+                pass
+            except httpx.HTTPStatusError as error:  # for this an EventSource gives up for ever
+                job.faults.append(f"stream answered {error.response.status_code}")
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _answer_people(self) -> None:
+        """Approves what is to be approved, and finds out in the ledger what became of what nobody knows."""
+        while True:
+            await asyncio.sleep(CLERK_SECONDS)
+            try:
+                answer = await self._fleet.http.get(f"{next(self._urls)}/api/approvals?limit=100")
+                if answer.is_success:
+                    await asyncio.gather(*(self._answer(step) for step in answer.json()["items"]))
+            except httpx.TransportError:
+                continue
+
+    async def _answer(self, step: dict[str, Any]) -> None:
+        base = f"{next(self._urls)}/api/steps/{step['step_id']}"
+        if step["wait"]["kind"] == "human":
+            await self._fleet.http.post(f"{base}/human-complete", json={"output": {"approved": True}})
+            return
+        op = self._op_of(step)
+        if op is None:  # its client has not seen it yet
+            return
+        done = self._fleet.ledger.blind(op) > 0
+        decision = {"as": "done", "output": "found done"} if done else {"as": "repeat"}
+        answer = await self._fleet.http.post(f"{base}/resolve", json=decision)
+        if answer.is_success:
+            self._fleet.history.add("settled", op=op, decision=decision["as"])
+
+    def _op_of(self, step: dict[str, Any]) -> str | None:
+        """What the step of unknown outcome was to do."""
+        job = next((job for job in self.jobs if job.run_id == step["run_id"]), None)
+        if job is not None and job.kind == "order":
+            return f"{job.op}:send"
+        for event in job.events if job else ():
+            if event.type == "tool.request" and event.data["step_id"] == step["step_id"]:
+                return str(json.loads(event.data["data"]["arguments"])["op"])
+        return None
