@@ -1,11 +1,10 @@
 """`python -m tests.chaos --minutes N --seed S [--only N5,N6]`; scripts/chaos is its entry. Exit code 1: a violation."""
 
 import argparse
+import asyncio
 import secrets
 import signal
 import sys
-
-import uvloop
 
 from tests.chaos.experiment import Plan, run
 from tests.chaos.nemeses import NEMESES
@@ -34,8 +33,8 @@ def main() -> int:
         sandbox=not arguments.no_sandbox,
         at_once=arguments.at_once,
     )
-    verdict = uvloop.run(run(plan))
-    print(verdict)  # noqa: T201
+    verdict = asyncio.run(run(plan))
+    print(verdict)
     return 1 if verdict.violations else 0
 
 

@@ -69,8 +69,9 @@ class Checker:
     async def _run(self, run_id: str, job: Job | None) -> Seen:
         run = await self._store.run(run_id)
         assert run is not None, f"accepted, and lost: {run_id}"
-        entries = await self._fleet.redis.xrange(thread_keys_of(run_id).stream)
-        events = [{"id": entry_id, **orjson.loads(fields["e"])} for entry_id, fields in entries if fields["r"] == run_id]
+        entries: list[Any] = await self._fleet.redis.xrange(thread_keys_of(run_id).stream) or []
+        own = [(entry_id, fields["e"]) for entry_id, fields in entries if fields["r"] == run_id]
+        events = [{"id": entry_id, **orjson.loads(event)} for entry_id, event in own]
         return Seen(job, run, await self._store.journal(run_id), events)
 
     async def _leftovers(self) -> list[str]:
@@ -78,7 +79,7 @@ class Checker:
         found: list[str] = []
         for _ in range(EMPTY_SECONDS * 2):
             found = [f"left behind: {entry}" async for entry in self._indexed()]
-            names = await self._fleet.redis.zrange(keys.WORKERS, 0, -1)
+            names = [str(name) for name in await self._fleet.redis.zrange(keys.WORKERS, 0, -1)]
             cards = [key async for key in self._fleet.redis.scan_iter("worker:*")]
             labels = Counter(name.rpartition("-")[0] for name in names)
             if labels != Counter(worker.name for worker in self._fleet.workers) or len(cards) != len(names):
@@ -137,7 +138,7 @@ def _announced(seen: Seen) -> int:
     """How often it was said that nobody knows what became of a call."""
     told = sum(e["type"] == "tool.response" and e["data"]["error_code"] == "outcome_unknown" for e in seen.events)
     asked = sum(e["type"] == "step.waiting_human" and isinstance(e["data"]["request"], str) for e in seen.events)
-    return told + asked
+    return int(told + asked)
 
 
 def ended(seen: Seen) -> Iterator[str]:

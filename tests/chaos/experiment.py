@@ -88,7 +88,7 @@ async def run(plan: Plan) -> Verdict:
     finally:
         history.close()
         if verdict.violations:
-            print(f"seed {plan.seed}; history and logs: {folder}", flush=True)  # noqa: T201
+            print(f"seed {plan.seed}; history and logs: {folder}", flush=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return verdict

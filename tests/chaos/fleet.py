@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class FaultyModel(ModelServer):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.fault: str | None = None
-        self._random = random.Random(seed)  # noqa: S311 - seeded on purpose
+        self._random = random.Random(seed)
 
     def _by_markers(self, messages: list[dict[str, Any]]) -> Reply:
         reply = super()._by_markers(messages)
@@ -147,7 +148,7 @@ class Fleet:
         if self.sandbox:
             self._sandbox_port = free_port()
             host = {**self._environment(self.valkey.port), "TRUNKLINE__LOG__LEVEL": "WARNING"}
-            self.others.append(self._process("sandbox-host", ["-P", "-m", "workflow.sandbox.host"], host))
+            self.others.append(self._process("sandbox-host", ["-m", "workflow.sandbox.host"], host))
         for number in range(self.gateways_wanted):
             port = free_port()
             name = f"gateway-{number}"
@@ -163,8 +164,7 @@ class Fleet:
         await self.whole()
 
     def _process(self, name: str, arguments: list[str], environment: dict[str, str]) -> Process:
-        log = self.folder / "logs" / f"{name}.log"
-        return Process(name, [sys.executable, *arguments], environment, log, self.history, self._on_exit)
+        return Process(name, [sys.executable, *arguments], environment, self.folder / "logs", self._on_exit)
 
     async def _proxied(self, name: str) -> dict[str, str]:
         proxy = self.proxies[name] = Proxy(self.valkey.port)
@@ -195,11 +195,11 @@ class Fleet:
             **self.settings,
         }
 
-    async def _on_exit(self, process: Process, code: int) -> None:
+    async def _on_exit(self, process: Process, pid: int, code: int) -> None:
         """For a killed worker: which runs it had, to see how long they stand still."""
-        if process not in self.workers or code != -9:
+        self.history.add("exit", name=process.name, pid=pid, code=code)
+        if process not in self.workers or code != -signal.SIGKILL:
             return
-        pid = process._process.pid if process._process else 0
         at, how = self._killed.pop(pid, time.time()), "kill"
         if (path := death_path(self.folder, pid)).exists():
             death = json.loads(path.read_text())
@@ -229,7 +229,7 @@ class Fleet:
 
     async def _is_whole(self) -> bool:
         try:
-            names = {name.rpartition("-")[0] for name in await self.redis.zrange(keys.WORKERS, 0, -1)}
+            names = {str(name).rpartition("-")[0] for name in await self.redis.zrange(keys.WORKERS, 0, -1)}
             if not {worker.name for worker in self.workers} <= names or not all(worker.pid for worker in self.workers):
                 return False
             for url in self.gateway_urls:

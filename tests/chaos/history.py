@@ -21,7 +21,7 @@ class History:
         self._file.flush()
         if not self._quiet and what != "job":
             told = " ".join(f"{name}={value}" for name, value in fields.items())
-            print(f"{now - self._begun:7.1f} {what} {told}", flush=True)  # noqa: T201
+            print(f"{now - self._begun:7.1f} {what} {told}", flush=True)
 
     def close(self) -> None:
         self._file.close()

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 from shared.queue import RunQueue
 from shared.threads.scripts import Scripts
@@ -44,7 +45,7 @@ class Hooks:
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self._path = orders_path(self.root, name)
-        self._random = random.Random(name)  # noqa: S311 - seeded on purpose
+        self._random = random.Random(name)
         self._passed = 0
         self._blocked = False
 
@@ -86,7 +87,7 @@ class Hooks:
                 self.point("mid_drain")
             return answer
 
-        Scripts.call = watched  # type: ignore[method-assign]
+        patch.object(Scripts, "call", watched).start()
 
     def _spoil_queue(self) -> None:
         send = RunQueue._send
@@ -103,23 +104,16 @@ class Hooks:
                 else:
                     send(queue, run_id)
 
-        RunQueue._send = spoiled  # type: ignore[method-assign]
+        patch.object(RunQueue, "_send", spoiled).start()
 
 
 def points_of(name: str, args: Sequence[Any]) -> tuple[str, str]:
     """The failpoints before and after a transition, as its arguments tell it (shared/threads/*.lua)."""
-    match name:
-        case "claim":
-            return "", "after_claim"
-        case "submit":
-            return "", "after_submit"
-        case "signal":
-            return "", "after_signal"
-        case "release" if args[4] == "waiting":
-            return "", "after_wait"
-        case "emit" if args[4] and args[5] == "agent.delta":
-            return "", "mid_stream"
-        case "commit" if args[4]:
-            status = str(args[6])
-            return ("", "after_intent") if status in ("running", "waiting") else ("before_commit", "after_commit")
-    return "", ""
+    if name == "commit" and args[4]:
+        begins = str(args[6]) in ("running", "waiting", "waiting_human")
+        return ("", "after_intent") if begins else ("before_commit", "after_commit")
+    if name == "release":
+        return "", "after_wait" if args[4] == "waiting" else ""
+    if name == "emit":
+        return "", "mid_stream" if args[4] and args[5] == "agent.delta" else ""
+    return "", f"after_{name}"

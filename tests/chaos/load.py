@@ -46,7 +46,7 @@ class Load:
         self.jobs: list[Job] = []
         self._fleet = fleet
         self._seed = seed
-        self._random = random.Random(f"load {seed}")  # noqa: S311 - seeded on purpose
+        self._random = random.Random(f"load {seed}")
         self._pause_seconds = pause_seconds
         self._slots = asyncio.Semaphore(at_once)
         self._urls = itertools.cycle(fleet.gateway_urls)
@@ -79,7 +79,7 @@ class Load:
         """One job of a kind: agent, order, cancel, sandbox, stuck."""
         number = len(self.jobs)
         job = Job(number, kind, f"{self._seed}-{number}")
-        choices = random.Random(f"job {self._seed} {number}")  # noqa: S311
+        choices = random.Random(f"job {self._seed} {number}")
         self.jobs.append(job)
         job.task = asyncio.create_task(self._run(job, choices))
         return job

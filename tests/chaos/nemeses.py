@@ -18,6 +18,15 @@ from tests.support.proxy import Mode
 PATIENCE_SECONDS = 15
 """For a failpoint to be reached."""
 DISK_BYTES = 20_000
+SHORT_OR_LONG = [5.0] * 6 + [60.0]
+DETAILS = {
+    "N2": [*POINTS, "mid_drain", "gateway"],
+    "N4": ["load", "stuck"],
+    "N5": ["refuse", "black_hole", "half_open", "delay"],
+    "N8": ["429", "500", "hang", "cut"],
+    "N9": ["", "late"],
+    "N11": ["exits", "misconf"],
+}
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,9 @@ class Incident:
         return f"{self.nemesis} {self.detail} target={self.target} lasts={self.lasts:.1f}"
 
 
-def schedule(seed: int, seconds: float, only: list[str] | None = None, *, pause_seconds: float = 6) -> list[Incident]:
+def schedule(seed: int, seconds: float, only: list[str] | None = None, *, pause_seconds: float = 5) -> list[Incident]:
     """The incidents of a run: the same for the same arguments. `only` names nemeses, N1 to N13; unset, all of them."""
-    chance = random.Random(f"nemeses {seed}")  # noqa: S311 - seeded on purpose
+    chance = random.Random(f"nemeses {seed}")
     names = [name for name in (only or NEMESES) if name in NEMESES] or list(NEMESES)
     incidents, at = [], 2.0
     while at < seconds:
@@ -47,28 +56,17 @@ def schedule(seed: int, seconds: float, only: list[str] | None = None, *, pause_
 
 def _draw(chance: random.Random, at: float, name: str) -> Incident:
     target = chance.randrange(1000)
-    long = 60.0 if chance.random() < 0.15 else 5.0
-    match name:
-        case "N2":
-            return Incident(at, name, target, detail=chance.choice([*POINTS, "mid_drain", "gateway"]))
-        case "N3":
-            return Incident(at, name, target, chance.uniform(9, 20))
-        case "N4":
-            return Incident(at, name, target, detail=chance.choice(["load", "stuck"]))
-        case "N5":
-            mode = chance.choice(["refuse", "black_hole", "half_open", "delay"])
-            return Incident(at, name, target, long, mode)
-        case "N6":
-            return Incident(at, name, target, chance.choice([0, 2, 10]))
-        case "N8":
-            return Incident(at, name, target, chance.uniform(3, 10), chance.choice(["429", "500", "hang", "cut"]))
-        case "N9" | "N10":
-            return Incident(at, name, target, chance.uniform(10, 30), chance.choice(["", "late"]))
-        case "N11":
-            return Incident(at, name, target, chance.uniform(2, 6), chance.choice(["exits", "misconf"]))
-        case "N12":
-            return Incident(at, name, target, long)
-    return Incident(at, name, target)
+    lasts = {
+        "N3": chance.uniform(9, 20),
+        "N5": chance.choice(SHORT_OR_LONG),
+        "N6": chance.choice([0, 2, 10]),
+        "N8": chance.uniform(3, 10),
+        "N9": chance.uniform(10, 30),
+        "N10": chance.uniform(10, 30),
+        "N11": chance.uniform(2, 6),
+        "N12": chance.choice(SHORT_OR_LONG),
+    }
+    return Incident(at, name, target, lasts.get(name, 0), chance.choice(DETAILS.get(name, [""])))
 
 
 class Nemesis:
@@ -81,7 +79,7 @@ class Nemesis:
 
     async def bring(self, incident: Incident) -> None:
         self._fleet.history.add("incident", of=incident)
-        await cast("Callable[..., Awaitable[None]]", NEMESES[incident.nemesis])(self, incident)
+        await NEMESES[incident.nemesis](self, incident)
         self._fleet.history.add("healed", of=incident)
 
     async def kill_worker(self, incident: Incident) -> None:

@@ -7,32 +7,28 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.chaos.history import History
-
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.05
 PAUSE_SECONDS = 0.5
 
-OnExit = Callable[["Process", int], Awaitable[None]]
+OnExit = Callable[["Process", int, int], Awaitable[None]]
 
 
 class Process:
-    """`on_exit(process, code)` is told of every end that nobody asked for."""
+    """`on_exit(process, pid, code)` is told of every end that `stop` did not bring."""
 
     def __init__(
         self,
         name: str,
         command: Sequence[str],
         environment: Mapping[str, str],
-        log: Path,
-        history: History,
+        logs: Path,
         on_exit: OnExit,
     ) -> None:
         self.name = name
         self.environment = dict(environment)
         self._command = list(command)
-        self._log = log
-        self._history = history
+        self._log = logs / f"{name}.log"
         self._on_exit = on_exit
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -63,7 +59,6 @@ class Process:
                 while self.pid:
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            self._history.add("stuck", name=self.name, pid=self.pid)
             self.tell(signal.SIGKILL)
         if self._keeper is not None:
             await self._keeper
@@ -74,10 +69,8 @@ class Process:
                 self._process = subprocess.Popen(
                     self._command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
                 )
-            pid = self._process.pid
             while (code := self._process.poll()) is None:
                 await asyncio.sleep(POLL_SECONDS)
             if not self._stopping:
-                self._history.add("exit", name=self.name, pid=pid, code=code)
-                await self._on_exit(self, code)
+                await self._on_exit(self, self._process.pid, code)
                 await asyncio.sleep(PAUSE_SECONDS)

@@ -8,7 +8,7 @@ from tests.chaos.ledger import Ledger
 from workflow.tool.base import Args, Effect, OutcomeUnknown, Tool, ToolContext, ToolResult
 
 WORK_SECONDS = 0.1
-STUCK_SECONDS = 40
+STUCK_SECONDS = 20
 
 
 class Op(Args):

@@ -5,9 +5,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
-import modem.worker
 from modem.__main__ import main as worker_main
+from modem.worker import Worker
 from shared.config import Settings
 from tests.chaos.hooks import Hooks
 from tests.chaos.ledger import Ledger
@@ -34,22 +35,22 @@ def _add_tools(hooks: Hooks) -> None:
             ledger = Ledger(hooks.root)
             yield replace(runtime, all_tools=Registry([BashTool(), *(kind(ledger, hooks) for kind in TOOLS)]))
 
-    modem.worker.open_runtime = with_tools
+    patch("modem.worker.open_runtime", with_tools).start()
 
 
 def _watch_worker(hooks: Hooks) -> None:
-    start, drain = modem.worker.Worker.start, modem.worker.Worker.drain
+    start, drain = Worker.start, Worker.drain
 
-    def watched_start(worker: modem.worker.Worker) -> None:
+    def watched_start(worker: Worker) -> None:
         hooks.loop = worker._loop
         start(worker)
 
-    def watched_drain(worker: modem.worker.Worker) -> None:
+    def watched_drain(worker: Worker) -> None:
         hooks.draining = True
         drain(worker)
 
-    modem.worker.Worker.start = watched_start  # type: ignore[method-assign]
-    modem.worker.Worker.drain = watched_drain  # type: ignore[method-assign]
+    patch.object(Worker, "start", watched_start).start()
+    patch.object(Worker, "drain", watched_drain).start()
 
 
 if __name__ == "__main__":
