@@ -1,9 +1,9 @@
 """The tools that agents have in a chaos run: each has an effect that the ledger keeps."""
 
 import asyncio
+from collections.abc import Callable
 from typing import ClassVar
 
-from tests.chaos.hooks import Hooks
 from tests.chaos.ledger import Ledger
 from workflow.tool.base import Args, Effect, OutcomeUnknown, Tool, ToolContext, ToolResult
 
@@ -18,19 +18,22 @@ class Op(Args):
 
 
 class ChaosTool(Tool[Op]):
+    """`point` is told that an effect is about to happen, and that it has happened."""
+
     Args = Op
     description = "For chaos runs."
 
-    def __init__(self, ledger: Ledger, hooks: Hooks) -> None:
+    def __init__(self, ledger: Ledger, point: Callable[[str], None], work_seconds: float = WORK_SECONDS) -> None:
         self.ledger = ledger
-        self.hooks = hooks
+        self.point = point
+        self.work_seconds = work_seconds
 
     async def run(self, args: Op, ctx: ToolContext) -> ToolResult:
         await ctx.output("output", f"{self.name} {args.op}\n")
-        await asyncio.sleep(WORK_SECONDS)
-        self.hooks.point("before_effect")
+        await asyncio.sleep(self.work_seconds)
+        self.point("before_effect")
         await self.do(args.op, ctx.key)
-        self.hooks.point("after_effect")
+        self.point("after_effect")
         return ToolResult(ok=True, content=f"{self.name} {args.op}")
 
     async def do(self, op: str, key: str) -> None:

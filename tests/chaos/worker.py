@@ -33,7 +33,7 @@ def _add_tools(hooks: Hooks) -> None:
     async def with_tools(settings: Settings) -> AsyncIterator[Runtime]:
         async with open_runtime(settings) as runtime:
             ledger = Ledger(hooks.root)
-            yield replace(runtime, all_tools=Registry([BashTool(), *(kind(ledger, hooks) for kind in TOOLS)]))
+            yield replace(runtime, all_tools=Registry([BashTool(), *(kind(ledger, hooks.point) for kind in TOOLS)]))
 
     patch("modem.worker.open_runtime", with_tools).start()
 
