@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
 
+import psutil
 from redis.exceptions import RedisError
 
 from shared.ids import stream_position
@@ -81,6 +82,7 @@ async def run(plan: Plan) -> Verdict:
         history.add("plan", plan=plan)
         async with Fleet(folder, history, plan.seed, plan.workers, plan.gateways, plan.sandbox) as fleet:
             await _chaos(fleet, plan, verdict)
+        verdict.violations += [f"still running: {process}" for process in left_running(folder)]
         history.add("verdict", violations=verdict.violations)
     except BaseException:
         verdict.violations.append("the harness itself failed")
@@ -156,6 +158,16 @@ def _measure(fleet: Fleet, seen: Sequence[Seen], verdict: Verdict) -> None:
             ]
             with contextlib.suppress(ValueError):
                 verdict.takeovers.append(min(resumed) - death.at)
+
+
+def left_running(folder: Path) -> list[str]:
+    """Processes that belong to the experiment, by their environment or their command line."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in " ".join([*process.cmdline(), *process.environ().values()]):
+                found.append(f"{process.pid} {' '.join(process.cmdline())[:100]}")
+    return found
 
 
 def _seconds(stream_id: str) -> float:

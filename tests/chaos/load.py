@@ -19,6 +19,8 @@ from tests.support.eventsource import ENDS, RECONNECT_SECONDS, Received, connect
 ASK_SECONDS = 180
 """How long a request is repeated."""
 CLERK_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 0.8
+"""Between two jobs."""
 TOOLS = ("look", "charge", "keyed", "blind", "asking")
 
 
@@ -31,6 +33,7 @@ class Job:
     op: str
     ops: dict[str, str] = field(default_factory=dict)
     text: str = ""
+    approve: bool | None = None
     thread_id: str = ""
     run_id: str = ""
     canceled: bool = False
@@ -40,18 +43,20 @@ class Job:
 
 
 class Load:
-    """`begin` starts job after job, at most `at_once`, until `stop`; what they do is the seed's to say."""
+    """`begin` starts job after job, at most `at_once`, until `stop`; what they do is the seed's to say.
 
-    def __init__(self, fleet: Fleet, seed: int, *, at_once: int = 16, pause_seconds: float = 0.4) -> None:
+    `with_clerk`: somebody answers what waits for people.
+    """
+
+    def __init__(self, fleet: Fleet, seed: int, *, at_once: int = 16, with_clerk: bool = True) -> None:
         self.jobs: list[Job] = []
         self._fleet = fleet
         self._seed = seed
         self._random = random.Random(f"load {seed}")
-        self._pause_seconds = pause_seconds
         self._slots = asyncio.Semaphore(at_once)
         self._urls = itertools.cycle(fleet.gateway_urls)
         self._producer: asyncio.Task[None] | None = None
-        self._clerk = asyncio.create_task(self._answer_people())
+        self._clerk = asyncio.create_task(self._answer_people() if with_clerk else asyncio.sleep(0))
 
     def begin(self) -> None:
         self._producer = asyncio.create_task(self._produce())
@@ -75,10 +80,10 @@ class Load:
         await asyncio.gather(self._clerk, *tasks, return_exceptions=True)
         return late
 
-    def start(self, kind: str) -> Job:
-        """One job of a kind: agent, order, cancel, sandbox, stuck."""
+    def start(self, kind: str, *, approve: bool | None = None) -> Job:
+        """One job of a kind: agent, order, cancel, sandbox, stuck. `approve`: whether an order asks a human."""
         number = len(self.jobs)
-        job = Job(number, kind, f"{self._seed}-{number}")
+        job = Job(number, kind, f"{self._seed}-{number}", approve=approve)
         choices = random.Random(f"job {self._seed} {number}")
         self.jobs.append(job)
         job.task = asyncio.create_task(self._run(job, choices))
@@ -91,7 +96,7 @@ class Load:
             job = self.start(self._random.choice(kinds))
             assert job.task
             job.task.add_done_callback(lambda _: self._slots.release())
-            await asyncio.sleep(self._random.uniform(0, 2 * self._pause_seconds))
+            await asyncio.sleep(self._random.uniform(0, LONGEST_PAUSE_SECONDS))
 
     async def _run(self, job: Job, choices: random.Random) -> None:
         if job.kind == "order":
@@ -113,27 +118,28 @@ class Load:
         task = f"{job.op}: {' '.join(calls)} [[tokens:{tokens}]] [[delay:{choices.choice([2, 15, 30])}]]"
         job.text = "".join(f"t{i:05d} " for i in range(tokens))
         # A retried initiate may leave an empty thread behind; nothing runs in it.
-        job.thread_id = (await self._post("/api/agent/initiate", {}, f"{job.op}-t"))["thread_id"]
+        job.thread_id = (await self.post("/api/agent/initiate", {}, f"{job.op}-t"))["thread_id"]
         path = f"/api/agent/{job.thread_id}/execute"
-        job.run_id = (await self._post(path, {"task": task}, f"{job.op}-r"))["run_id"]
+        job.run_id = (await self.post(path, {"task": task}, f"{job.op}-r"))["run_id"]
         following = asyncio.create_task(self._follow(job))
         try:
             if job.kind == "cancel":
                 await asyncio.sleep(choices.uniform(0, 3))
                 job.canceled = True
-                await self._post(f"/api/runs/{job.run_id}/cancel", {}, f"{job.op}-c")
+                await self.post(f"/api/runs/{job.run_id}/cancel", {}, f"{job.op}-c")
             await following
         finally:
             following.cancel()
 
     async def _order(self, job: Job, choices: random.Random) -> None:
         job.ops = {f"{job.op}:charge": "charge", f"{job.op}:send": "asking"}
-        input = {"op": job.op, "seconds": choices.choice([0.2, 1, 4]), "approve": choices.random() < 0.5}
+        approve = choices.random() < 0.5 if job.approve is None else job.approve
+        input = {"op": job.op, "seconds": choices.choice([0.2, 1, 4]), "approve": approve}
         early, pause = choices.random() < 0.5, choices.uniform(0, 5)
         body = {"runnable_type": "function", "runnable_id": "order", "input": input}
         if early:
             await self._pay(job)
-        accepted = await self._post("/api/runs", body, f"{job.op}-r")
+        accepted = await self.post("/api/runs", body, f"{job.op}-r")
         job.run_id, job.thread_id = accepted["run_id"], accepted["thread_id"]
         following = asyncio.create_task(self._follow(job))
         try:
@@ -145,9 +151,9 @@ class Load:
             following.cancel()
 
     async def _pay(self, job: Job) -> None:
-        await self._post("/api/events", {"name": "paid", "key": job.op, "payload": job.op}, f"{job.op}-paid")
+        await self.post("/api/events", {"name": "paid", "key": job.op, "payload": job.op}, f"{job.op}-paid")
 
-    async def _post(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+    async def post(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
         """The answer, once there is one. Raises httpx.HTTPStatusError for a refusal."""
         async with asyncio.timeout(ASK_SECONDS):
             while True:

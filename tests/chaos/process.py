@@ -49,6 +49,10 @@ class Process:
             os.kill(pid, number)
         return pid
 
+    def kill(self) -> None:
+        """`kill -9`; it is started again."""
+        self.tell(signal.SIGKILL)
+
     async def stop(self, seconds: float) -> None:
         """Ends it for good: SIGTERM, and SIGKILL after so many seconds."""
         self._stopping = True
