@@ -32,6 +32,9 @@ class Seen:
     """One run as Redis has it. `events` are its own, with their stream ids under `id`."""
 
     job: Job | None
+    """None: the run is a child."""
+    canceled: bool
+    """Whether its client, or its parent's, canceled it."""
     run: Run
     steps: list[StepRecord]
     events: list[Event]
@@ -57,22 +60,24 @@ class Checker:
         for seen in self.seen:
             if seen.job:
                 found += [f"{seen.name}: {fault}" for fault in await self._streamed(seen, seen.job)]
+                found += [f"{seen.name}: {fault}" for fault in self._commanded(seen, seen.job)]
         return found
 
     async def _read(self) -> list[Seen]:
-        seen = [await self._run(job.run_id, job) for job in self._jobs]
-        children = [
-            step.wait.name for one in seen for step in one.steps if step.wait and step.wait.kind is WaitKind.CHILD
-        ]
-        return [*seen, *[await self._run(child, None) for child in children if child]]
+        seen = [await self._run(job.run_id, job, job.canceled) for job in self._jobs]
+        for one in list(seen):
+            for step in one.steps:
+                if step.wait and step.wait.kind is WaitKind.CHILD and step.wait.name:
+                    seen.append(await self._run(step.wait.name, None, one.canceled))
+        return seen
 
-    async def _run(self, run_id: str, job: Job | None) -> Seen:
+    async def _run(self, run_id: str, job: Job | None, canceled: bool) -> Seen:
         run = await self._store.run(run_id)
         assert run is not None, f"accepted, and lost: {run_id}"
         entries: list[Any] = await self._fleet.redis.xrange(thread_keys_of(run_id).stream) or []
         own = [(entry_id, fields["e"]) for entry_id, fields in entries if fields["r"] == run_id]
         events = [{"id": entry_id, **orjson.loads(event)} for entry_id, event in own]
-        return Seen(job, run, await self._store.journal(run_id), events)
+        return Seen(job, canceled, run, await self._store.journal(run_id), events)
 
     async def _leftovers(self) -> list[str]:
         """Index entries, open waits and workers that nobody has. They are cleaned up after a run's end, not with it."""
@@ -119,6 +124,15 @@ class Checker:
         if count == 0 and not announced and seen.run.status is RunStatus.SUCCEEDED:
             yield f"{seen.name}: {tool} {op} is said to be done, and is not"
 
+    def _commanded(self, seen: Seen, job: Job) -> Iterator[str]:
+        """Each command of a sandbox job ran once, or not at all and the model was told that nobody knows."""
+        if job.kind != "sandbox":
+            return
+        made = self._fleet.folder / "data" / "workspaces" / job.thread_id / "ran.txt"
+        ran = made.read_text().count("x") if made.exists() else 0
+        if not 2 - _announced(seen) <= ran <= 2:
+            yield f"its two commands ran {ran} times"
+
     async def _streamed(self, seen: Seen, job: Job) -> Iterator[str]:
         """What the client saw, piece by piece, is what a late reader sees, and what the stream has."""
         faults = list(job.faults)
@@ -144,7 +158,7 @@ def _announced(seen: Seen) -> int:
 def ended(seen: Seen) -> Iterator[str]:
     """It succeeded, or was canceled by its client, or is an ended run's child."""
     allowed = {RunStatus.SUCCEEDED}
-    if seen.job and seen.job.canceled:
+    if seen.canceled:
         allowed.add(RunStatus.CANCELED)
     if seen.run.status not in allowed:
         yield f"is {seen.run.status}: {seen.run.error}"

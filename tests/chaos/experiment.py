@@ -114,6 +114,7 @@ async def _chaos(fleet: Fleet, plan: Plan, verdict: Verdict) -> None:
     for job in load.jobs:
         if job.task and not job.task.cancelled() and (error := job.task.exception()):
             verdict.violations.append(f"{job.kind} {job.run_id or job.op}: {error!r}")
+    verdict.violations += load.faults
     checker = Checker(fleet, load.jobs)
     verdict.violations += await checker.violations()
     _measure(fleet, checker.seen, verdict)

@@ -8,7 +8,9 @@ import asyncio
 import itertools
 import json
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,6 +21,9 @@ from tests.support.eventsource import ENDS, RECONNECT_SECONDS, Received, connect
 ASK_SECONDS = 180
 """How long a request is repeated."""
 CLERK_SECONDS = 0.5
+KINDS = ["agent"] * 9 + ["order"] * 7 + ["canceled agent"] * 2 + ["canceled order"] + ["stuck"]
+LATER_SECONDS = 5
+Later = Callable[[], Awaitable[None]]
 LONGEST_PAUSE_SECONDS = 0.8
 """Between two jobs."""
 TOOLS = ("look", "charge", "keyed", "blind", "asking")
@@ -50,6 +55,7 @@ class Load:
 
     def __init__(self, fleet: Fleet, seed: int, *, at_once: int = 16, with_clerk: bool = True) -> None:
         self.jobs: list[Job] = []
+        self.faults: list[str] = []
         self._fleet = fleet
         self._seed = seed
         self._random = random.Random(f"load {seed}")
@@ -81,7 +87,7 @@ class Load:
         return late
 
     def start(self, kind: str, *, approve: bool | None = None) -> Job:
-        """One job of a kind: agent, order, cancel, sandbox, stuck. `approve`: whether an order asks a human."""
+        """One job of a kind: those of KINDS, or sandbox. `approve`: whether an order asks a human."""
         number = len(self.jobs)
         job = Job(number, kind, f"{self._seed}-{number}", approve=approve)
         choices = random.Random(f"job {self._seed} {number}")
@@ -90,7 +96,7 @@ class Load:
         return job
 
     async def _produce(self) -> None:
-        kinds = ["agent"] * 9 + ["order"] * 7 + ["cancel"] * 2 + ["stuck"] + ["sandbox"] * self._fleet.sandbox
+        kinds = [*KINDS, *["sandbox"] * self._fleet.sandbox]
         while True:
             await self._slots.acquire()
             job = self.start(self._random.choice(kinds))
@@ -99,13 +105,19 @@ class Load:
             await asyncio.sleep(self._random.uniform(0, LONGEST_PAUSE_SECONDS))
 
     async def _run(self, job: Job, choices: random.Random) -> None:
-        if job.kind == "order":
-            await self._order(job, choices)
-        else:
-            await self._agent(job, choices)
+        later = await (self._order if "order" in job.kind else self._agent)(job, choices)
+        following = asyncio.create_task(self._follow(job))
+        try:
+            if later is not None:
+                await asyncio.sleep(choices.uniform(0, LATER_SECONDS))
+                await later()
+            await following
+        finally:
+            following.cancel()
         self._fleet.history.add("job", number=job.number, kind=job.kind, run=job.run_id)
 
-    async def _agent(self, job: Job, choices: random.Random) -> None:
+    async def _agent(self, job: Job, choices: random.Random) -> Later | None:
+        """Starts an agent's run. Returns what its client does while it goes on."""
         calls, tokens = [], choices.randint(20, 60)
         if job.kind == "sandbox":
             calls.append('[[tool:bash {"command": "echo x >> ran.txt; sleep 0.3; wc -l < ran.txt"} x2]]')
@@ -117,38 +129,29 @@ class Load:
                 calls.append(f'[[tool:{tool} {{"op": "{op}"}}]]')
         task = f"{job.op}: {' '.join(calls)} [[tokens:{tokens}]] [[delay:{choices.choice([2, 15, 30])}]]"
         job.text = "".join(f"t{i:05d} " for i in range(tokens))
-        # A retried initiate may leave an empty thread behind; nothing runs in it.
         job.thread_id = (await self.post("/api/agent/initiate", {}, f"{job.op}-t"))["thread_id"]
         path = f"/api/agent/{job.thread_id}/execute"
         job.run_id = (await self.post(path, {"task": task}, f"{job.op}-r"))["run_id"]
-        following = asyncio.create_task(self._follow(job))
-        try:
-            if job.kind == "cancel":
-                await asyncio.sleep(choices.uniform(0, 3))
-                job.canceled = True
-                await self.post(f"/api/runs/{job.run_id}/cancel", {}, f"{job.op}-c")
-            await following
-        finally:
-            following.cancel()
+        return partial(self._cancel, job) if job.kind == "canceled agent" else None
 
-    async def _order(self, job: Job, choices: random.Random) -> None:
+    async def _order(self, job: Job, choices: random.Random) -> Later | None:
+        """Starts a durable function's run, as `_agent` does."""
         job.ops = {f"{job.op}:charge": "charge", f"{job.op}:send": "asking"}
         approve = choices.random() < 0.5 if job.approve is None else job.approve
         input = {"op": job.op, "seconds": choices.choice([0.2, 1, 4]), "approve": approve}
-        early, pause = choices.random() < 0.5, choices.uniform(0, 5)
-        body = {"runnable_type": "function", "runnable_id": "order", "input": input}
+        early = choices.random() < 0.5
         if early:
             await self._pay(job)
+        body = {"runnable_type": "function", "runnable_id": "order", "input": input}
         accepted = await self.post("/api/runs", body, f"{job.op}-r")
         job.run_id, job.thread_id = accepted["run_id"], accepted["thread_id"]
-        following = asyncio.create_task(self._follow(job))
-        try:
-            if not early:
-                await asyncio.sleep(pause)
-                await self._pay(job)
-            await following
-        finally:
-            following.cancel()
+        if job.kind == "canceled order":
+            return partial(self._cancel, job)
+        return None if early else partial(self._pay, job)
+
+    async def _cancel(self, job: Job) -> None:
+        job.canceled = True
+        await self.post(f"/api/runs/{job.run_id}/cancel", {}, f"{job.op}-c")
 
     async def _pay(self, job: Job) -> None:
         await self.post("/api/events", {"name": "paid", "key": job.op, "payload": job.op}, f"{job.op}-paid")
@@ -165,7 +168,7 @@ class Load:
                         answer.raise_for_status()
                         return dict(answer.json())
                     if answer.status_code == 500:
-                        self._fleet.history.add("500", path=path, body=answer.text[:300])
+                        self.faults.append(f"POST {path} answered 500: {answer.text[:300]}")
                 except httpx.TransportError:
                     pass
                 await asyncio.sleep(0.3)

@@ -77,7 +77,7 @@ def a_run() -> Seen:
         event(15, "step.completed", 2, step=2, key="sleep"),
         event(20, "run.completed", 2),
     ]
-    return Seen(Job(1, "agent", "op", text="Hello."), run, steps, events)
+    return Seen(Job(1, "agent", "op", text="Hello."), False, run, steps, events)
 
 
 def without(seen: Seen, *ids: str) -> Seen:
