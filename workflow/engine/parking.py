@@ -50,6 +50,7 @@ class Parking:
             return await answer
         finally:
             del self._open[record.key]
+            self._look(TURNS_FOR_OTHERS)
 
     def answer(self, records: Iterable[StepRecord]) -> None:
         self.idle.clear()
