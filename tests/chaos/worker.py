@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
+from redis.asyncio import Redis
+
 from modem.__main__ import main as worker_main
 from modem.worker import Worker
 from shared.config import Settings
@@ -30,8 +32,8 @@ def main() -> int:
 
 def _add_tools(hooks: Hooks) -> None:
     @asynccontextmanager
-    async def with_tools(settings: Settings) -> AsyncIterator[Runtime]:
-        async with open_runtime(settings) as runtime:
+    async def with_tools(settings: Settings, client: Redis) -> AsyncIterator[Runtime]:
+        async with open_runtime(settings, client) as runtime:
             ledger = Ledger(hooks.root)
             yield replace(runtime, all_tools=Registry([BashTool(), *(kind(ledger, hooks.point) for kind in TOOLS)]))
 

@@ -364,3 +364,13 @@ async def test_a_tool_call_to_the_outside_whose_outcome_is_unknown_waits_for_a_h
     told = (await fleet.out.store.messages(thread.id))[2]["content"]
     said = {"repeat": "asking done", "done": "found to have been done. receipt 7", "failed": "found to have failed."}
     assert said[decision] in told
+
+
+async def test_a_wait_answered_at_the_last_moment_leaves_the_run_waiting_for_the_others(fleet: Fleet) -> None:
+    async def flow(step: Step, _: Any) -> Any:
+        return await asyncio.gather(step.wait_for_event("mine"), step.wait_for_event("theirs"), step.publish("mine", 1))
+
+    run_id = await fleet.start(flow)
+    await fleet.until(run_id, RunStatus.WAITING)
+    await fleet.publish("theirs", 2)
+    assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == [1, 2, None]
