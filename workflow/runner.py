@@ -23,7 +23,7 @@ from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Fenced, GoOn
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run
-from shared.types import JSON, Runnable, RunStatus
+from shared.types import JSON, Runnable, RunStatus, WaitKind
 from workflow.agent.agent import run_agent
 from workflow.engine.function import run_function
 from workflow.engine.journal import failure
@@ -187,6 +187,9 @@ async def take_from(worker: str, run_id: str, store: ThreadStore, runtime: Runti
     """Ends a worker's hold on a run that it does not go on with. Returns the run to ring for, if any."""
     expired = await store.expire(run_id, worker, max_attempts=runtime.settings.worker.max_attempts)
     if expired.failed and (run := await store.run(run_id)):
+        for step in await store.journal(run_id):
+            if step.wait and step.wait.kind is WaitKind.CHILD and step.wait.name and await store.run(step.wait.name):
+                await store.cancel(step.wait.name, reason="the run that called it ended")
         await end_processes(run, store, runtime, patience_seconds=0)
     return expired.ring
 

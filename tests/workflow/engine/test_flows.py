@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.config import WorkerSettings
 from shared.errors import ErrorCode
 from shared.events.bus import Topic
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -20,7 +21,7 @@ from workflow.engine.durable import durable
 from workflow.engine.retry import NonRetryable, Retry
 from workflow.engine.scope import StepScope
 from workflow.engine.step import Step, StepFailed
-from workflow.runner import Runner, Signals
+from workflow.runner import Runner, Signals, take_from
 
 
 @pytest.fixture
@@ -374,3 +375,37 @@ async def test_a_wait_answered_at_the_last_moment_leaves_the_run_waiting_for_the
     await fleet.until(run_id, RunStatus.WAITING)
     await fleet.publish("theirs", 2)
     assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == [1, 2, None]
+
+
+async def test_a_run_that_fails_for_want_of_progress_takes_its_children_with_it(fleet: Fleet) -> None:
+    async def child(step: Step, _: Any) -> Any:
+        await step.wait_for_event("never")
+
+    fleet.functions.append(durable("child")(child))
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        await asyncio.gather(step.call("function:child"), step.do("hang", hang))
+
+    run_id = await fleet.start(flow)
+    max_attempts = WorkerSettings().max_attempts
+    for number in range(max_attempts):
+        runner = fleet.runner
+        attempt = asyncio.create_task(runner.execute(run_id, f"dead-{number}", Signals()))
+        await until(lambda runner=runner: run_id in runner.running(), 5)
+        await until_journaled(fleet, run_id)
+        runner.drop(f"dead-{number}")
+        await attempt
+        await take_from(f"dead-{number}", run_id, fleet.out.store, a_runtime(Playbook([])))
+    assert (await fleet.run(run_id)).status is RunStatus.FAILED
+    [step] = [step for step in await fleet.out.store.journal(run_id) if step.wait]
+    assert step.wait is not None
+    assert (await fleet.run(str(step.wait.name))).cancel_requested
+
+
+async def until_journaled(fleet: Fleet, run_id: str) -> None:
+    async with asyncio.timeout(5):
+        while not [step for step in await fleet.out.store.journal(run_id) if step.wait]:
+            await asyncio.sleep(0.01)
