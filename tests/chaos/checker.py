@@ -21,6 +21,7 @@ from tests.support.eventsource import connection
 
 INDEXES = ("live:*", "rings:*", "timers:*", "deliveries:*", "waiters:*", "approvals:*")
 EMPTY_SECONDS = 20
+READ_SECONDS = 10
 EXACT = ("charge", "keyed")
 ONCE = ("blind", "asking")
 
@@ -140,7 +141,13 @@ class Checker:
         if [stream_position(str(i)) for i in client] != sorted({stream_position(str(i)) for i in client}):
             faults.append("the client's stream is out of order or doubled")
         path = f"{self._fleet.gateway_urls[0]}/api/agent/{job.thread_id}/stream?run_id={job.run_id}"
-        late = [event async for event in connection(self._fleet.http, path) if event.id]
+        late = []
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                async for event in connection(self._fleet.http, path):
+                    late += [event] if event.id else []
+        except TimeoutError:
+            faults.append("its stream does not end")
         if late != job.events:
             faults.append(f"the client saw {len(job.events)} events, a late reader {len(late)}")
         if [event.id for event in late] != [event["id"] for event in seen.events]:

@@ -20,7 +20,7 @@ from tests.chaos.history import History
 from tests.chaos.load import Load
 from tests.chaos.nemeses import Incident, Nemesis, schedule
 
-FINISH_SECONDS = 240
+FINISH_SECONDS = 120
 
 
 @dataclass
