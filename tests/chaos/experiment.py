@@ -129,7 +129,7 @@ async def _bring(fleet: Fleet, load: Load, plan: Plan) -> int:
         await asyncio.sleep(max(0.0, begun + incident.at - time.monotonic()))
         try:
             await nemesis.bring(incident)
-        except RedisError as error:  # two incidents met
+        except (RedisError, TimeoutError) as error:  # two incidents met
             fleet.history.add("cut short", of=incident, error=error)
 
     async with asyncio.TaskGroup() as group:

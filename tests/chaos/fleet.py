@@ -219,6 +219,15 @@ class Fleet:
         found = await pipeline.execute()
         return [run for runs in found for run, name in runs.items() if name.rpartition("-")[0] == worker]
 
+    async def is_ready(self, worker: Process) -> bool:
+        """Whether its present incarnation has registered, as its card in Redis tells."""
+        try:
+            cards = [card async for card in self.redis.scan_iter("worker:*")]
+            pids = [await self.redis.hget(str(card), "pid") for card in cards]
+        except RedisError:
+            return False
+        return worker.pid != 0 and str(worker.pid) in pids
+
     async def _keep_valkey(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
@@ -229,8 +238,7 @@ class Fleet:
 
     async def _is_whole(self) -> bool:
         try:
-            names = {str(name).rpartition("-")[0] for name in await self.redis.zrange(keys.WORKERS, 0, -1)}
-            if not {worker.name for worker in self.workers} <= names or not all(worker.pid for worker in self.workers):
+            if not all([await self.is_ready(worker) for worker in self.workers]):
                 return False
             for url in self.gateway_urls:
                 if not (await self.http.get(f"{url}/health/ready")).is_success:

@@ -76,6 +76,7 @@ class Nemesis:
         self._fleet = fleet
         self._load = load
         self._valkey = asyncio.Lock()
+        self._roll_outs = asyncio.Lock()
 
     async def bring(self, incident: Incident) -> None:
         self._fleet.history.add("incident", of=incident)
@@ -188,15 +189,18 @@ class Nemesis:
             self._order(process, pid=0, block_seconds=0)
 
     async def roll_out(self, _: Incident) -> None:
-        """Every worker is replaced by one of the next release, one after another."""
-        for process in self._fleet.workers:
-            process.environment[VERSION] = "2"
-            await self._replace(process)
+        """Every worker is replaced by one of the next release, each once the one before is ready."""
+        async with self._roll_outs:
+            for process in self._fleet.workers:
+                process.environment[VERSION] = "2"
+                await self._replace(process)
 
     async def _replace(self, process: Process) -> None:
         pid = process.tell(signal.SIGTERM)
         await _until(lambda: process.pid not in (0, pid), 40)
-        await asyncio.sleep(1)
+        async with asyncio.timeout(60):
+            while not await self._fleet.is_ready(process):
+                await asyncio.sleep(0.2)
 
     def _worker(self, incident: Incident) -> Process:
         return self._fleet.workers[incident.target % len(self._fleet.workers)]
