@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
@@ -15,17 +15,21 @@ from redis.exceptions import RedisError
 
 from shared.ids import stream_position
 from tests.chaos.checker import Checker, Seen
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Death, Fleet
 from tests.chaos.history import History
 from tests.chaos.load import Load
 from tests.chaos.nemeses import Incident, Nemesis, schedule
 
 FINISH_SECONDS = 120
+START_SECONDS = 20
+"""For a worker to be ready on a busy machine."""
 
 
 @dataclass
 class Verdict:
-    """`takeovers`: seconds from a worker's kill until each of its runs went on; `handovers`: from a drain's release."""
+    """`takeovers`: seconds from a worker's kill until each of its runs went on, `crowded`: beside other faults;
+    `handovers`: from a drain's release.
+    """
 
     seed: int
     history: Path
@@ -36,6 +40,7 @@ class Verdict:
     attempts: int = 0
     incidents: int = 0
     takeovers: list[float] = field(default_factory=list)
+    crowded: list[float] = field(default_factory=list)
     handovers: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -43,6 +48,7 @@ class Verdict:
             f"seed {self.seed}: {self.runs} runs {self.statuses}, {self.attempts} attempts, {self.events} events, "
             f"{self.incidents} incidents",
             f"takeover after kill -9: {spread(self.takeovers)}",
+            f"the same, beside other faults: {spread(self.crowded)}",
             f"after a drain's release: {spread(self.handovers)}",
             f"{len(self.violations)} violations",
             *self.violations[:50],
@@ -98,9 +104,12 @@ async def run(plan: Plan) -> Verdict:
 
 async def _chaos(fleet: Fleet, plan: Plan, verdict: Verdict) -> None:
     load = Load(fleet, plan.seed, at_once=plan.at_once)
+    nemesis = Nemesis(fleet, load)
     try:
         load.begin()
-        verdict.incidents = await _bring(fleet, load, plan)
+        incidents = plan.incidents or schedule(plan.seed, plan.seconds, list(plan.only))
+        verdict.incidents = len(incidents)
+        await _bring(nemesis, incidents, fleet, plan.seconds)
         await load.stop()
         await fleet.heal()
         fleet.history.add("healed, everything")
@@ -117,13 +126,15 @@ async def _chaos(fleet: Fleet, plan: Plan, verdict: Verdict) -> None:
     verdict.violations += load.faults
     checker = Checker(fleet, load.jobs)
     verdict.violations += await checker.violations()
-    _measure(fleet, checker.seen, verdict)
+    _measure(checker.seen, verdict)
+    for death, resumed in _takeovers(fleet, checker.seen):
+        crowd = verdict.crowded if _is_crowded(death, resumed, nemesis) else verdict.takeovers
+        crowd.append(resumed - death.at)
 
 
-async def _bring(fleet: Fleet, load: Load, plan: Plan) -> int:
-    """All incidents at their times; waits until each is over. Returns their number."""
-    incidents = plan.incidents or schedule(plan.seed, plan.seconds, list(plan.only))
-    nemesis, begun = Nemesis(fleet, load), time.monotonic()
+async def _bring(nemesis: Nemesis, incidents: Sequence[Incident], fleet: Fleet, seconds: float) -> None:
+    """All incidents at their times; waits until each is over."""
+    begun = time.monotonic()
 
     async def at_its_time(incident: Incident) -> None:
         await asyncio.sleep(max(0.0, begun + incident.at - time.monotonic()))
@@ -135,11 +146,10 @@ async def _bring(fleet: Fleet, load: Load, plan: Plan) -> int:
     async with asyncio.TaskGroup() as group:
         for incident in incidents:
             group.create_task(at_its_time(incident))
-        group.create_task(asyncio.sleep(plan.seconds))
-    return len(incidents)
+        group.create_task(asyncio.sleep(seconds))
 
 
-def _measure(fleet: Fleet, seen: Sequence[Seen], verdict: Verdict) -> None:
+def _measure(seen: Sequence[Seen], verdict: Verdict) -> None:
     verdict.runs = len(seen)
     for one in seen:
         verdict.statuses[one.run.status] = verdict.statuses.get(one.run.status, 0) + 1
@@ -149,16 +159,26 @@ def _measure(fleet: Fleet, seen: Sequence[Seen], verdict: Verdict) -> None:
             drained = event["type"] == "run.interrupted" and event["data"]["reason"] == "drain"
             if drained and following["type"] == "run.resumed":
                 verdict.handovers.append(_seconds(following["id"]) - _seconds(event["id"]))
-    by_id = {one.run.id: one for one in seen}
+
+
+def _takeovers(fleet: Fleet, seen: Sequence[Seen]) -> Iterator[tuple[Death, float]]:
+    """For each run that a killed worker had: when it went on."""
+    events = {one.run.id: one.events for one in seen}
     for death in fleet.deaths:
         for run_id in death.runs:
-            resumed = [
-                _seconds(event["id"])
-                for event in (by_id[run_id].events if run_id in by_id else ())
-                if event["type"] == "run.resumed" and _seconds(event["id"]) >= death.at
-            ]
-            with contextlib.suppress(ValueError):
-                verdict.takeovers.append(min(resumed) - death.at)
+            claims = [_seconds(e["id"]) for e in events.get(run_id, ()) if e["type"] == "run.resumed"]
+            later = [claim for claim in claims if claim >= death.at]
+            if later:
+                yield death, later[0]
+
+
+def _is_crowded(death: Death, resumed: float, nemesis: Nemesis) -> bool:
+    """Whether another fault fell into the takeover, or had another worker still starting."""
+    return any(
+        begun < resumed and ended > death.at - START_SECONDS
+        for begun, ended, incident in nemesis.brought
+        if not (incident.nemesis in ("N1", "N2") and begun - 1 <= death.at <= ended + 1)
+    )
 
 
 def left_running(folder: Path) -> list[str]:

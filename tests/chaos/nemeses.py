@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -75,13 +76,19 @@ class Nemesis:
     def __init__(self, fleet: Fleet, load: Load) -> None:
         self._fleet = fleet
         self._load = load
+        self.brought: list[tuple[float, float, Incident]] = []
+        """From when to when each fault lasted."""
         self._valkey = asyncio.Lock()
         self._roll_outs = asyncio.Lock()
 
     async def bring(self, incident: Incident) -> None:
+        begun = time.time()
         self._fleet.history.add("incident", of=incident)
-        await NEMESES[incident.nemesis](self, incident)
-        self._fleet.history.add("healed", of=incident)
+        try:
+            await NEMESES[incident.nemesis](self, incident)
+        finally:
+            self.brought.append((begun, time.time(), incident))
+            self._fleet.history.add("healed", of=incident)
 
     async def kill_worker(self, incident: Incident) -> None:
         self._kill(self._worker(incident))
