@@ -25,7 +25,7 @@ from tests.chaos.history import History
 from tests.chaos.ledger import Ledger
 from tests.chaos.process import Process
 from tests.support.model_server import Failure, Hang, ModelServer, Reply, Turn
-from tests.support.ports import free_port
+from tests.support.ports import lasting_port
 from tests.support.proxy import Proxy
 from tests.support.valkey import Valkey
 
@@ -146,11 +146,11 @@ class Fleet:
         self.valkey.start()
         self._valkey_keeper = asyncio.create_task(self._keep_valkey())
         if self.sandbox:
-            self._sandbox_port = free_port()
+            self._sandbox_port = lasting_port()
             host = {**self._environment(self.valkey.port), "TRUNKLINE__LOG__LEVEL": "WARNING"}
             self.others.append(self._process("sandbox-host", ["-m", "workflow.sandbox.host"], host))
         for number in range(self.gateways_wanted):
-            port = free_port()
+            port = lasting_port()
             name = f"gateway-{number}"
             environment = {**await self._proxied(name), "TRUNKLINE__API__PORT": str(port)}
             self.gateways.append(self._process(name, ["-m", "tests.chaos.gateway", name], environment))

