@@ -13,7 +13,7 @@ def free_port() -> int:
 def lasting_port() -> int:
     """For a server that is stopped and started again: below those that the kernel lends to outgoing connections."""
     while True:
-        port = random.randrange(15_000, 32_000)  # noqa: S311 - not a secret
+        port = random.randrange(15_000, 32_000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
