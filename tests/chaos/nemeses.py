@@ -197,6 +197,8 @@ class Nemesis:
 
     async def roll_out(self, _: Incident) -> None:
         """Every worker is replaced by one of the next release, each once the one before is ready."""
+        if self._roll_outs.locked():
+            return
         async with self._roll_outs:
             for process in self._fleet.workers:
                 process.environment[VERSION] = "2"

@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.stack import ROOT, ends_with_us
+
 POLL_SECONDS = 0.05
 PAUSE_SECONDS = 0.5
 
@@ -27,7 +28,7 @@ class Process:
     ) -> None:
         self.name = name
         self.environment = dict(environment)
-        self._command = list(command)
+        self._command = ends_with_us(command)
         self._log = logs / f"{name}.log"
         self._on_exit = on_exit
         self._process: subprocess.Popen[bytes] | None = None

