@@ -95,7 +95,7 @@ def timers(shard: int) -> str:
     """ZSET of what is to be done at a time (milliseconds).
 
     `wake|RUN|STEP KEY`: the wait's time is up. `clean|RUN|STEP KEY`: an answered wait leaves no trace in other slots.
-    `tell|RUN`: an ended child's parent gets its result.
+    `tell|RUN`: an ended child's parent gets its result. `drop|RUN|STEP KEY`: an ended parent's child is canceled.
     """
     return f"timers:{{{shard_tags()[shard]}}}"
 

@@ -23,7 +23,7 @@ from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Fenced, GoOn
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run
-from shared.types import JSON, Runnable, RunStatus, WaitKind
+from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
 from workflow.engine.function import run_function
 from workflow.engine.journal import failure
@@ -111,7 +111,11 @@ class Runner:
             await _first_of(flow, (*stops, step.parking.idle))
             parked = step.parking.idle.is_set() and not flow.done() and await _park(attempt, step)
         await cancel([flow])
-        if parked or held.dropped.is_set():
+        if parked:
+            return None
+        if held.dropped.is_set():
+            if not flow.cancelled() and isinstance(refused := flow.exception(), (Fenced, SandboxFenced)):
+                raise refused
             return None
         if attempt.canceled.is_set() and (flow.cancelled() or flow.exception()):
             return await self._end_canceled(attempt, step)
@@ -187,9 +191,6 @@ async def take_from(worker: str, run_id: str, store: ThreadStore, runtime: Runti
     """Ends a worker's hold on a run that it does not go on with. Returns the run to ring for, if any."""
     expired = await store.expire(run_id, worker, max_attempts=runtime.settings.worker.max_attempts)
     if expired.failed and (run := await store.run(run_id)):
-        for step in await store.journal(run_id):
-            if step.wait and step.wait.kind is WaitKind.CHILD and step.wait.name and await store.run(step.wait.name):
-                await store.cancel(step.wait.name, reason="the run that called it ended")
         await end_processes(run, store, runtime, patience_seconds=0)
     return expired.ring
 

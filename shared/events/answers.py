@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.errors import ErrorCode
 from shared.events.bus import Event, EventBus, Topic
+from shared.ids import child_run_id
 from shared.redis import patiently
 from shared.threads.store import ThreadStore
 from shared.threads.types import Answer, Run, StepRecord
@@ -67,6 +68,8 @@ class Answers:
         ring = None
         if what == "tell":
             ring = await self._tell_parent(run_id)
+        elif what == "drop":
+            ring = await self._cancel_child(child_run_id(run_id, rest[0]))
         elif step := await self._store.step_of(run_id, rest[0]):
             ring = await (self._wake(run_id, step) if what == "wake" else self._clean(run_id, step))
         await self._store.done(timer)
@@ -90,6 +93,12 @@ class Answers:
             await self._bus.forget(Topic(workspace, name, place), f"{run_id}/{step.key}")
         if step.wait.kind in (WaitKind.HUMAN, WaitKind.OUTCOME) and (run := await self._store.run(run_id)):
             await self._approvals.remove(run.workspace, f"{run_id}.{step.number}")
+
+    async def _cancel_child(self, run_id: str) -> str | None:
+        if await self._store.run(run_id) is None:
+            return None
+        _, ring = await self._store.cancel(run_id, reason="the run that called it ended")
+        return ring
 
     async def _tell_parent(self, run_id: str) -> str | None:
         """The parent's step gets the child's result."""

@@ -79,11 +79,14 @@ local function close_wait(waits, timers, run_id, key)
   end
 end
 
--- The run did not get to these: they end with it.
+-- The run did not get to these: they end with it, and so do its children, by the agenda.
 local function cancel_waits(k, run_id)
   for _, key in ipairs(redis.call('HKEYS', k.waits)) do
     local entry = redis.call('HGET', k.journal, key)
     redis.call('HSET', k.journal, key, 'canceled ' .. string.match(entry, '^%S+ (.*)$'))
+    if redis.call('HGET', k.waits, key) == 'child' then
+      redis.call('ZADD', k.timers, now_ms(), 'drop|' .. run_id .. '|' .. key)
+    end
     close_wait(k.waits, k.timers, run_id, key)
   end
 end

@@ -402,7 +402,7 @@ async def test_a_run_that_fails_for_want_of_progress_takes_its_children_with_it(
     assert (await fleet.run(run_id)).status is RunStatus.FAILED
     [step] = [step for step in await fleet.out.store.journal(run_id) if step.wait]
     assert step.wait is not None
-    assert (await fleet.run(str(step.wait.name))).cancel_requested
+    await fleet.until(str(step.wait.name), RunStatus.CANCELED)
 
 
 async def until_journaled(fleet: Fleet, run_id: str) -> None:
