@@ -100,6 +100,11 @@ class Stack:
         os.kill(pid, number)
         return pid
 
+    def logged(self, name: str) -> str:
+        """What the service has written, under all its pids."""
+        log = self.data / "logs" / f"{name}.log"
+        return log.read_text() if log.exists() else ""
+
     async def thread(self) -> str:
         answer = await self.client.post("/api/agent/initiate", json={})
         return str(_json(answer)["thread_id"])
