@@ -266,7 +266,8 @@ async def test_a_killed_redis_comes_back_with_everything_it_acknowledged() -> No
 @pytest.mark.slow
 async def test_a_cancel_ends_the_command_before_it_says_so() -> None:
     async with Stack() as stack:
-        task = '[[tool:bash {"command": "while true; do touch alive; sleep 0.02; done"}]]'
+        # It ends only when it is killed, so that a word said too early would show.
+        task = '[[tool:bash {"command": "trap : TERM INT HUP; while true; do touch alive; sleep 0.02; done"}]]'
         thread_id, run_id = await start(stack, task)
         streams = following(stack, [(thread_id, run_id)], seconds=30)
         alive = stack.workspace(thread_id) / "alive"
