@@ -83,12 +83,14 @@ def names(stack: Stack, worker: str) -> list[str]:
     return re.findall(rf"registered as ({worker}-\w+)", stack.logged(worker))
 
 
+def interruptions(events: list[Received]) -> list[str]:
+    """Their reasons."""
+    return [event.data["data"]["reason"] for event in events if event.type == "run.interrupted"]
+
+
 def assert_interrupted(streams: dict[Job, list[Received]], owned: dict[Job, str], worker: str, reason: str) -> None:
     """Each run that this worker had was interrupted once, for this reason, and no other run was."""
-    found = {
-        job: [e.data["data"]["reason"] for e in events if e.type == "run.interrupted"]
-        for job, events in streams.items()
-    }
+    found = {job: interruptions(events) for job, events in streams.items()}
     assert any(name.startswith(f"{worker}-") for name in owned.values()), "it had no run"
     assert found == {job: [reason] if owned[job].startswith(f"{worker}-") else [] for job in streams}
 
@@ -116,14 +118,14 @@ async def test_a_conversation_goes_on_in_its_thread_and_its_sandbox() -> None:
     async with Stack() as stack:
         thread_id, first = await start(stack, '[[tool:bash {"command": "echo kept > file.txt; cd /tmp"}]]')
         await follow(stack.client, stream(thread_id, first), first)
-        second = await stack.execute(
-            thread_id, '[[tool:bash {"command": "cat /workspace/file.txt; pwd"}]] [[tokens:3]]'
-        )
+        second = await stack.execute(thread_id, '[[tool:bash {"command": "cat /workspace/file.txt; pwd"}]] [[roles]]')
         events = await follow(stack.client, stream(thread_id, second), second)
         [output] = [event.data["data"]["content"] for event in events if event.type == "tool.response"]
         assert output.startswith("kept\n/tmp\n")
         messages = (await stack.client.get(f"/api/agent/{thread_id}/messages")).json()["items"]
-        assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"] * 2
+        roles = [message["role"] for message in messages]
+        assert roles == ["user", "assistant", "tool", "assistant"] * 2
+        assert text_of(events).split() == ["system", *roles[:-1]]
 
 
 @pytest.mark.slow
@@ -174,15 +176,17 @@ def takeovers(events: list[Received], kills: list[float]) -> list[tuple[float, f
 @pytest.mark.slow
 async def test_a_killed_workers_command_is_found_again_and_not_run_twice() -> None:
     async with Stack(workers=2) as stack:
-        task = '[[tool:bash {"command": "echo begun >> log; sleep 5; echo done >> log; cat log"}]] [[tokens:5]]'
-        job = await start(stack, task)
+        command = "echo begun >> log; until [ -e go ]; do sleep 0.1; done; echo done >> log; cat log"
+        job = await start(stack, f'[[tool:bash {{"command": "{command}"}}]] [[tokens:5]]')
         streams = following(stack, [job])
         log = stack.workspace(job[0]) / "log"
         await until(log.exists, 20)
         owned = await owners(stack, [job])
         worker = owned[job].rsplit("-", 1)[0]
         stack.kill(worker)
+        await until_taken_over(stack, job, owned[job])
         assert log.read_text() == "begun\n"
+        let_go(stack, [job])
         [events] = await streams
         assert_ordered(events)
         assert_interrupted({job: events}, owned, worker, "worker_lost")
@@ -190,6 +194,13 @@ async def test_a_killed_workers_command_is_found_again_and_not_run_twice() -> No
         [output] = [event.data["data"]["content"] for event in events if event.type == "tool.response"]
         assert output.startswith("begun\ndone\n")
         assert log.read_text() == "begun\ndone\n"
+
+
+async def until_taken_over(stack: Stack, job: Job, worker: str) -> None:
+    """Returns when another worker than this one has the job."""
+    async with asyncio.timeout(30):
+        while (await owners(stack, [job])).get(job, worker) == worker:
+            await asyncio.sleep(0.1)
 
 
 async def wake_before_the_lease(stack: Stack, worker: str) -> None:
@@ -245,6 +256,9 @@ async def test_a_terminated_worker_gives_its_runs_back_and_exits_cleanly() -> No
         print(f"drained in {time.monotonic() - told:.1f} s")
         for (thread_id, run_id), events in zip(jobs, await streams, strict=True):
             await assert_exact(stack, thread_id, run_id, events)
+            # The command in flight reached its commit: nobody had to begin that step again.
+            begun = [event.data["data"]["key"] for event in events if event.type == "step.started"]
+            assert len(begun) == len(set(begun)) == 7
         assert_interrupted(dict(zip(jobs, streams.result(), strict=True)), owned, "worker-1", "drain")
 
 
@@ -260,6 +274,7 @@ async def test_a_killed_redis_comes_back_with_everything_it_acknowledged() -> No
             await assert_exact(stack, thread_id, run_id, events)
             begun = [position(event)[0] / 1000 for event in events if event.type == "tool.request"]
             assert min(begun) < killed < max(begun)
+            assert interruptions(events) == []
         assert f"valkey ({pid}) was killed by SIGKILL" in stack.log.read_text()
 
 

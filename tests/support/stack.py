@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 READY = b"Trunkline is ready"
 READY_SECONDS = 120
-DOWN_SECONDS = 60
+DOWN_SECONDS = 90  # above what the supervisor may give its services together, stopped ones (SIGSTOP) too
 
 
 class Stack:
@@ -85,7 +85,11 @@ class Stack:
         """Ctrl-C. Returns the exit code."""
         await self.client.aclose()
         self.tell(signal.SIGINT)
-        return await asyncio.to_thread(self._main.wait, DOWN_SECONDS)
+        try:
+            return await asyncio.to_thread(self._main.wait, DOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.tell(signal.SIGKILL)  # its services go with it
+            raise
 
     def tell(self, number: signal.Signals) -> None:
         """To the supervisor, if it runs."""
