@@ -1,14 +1,26 @@
 """What answers say."""
 
-from datetime import datetime
-from typing import Any, Generic, Self, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from shared.threads.types import Run, StepRecord, Thread, Wait, time_of
 from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
 Item = TypeVar("Item")
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(_rfc3339, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""RFC 3339 in UTC, always with milliseconds: such texts sort as the times do."""
 
 
 class Page(BaseModel, Generic[Item]):
@@ -18,7 +30,7 @@ class Page(BaseModel, Generic[Item]):
 
 class ThreadOpened(BaseModel):
     thread_id: str
-    created_at: datetime
+    created_at: Timestamp
     status: str
 
 
@@ -45,7 +57,7 @@ class RunAccepted(BaseModel):
     thread_id: str
     run_id: str
     status: RunStatus
-    created_at: datetime
+    created_at: Timestamp
 
 
 class RunAnswer(BaseModel):
@@ -67,9 +79,9 @@ class RunAnswer(BaseModel):
     model: str | None = Field(description="What it runs on, once that is settled.")
     attempt: int = Field(description="How often a worker has taken it up.")
     worker: str | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
+    created_at: Timestamp
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
     first_event_id: str
     last_event_id: str | None = Field(description="Its terminal event, once it has ended.")
 

@@ -1,9 +1,11 @@
 """Runs over HTTP: their state, steps, events, and cancelling them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from gateway.routes.answers import ThreadOpened
 from shared.threads.attempt import Change
 from shared.threads.types import StepRecord
 from shared.types import RunStatus, StepStatus
@@ -15,6 +17,17 @@ async def run_of(gateway: Gateway, run_id: str) -> dict[str, Any]:
     answer = await gateway.client.get(f"/api/runs/{run_id}")
     assert answer.status_code == 200
     return dict(answer.json())
+
+
+def test_times_sort_as_their_texts_do() -> None:
+    whole = datetime(2026, 11, 21, 10, 18, 48, tzinfo=UTC)
+    times = [whole, whole.replace(microsecond=3_000), whole.replace(second=49)]
+    texts = [ThreadOpened(thread_id="t", created_at=time, status="idle").model_dump(mode="json") for time in times]
+    assert [text["created_at"] for text in texts] == [
+        "2026-11-21T10:18:48.000Z",
+        "2026-11-21T10:18:48.003Z",
+        "2026-11-21T10:18:49.000Z",
+    ]
 
 
 async def test_a_run_shows_what_became_of_it(gateway: Gateway) -> None:

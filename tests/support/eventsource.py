@@ -28,16 +28,22 @@ class Received:
 async def follow(
     client: httpx.AsyncClient, path: str, run_id: str, *, last_id: str | None = None, seconds: float = 120
 ) -> list[Received]:
-    """Every event with an id, over as many connections as it takes, until the run's end."""
+    """Every event with an id, over as many connections as it takes, until the run's end.
+
+    A connection may break, or end with an `error` event; a clean end before the run's is the server's fault.
+    """
     received: list[Received] = []
     async with asyncio.timeout(seconds):
         while True:
+            last = "nothing"
             try:
                 async for event in connection(client, path, received[-1].id if received else last_id):
+                    last = event.name
                     if event.id is not None:
                         received.append(event)
                     if event.type in ENDS and event.data.get("run_id") == run_id:
                         return received
+                assert last == "error", f"a clean end after {last}, although the run goes on"
             except httpx.TransportError:
                 pass
             await asyncio.sleep(RECONNECT_SECONDS)

@@ -8,6 +8,7 @@ message decide, so that a process that knows nothing of this file can be led thr
 
     [[tool:NAME {"json": "arguments"} xN]]  N turns that each call NAME, then the answer; several: in their order
     [[tokens:K]]                            the answer has K tokens; token i is `t00042 `, so loss and doubling show
+    [[roles]]                               the answer names the role of each message that the server was sent
     [[delay:MS]]                            milliseconds between two tokens
     [[error:STATUS xN]]                     the first N requests with this text fail with STATUS (no xN: all of them)
 
@@ -32,6 +33,7 @@ JSON = dict[str, Any]
 
 TOOL = re.compile(r"\[\[tool:([\w.-]+)\s*(\{.*?\})?\s*(?:x(\d+))?\]\]", re.DOTALL)
 TOKENS = re.compile(r"\[\[tokens:(\d+)\]\]")
+ROLES = "[[roles]]"
 DELAY = re.compile(r"\[\[delay:([\d.]+)\]\]")
 ERROR = re.compile(r"\[\[error:(\d{3})\s*(?:x(\d+))?\]\]")
 DEFAULT_TOKENS = 8
@@ -207,6 +209,8 @@ class ModelServer:
         calls = [Call(m[1], m[2] or "{}") for m in TOOL.finditer(text) for _ in range(int(m[3] or 1))]
         if done < len(calls):
             return Turn(calls=[calls[done]])
+        if ROLES in text:
+            return Turn(text=[" ".join(message["role"] for message in messages)])
         tokens = int(found[1]) if (found := TOKENS.search(text)) else DEFAULT_TOKENS
         delay = float(found[1]) / 1000 if (found := DELAY.search(text)) else 0
         return Turn(text=[f"t{i:05d} " for i in range(tokens)], delay=delay)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILD = ROOT / "scripts" / "stack" / "child.py"
 READY = b"Trunkline is ready"
 READY_SECONDS = 120
-DOWN_SECONDS = 60
+DOWN_SECONDS = 90  # above what the supervisor may give its services together, stopped ones (SIGSTOP) too
 
 
 class Stack:
@@ -86,7 +86,11 @@ class Stack:
         """Ctrl-C. Returns the exit code."""
         await self.client.aclose()
         self.tell(signal.SIGINT)
-        return await asyncio.to_thread(self._main.wait, DOWN_SECONDS)
+        try:
+            return await asyncio.to_thread(self._main.wait, DOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.tell(signal.SIGKILL)  # its services go with it
+            raise
 
     def tell(self, number: signal.Signals) -> None:
         """To the supervisor, if it runs."""
@@ -100,6 +104,11 @@ class Stack:
         pid = self.pid(name)
         os.kill(pid, number)
         return pid
+
+    def logged(self, name: str) -> str:
+        """What the service has written, under all its pids."""
+        log = self.data / "logs" / f"{name}.log"
+        return log.read_text() if log.exists() else ""
 
     async def thread(self) -> str:
         answer = await self.client.post("/api/agent/initiate", json={})
