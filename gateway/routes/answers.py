@@ -117,7 +117,7 @@ class RunAnswer(BaseModel):
 class WaitAnswer(BaseModel):
     kind: WaitKind
     name: str | None = Field(description="An event's name; or the child run's id.")
-    until: datetime | None = Field(description="When its time is up.")
+    until: Timestamp | None = Field(description="When its time is up.")
     request: Any = Field(description="What a human is asked.")
 
     @classmethod
