@@ -10,9 +10,11 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
+from typing import Any
 
+import orjson
 import redis
 
 from shared import keys, workers
@@ -30,6 +32,7 @@ class Lease:
     def __init__(self, settings: WorkerSettings, redis_settings: RedisSettings, label: str) -> None:
         self._settings = settings
         self._label = label
+        self._functions: Sequence[str] = ()
         self._client = redis.Redis.from_url(
             redis_settings.url, socket_timeout=settings.renew_seconds, socket_connect_timeout=settings.renew_seconds
         )
@@ -40,9 +43,10 @@ class Lease:
         self._on_lost: Callable[[str], None] = lambda name: None
         self.name: str | None = None
 
-    def start(self, on_lost: Callable[[str], None]) -> None:
-        """Registers the worker, waiting for Redis if need be, and keeps it registered."""
+    def start(self, on_lost: Callable[[str], None], functions: Sequence[str] = ()) -> None:
+        """Registers the worker, waiting for Redis if need be, and keeps it registered. `functions`: what it has."""
         self._on_lost = on_lost
+        self._functions = functions
         while not self._register() and not self._stop.wait(0.5):
             log.warning("Redis is away; the worker registers when it is back")
         self._thread.start()
@@ -88,8 +92,13 @@ class Lease:
     def _register(self) -> bool:
         name = f"{self._label}-{secrets.token_hex(3)}"
         try:
-            card: list[str | int] = ["host", socket.gethostname(), "pid", os.getpid(), "label", self._label]
-            self._client.hset(keys.worker(name), items=[*card])
+            card: dict[Any, Any] = {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "label": self._label,
+                "functions": orjson.dumps(self._functions),
+            }
+            self._client.hset(keys.worker(name), mapping=card)
             self._client.expire(keys.worker(name), 7 * 24 * 3600)
             self._renew(keys=[keys.WORKERS], args=[name, self._lease_ms, "new"])
         except redis.RedisError as error:

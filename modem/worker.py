@@ -50,7 +50,7 @@ class Worker:
         """Loads the runtime and registers the worker; it is ready when this returns."""
         self._thread.start()
         self._call(self._open())
-        self._lease.start(self._on_lost)
+        self._lease.start(self._on_lost, self._functions)
         self._call(self._start_chores())
         log.info("ready for %s runs at once", self._settings.worker.concurrency)
 
@@ -88,6 +88,7 @@ class Worker:
         impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=2)
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
+        self._functions = runtime.functions.had
         self._runner = Runner(outside, runtime)
         self._sweeper = Sweeper(
             self._settings.worker,

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -20,7 +21,7 @@ from shared.events.outside import Outside
 from shared.ids import thread_of
 from shared.log import bound
 from shared.tasks import cancel
-from shared.threads.attempt import Attempt, Fenced, GoOn
+from shared.threads.attempt import Attempt, Fenced, GoOn, Lacking
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run
 from shared.types import JSON, Runnable, RunStatus
@@ -78,9 +79,10 @@ class Runner:
 
     async def execute(self, run_id: str, worker: str, signals: Signals) -> str | None:
         """One attempt, if the run is to be had. Returns the run to ring for, if any."""
+        attempt = None
         with bound(run_id=run_id, thread_id=thread_of(run_id)):
             try:
-                attempt = await self._store.claim(run_id, worker, secrets.token_hex(8))
+                attempt = await self._claim(run_id, worker)
                 return None if attempt is None else await self._hold(attempt, worker, signals)
             except (Fenced, SandboxFenced) as fenced:
                 log.warning("run %s went on elsewhere: %s", run_id, fenced)
@@ -88,7 +90,20 @@ class Runner:
             except Exception:
                 # Claimed by a worker that lives but does not hold it, a run would be stuck for ever.
                 log.exception("run %s: the attempt broke off", run_id)
-                return await take_from(worker, run_id, self._store, self._runtime)
+                following = await take_from(worker, run_id, self._store, self._runtime)
+                # What could not be claimed is rung for by the sweeper, later: at once would be in a loop.
+                return None if attempt is None and following == run_id else following
+
+    async def _claim(self, run_id: str, worker: str) -> Attempt | None:
+        """While a release rolls out, a run goes to a worker that has its function in its version, if there is one."""
+        claim = partial(self._store.claim, run_id, worker, secrets.token_hex(8))
+        try:
+            return await claim(functions=self._runtime.functions.had)
+        except Lacking as lacking:
+            if str(lacking) in await self._outside.fleet.functions():
+                log.info("run %s is left to a worker that has %s", run_id, lacking)
+                return None
+            return await claim()
 
     async def _hold(self, attempt: Attempt, worker: str, signals: Signals) -> str | None:
         run_id = attempt.run.id

@@ -1,4 +1,5 @@
-"""What a run reaches beyond its own keys: the store for children, the event bus, the list of approvals, the queue."""
+"""What a run reaches beyond its own keys: the store for children, the event bus, the list of approvals,
+the queue, and the fleet."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from shared.config import Settings
 from shared.events.answers import Answers, Approvals
 from shared.events.bus import EventBus
 from shared.threads.store import ThreadStore
+from shared.workers.registry import WorkerRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Outside:
     approvals: Approvals
     answers: Answers
     ring: Callable[[str | None], Awaitable[None]]
+    fleet: WorkerRegistry
 
     @classmethod
     def over(
@@ -40,4 +43,4 @@ class Outside:
             patience_seconds=patience_seconds,
         )
         approvals = Approvals(client, patience_seconds=patience_seconds)
-        return cls(store, bus, approvals, Answers(store, bus, approvals), ring)
+        return cls(store, bus, approvals, Answers(store, bus, approvals), ring, WorkerRegistry(client))

@@ -23,6 +23,10 @@ class Fenced(Exception):
     """The run is no longer this attempt's: another worker has it, or it has ended. Stop, and write nothing more."""
 
 
+class Lacking(Exception):
+    """The worker has not the durable function that the run needs, which the text names."""
+
+
 class GoOn(Exception):
     """The run may not end or pause yet: it is to be canceled (`canceled`), or was given a message (`message`)."""
 

@@ -1,11 +1,27 @@
 -- claim: a worker takes a pending run and gets its fencing token, the epoch. Only the thread's head run can be taken.
 -- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 rings
--- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds
--- Answers {claimed, record, journal, messages, metadata} (hashes flattened) or {refused, status or ''}.
+-- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds,
+--      5 a counted list of the durable functions that the worker has (name, name@version), or -1: whatever it takes
+-- Answers {claimed, record, journal, messages, metadata} (hashes flattened), {refused, status or ''}, or {lacking, the
+--      function}: the worker has not what the run needs.
 local thread_id, run_id, worker, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local status, epoch, known, step = unpack(redis.call('HMGET', KEYS[2], 'status', 'epoch', 'claim', 'step'))
+
+-- The function that the run needs and the worker has not; nil when it can go on with the run.
+local function lacking()
+  local kind, name, version = unpack(redis.call('HMGET', KEYS[2], 'runnable_type', 'runnable_id', 'version'))
+  if kind ~= 'function' or ARGV[5] == '-1' then return nil end
+  local needed = version and name .. '@' .. version or name
+  for _, had in ipairs((take(5, 1))) do
+    if had == needed then return nil end
+  end
+  return needed
+end
+
 if known ~= call or status ~= 'running' then
   if known == call or status ~= 'pending' or redis.call('HGET', KEYS[1], 'head') ~= run_id then return {'refused', status or ''} end
+  local needed = lacking()
+  if needed then return {'lacking', needed} end
   epoch = tonumber(epoch) + 1
   redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'claim', call,
     'op', 0, 'claimed_at', now_ms())

@@ -15,7 +15,7 @@ from shared.errors import AppError, ErrorCode
 from shared.ids import stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.redis import patiently
-from shared.threads.attempt import Attempt
+from shared.threads.attempt import Attempt, Lacking
 from shared.threads.scripts import Scripts
 from shared.threads.types import (
     Answer,
@@ -174,14 +174,21 @@ class ThreadStore:
         if steps:
             await self._do(lambda: self._client.expire(k.journal(run_id), 3600))
 
-    async def claim(self, run_id: str, worker: str, call: str) -> Attempt | None:
-        """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely."""
+    async def claim(
+        self, run_id: str, worker: str, call: str, *, functions: Sequence[str] | None = None
+    ) -> Attempt | None:
+        """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely.
+
+        `functions`: what the worker has, as `name` and `name@version` (None: it takes every run). Raises Lacking.
+        """
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
             [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings],
-            [k.thread_id, run_id, worker, call],
+            [k.thread_id, run_id, worker, call, *((-1,) if functions is None else (len(functions), *functions))],
         )
+        if answer[0] == "lacking":
+            raise Lacking(answer[1])
         if answer[0] != "claimed":
             return None
         _, record, journal, messages, metadata = answer

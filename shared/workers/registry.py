@@ -6,6 +6,7 @@ was away): then it may still renew. Once a sweeper has buried it, it may not, an
 
 from importlib.resources import files
 
+import orjson
 from redis.asyncio import Redis
 
 from shared import keys
@@ -26,6 +27,13 @@ class WorkerRegistry:
     async def names(self) -> list[str]:
         """Those who are not buried, sorted: whose runs nobody may take."""
         return sorted(str(name) for name in await self._client.zrange(keys.WORKERS, 0, -1))
+
+    async def functions(self) -> set[str]:
+        """The durable functions, as `name` and `name@version`, that a worker whose lease goes on has."""
+        pipeline = self._client.pipeline(transaction=False)
+        for name in await self.alive():
+            pipeline.hget(keys.worker(name), "functions")
+        return {function for card in await pipeline.execute() if card for function in orjson.loads(card)}
 
     async def bury(self) -> list[str]:
         """Removes workers whose lease has ended. Returns their names."""

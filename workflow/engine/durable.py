@@ -67,6 +67,11 @@ class Functions:
     def names(self) -> list[str]:
         return sorted(self._versions)
 
+    @property
+    def had(self) -> list[str]:
+        """Each as `name`, for any version, and as `name@version`."""
+        return [*self._versions, *(f"{name}@{version}" for name in self._versions for version in self._versions[name])]
+
     def get(self, name: str | None, version: int | None) -> DurableFunction:
         """The version asked for, or else the newest. Raises AppError NOT_FOUND."""
         versions = self._versions.get(name or "")
