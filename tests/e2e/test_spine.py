@@ -17,6 +17,8 @@ WORK = '[[tool:bash {"command": "echo x >> ran.txt; sleep 0.4; wc -l < ran.txt"}
 # Its first command runs until the test lets it go on.
 HELD = WORK.replace("sleep 0.4", "until [ -e go ]; do sleep 0.1; done")
 TAKEOVER_SECONDS = 10
+# Redis may still read a claim that a worker sent before it died.
+ON_ITS_WAY_SECONDS = 0.5
 
 Job = tuple[str, str]
 """A thread's id and its run's."""
@@ -141,8 +143,8 @@ async def test_workers_killed_at_random_lose_no_run_and_repeat_no_step() -> None
             follows.append(following(stack, wave, seconds=240))
             await has_some(stack, wave, names(stack, "worker-1")[-1])
             await asyncio.sleep(random.uniform(0, 2))
-            kills.append(time.time())
             stack.kill("worker-1")
+            kills.append(time.time())
         streams = list(itertools.chain(*await asyncio.gather(*follows)))
         for (thread_id, run_id), events in zip(jobs, streams, strict=True):
             await assert_exact(stack, thread_id, run_id, events)
@@ -167,10 +169,12 @@ def takeovers(events: list[Received], kills: list[float]) -> list[tuple[float, f
     which are Redis' time, the same clock.
     """
     claims = [position(event)[0] / 1000 for event in events if event.type in ("run.started", "run.resumed")]
-    return [
-        (min(kill for kill in kills if kill > earlier), later - max(kill for kill in kills if kill < later))
-        for earlier, later in itertools.pairwise(claims)
-    ]
+    found = []
+    for earlier, later in itertools.pairwise(claims):
+        between = [kill for kill in kills if earlier - ON_ITS_WAY_SECONDS < kill < later]
+        assert between, f"an attempt from {earlier} ended before {later}, and no kill of {kills} did it: {events}"
+        found.append((between[0], later - between[-1]))
+    return found
 
 
 @pytest.mark.slow
