@@ -16,6 +16,7 @@ from gateway.errors import add_error_handlers
 from gateway.idempotency import Idempotency
 from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.openapi import describe, serve_docs
+from gateway.room import Room
 from gateway.routes import events, health, root, runs, session, steps, threads
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
@@ -112,6 +113,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
             queue=queue,
             workers=WorkerRegistry(redis),
+            room=Room(redis, settings.redis.full_at),
             streams=Streams(fanout, settings.stream),
         )
         following = asyncio.create_task(fanout.run())

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from gateway.auth import Authenticator, Principal
 from gateway.idempotency import Idempotency
+from gateway.room import Room
 from gateway.stream.open import Streams
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
@@ -33,6 +34,7 @@ class Services:
     idempotency: Idempotency
     queue: RunQueue
     workers: WorkerRegistry
+    room: Room
     streams: Streams
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -79,6 +81,14 @@ async def stream_caller(
 
 WithServices = Annotated[Services, Depends(services)]
 Caller = Annotated[Principal, Depends(caller)]
+
+
+async def has_room(services: WithServices, _: Caller) -> None:
+    await services.room.check()
+
+
+BEGINS_WORK = [Depends(has_room)]
+"""For endpoints whose work needs room in Redis."""
 StreamCaller = Annotated[Principal, Depends(stream_caller)]
 IdempotencyKey = Annotated[
     str | None,

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from gateway.deps import Caller, IdempotencyKey, Services, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Published
 from gateway.routes.bodies import EventBody
@@ -14,7 +14,12 @@ router = APIRouter(prefix="/events", tags=["events"], route_class=StrictJsonRout
 
 
 @router.post(
-    "", operation_id="publishEvent", summary="Publish an event", status_code=201, responses=errors(400, 404, 409, 413)
+    "",
+    operation_id="publishEvent",
+    dependencies=BEGINS_WORK,
+    summary="Publish an event",
+    status_code=201,
+    responses=errors(400, 404, 409, 413),
 )
 async def publish(
     body: EventBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None

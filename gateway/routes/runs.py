@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.deps import Caller, IdempotencyKey, Services, StreamCaller, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RunBody
@@ -30,7 +30,12 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
 
 
 @router.post(
-    "", operation_id="createRun", summary="Run something", status_code=201, responses=errors(400, 404, 409, 413)
+    "",
+    operation_id="createRun",
+    dependencies=BEGINS_WORK,
+    summary="Run something",
+    status_code=201,
+    responses=errors(400, 404, 409, 413),
 )
 async def create_run(
     body: RunBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
@@ -98,6 +103,7 @@ async def cancel_run(
 @router.post(
     "/{run_id}/retry",
     operation_id="retryRun",
+    dependencies=BEGINS_WORK,
     summary="Retry from the failed step",
     status_code=201,
     responses=errors(400, 404, 409, 413),
@@ -116,6 +122,7 @@ async def retry_run(
 @router.post(
     "/{run_id}/fork",
     operation_id="forkRun",
+    dependencies=BEGINS_WORK,
     summary="Fork from a step",
     status_code=201,
     responses=errors(400, 404, 409, 413),

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from gateway.deps import Caller, IdempotencyKey, StreamCaller, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import (
@@ -30,7 +30,13 @@ from shared.types import JSON, Runnable, RunStatus
 router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRoute)
 
 
-@router.post("/initiate", operation_id="initiateThread", summary="Open a thread", responses=errors(400, 409, 413))
+@router.post(
+    "/initiate",
+    operation_id="initiateThread",
+    dependencies=BEGINS_WORK,
+    summary="Open a thread",
+    responses=errors(400, 409, 413),
+)
 async def initiate(
     services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
 ) -> ThreadOpened:
@@ -42,7 +48,11 @@ async def initiate(
 
 
 @router.post(
-    "/{thread_id}/execute", operation_id="execute", summary="Execute a task", responses=errors(400, 404, 409, 413)
+    "/{thread_id}/execute",
+    operation_id="execute",
+    dependencies=BEGINS_WORK,
+    summary="Execute a task",
+    responses=errors(400, 404, 409, 413),
 )
 async def execute(
     thread_id: str, body: ExecuteBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
@@ -115,7 +125,11 @@ async def cancel_thread(
 
 
 @router.post(
-    "/{thread_id}/fork", operation_id="forkThread", summary="Fork a thread", responses=errors(400, 404, 409, 413)
+    "/{thread_id}/fork",
+    operation_id="forkThread",
+    dependencies=BEGINS_WORK,
+    summary="Fork a thread",
+    responses=errors(400, 404, 409, 413),
 )
 async def fork_thread(
     thread_id: str,

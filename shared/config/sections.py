@@ -27,6 +27,7 @@ from shared.config.types import (
     Port,
     RedisUrl,
     Seconds,
+    Share,
     Text,
     ToolName,
 )
@@ -100,6 +101,10 @@ class RedisSettings(Section):
         default=5, description="Patience with one command and with one connection attempt."
     )
     max_connections: Count = Field(default=200, description="Connections that one process may open.")
+    full_at: Share = Field(
+        default=0.8,
+        description="Part of Redis' maxmemory in use from which on new work is refused (503): what runs can finish.",
+    )
 
 
 class DatabaseSettings(Section):
