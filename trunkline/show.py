@@ -21,6 +21,11 @@ LINE_CHARS = 400
 QUOTE_CHARS = 40
 SAYING, DOING, END = "saying", "doing", "end"  # sections
 SLOW_MS = 1000  # from here on a call's duration is worth telling
+INTERRUPTED = {
+    "worker_lost": "the worker was lost; another one takes over",
+    "drain": "the worker was told to stop; another one takes over",
+    "message": "a message came in",
+}
 
 
 class Progress:
@@ -57,7 +62,8 @@ class Progress:
         self._page.wait("starting")
 
     def _on_run_interrupted(self, event: Event) -> None:
-        self._page.line(Text("⚠ the worker was lost; another one takes over", "yellow"))
+        reason = str(event.data.get("reason"))
+        self._page.line(Text(f"⚠ {INTERRUPTED.get(reason, 'the run goes on in a new attempt')}", "yellow"))
         self._page.wait("waiting for a worker")
 
     def _on_run_resumed(self, event: Event) -> None:
@@ -67,7 +73,9 @@ class Progress:
         self._page.line(Text(f"↻ resumed, attempt {event.attempt}", "yellow"))
 
     def _on_run_waiting(self, event: Event) -> None:
-        self._page.line(Text(f"⏸ waiting: {clean(_compact(event.data))}", "yellow"))
+        for wait in event.data.get("waits") or [{}]:
+            self._page.line(Text(f"⏸ {clean(waits_for(wait))}", "yellow"))
+        self._page.wait("waiting")
 
     def _on_agent_request(self, event: Event) -> None:
         if event.step_id == self._step:
@@ -192,6 +200,23 @@ class ToolOutput:
         now = self.take("\n")
         gap = self._hidden - len(self._tail)
         return [*now, *([f"… {gap} more lines"] if gap else []), *self._tail]
+
+
+def waits_for(wait: dict[str, Any]) -> str:
+    """One of the waits in the data of `run.waiting`, and how to answer it."""
+    step, name = wait.get("step_id"), wait.get("name")
+    until = f" until {wait['until']}" if wait.get("until") else ""
+    match wait.get("kind"):
+        case "human":
+            return f"waits for a human{until}: POST /api/steps/{step}/human-complete"
+        case "outcome":
+            return f"what became of an effect is not known: POST /api/steps/{step}/resolve"
+        case "event":
+            return f"waits for the event {name!r}{until}"
+        case "child":
+            return f"waits for run {name}"
+        case _:
+            return f"waits{until}"
 
 
 def clean(text: str) -> str:

@@ -137,3 +137,29 @@ def test_a_calls_arguments_fit_on_a_line(arguments: str, line: str) -> None:
 
 def test_long_arguments_are_cut() -> None:
     assert summary({"command": "x" * 500}) == "x" * 120 + " …"
+
+
+def test_a_waiting_run_says_what_for_and_how_to_answer() -> None:
+    waits = [
+        {"step_id": "t.r.1", "kind": "human", "name": None, "until": "2026-11-21T12:00:00.000Z"},
+        {"step_id": "t.r.2", "kind": "outcome", "name": None, "until": None},
+        {"step_id": "t.r.3", "kind": "event", "name": "paid", "until": None},
+        {"step_id": "t.r.4", "kind": "timer", "name": None, "until": "2026-11-21T13:00:00.000Z"},
+        {"step_id": "t.r.5", "kind": "child", "name": "t.c", "until": None},
+    ]
+    text = shown(event("1-0", "run.waiting", waits=waits))
+    assert text.splitlines() == [
+        "⏸ waits for a human until 2026-11-21T12:00:00.000Z: POST /api/steps/t.r.1/human-complete",
+        "⏸ what became of an effect is not known: POST /api/steps/t.r.2/resolve",
+        "⏸ waits for the event 'paid'",
+        "⏸ waits until 2026-11-21T13:00:00.000Z",
+        "⏸ waits for run t.c",
+    ]
+
+
+def test_an_interrupted_run_says_why() -> None:
+    text = shown(*(event(f"1-{n}", "run.interrupted", reason=why) for n, why in enumerate(("drain", "worker_lost"))))
+    assert text.splitlines() == [
+        "⚠ the worker was told to stop; another one takes over",
+        "⚠ the worker was lost; another one takes over",
+    ]
