@@ -76,10 +76,12 @@ class Sweeper:
         await self._notice_a_restart()
         if time.monotonic() < self._patient_until:
             return
-        for name in await self._registry.bury():
+        buried = await self._registry.bury()
+        for name in buried:
             log.warning("worker %s is gone", name)
         shards = share_of(my_name, await self._registry.names())
-        await self._expire_orphans(shards)
+        # Whoever else has a share of the shards may have died too, without being buried yet.
+        await self._expire_orphans(range(SHARDS) if buried else shards)
         await self._agenda.tick(shards)
         await self._ring_again(shards)
         if my_name is not None and time.monotonic() > self._look_for_strays_at:

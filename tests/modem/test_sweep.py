@@ -142,6 +142,19 @@ async def test_a_dead_workers_run_goes_back_to_pending_and_is_rung_for(
     assert await client.hgetall(keys.live(shard_of(theirs.partition(".")[0]))) in ({}, {mine: "me"})
 
 
+async def test_who_buries_a_worker_takes_its_runs_wherever_they_are(
+    client: Redis, store: ThreadStore, sweeper: Sweeper
+) -> None:
+    """The shards' own sweeper may have died too, without anybody knowing of it yet."""
+    await alive(client, "me")
+    await alive(client, "nobody, who has half of the shards")
+    runs = [await submit(store) for _ in range(20)]
+    for run_id in runs:
+        await store.claim(run_id, "dead", run_id)
+    await sweep(client, sweeper)
+    assert {await status(store, run_id) for run_id in runs} == {RunStatus.PENDING}
+
+
 async def test_a_run_held_by_a_worker_that_never_was_alive_is_found_too(
     client: Redis, store: ThreadStore, sweeper: Sweeper
 ) -> None:
