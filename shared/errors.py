@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     SANDBOX_LOST = "sandbox_lost"
     SANDBOX_FENCED = "sandbox_fenced"
     SANDBOX_ERROR = "sandbox_error"
+    BUDGET_EXHAUSTED = "budget_exhausted"
     TURN_LIMIT = "turn_limit"
     TIME_LIMIT = "time_limit"
     COST_LIMIT = "cost_limit"

@@ -164,3 +164,11 @@ def breaker(deployment: str) -> str:
 
 def ticket(digest: str) -> str:
     return f"ticket:{{{digest}}}"
+
+
+def budget(workspace: str, *name: str) -> str:
+    """HASH: a budget (`run`, RUN; `thread`, THREAD; `key`, KEY; `workspace`), or what a run's calls hold (`held`, RUN).
+
+    All of a workspace share a slot: one script sees every budget that a call counts in.
+    """
+    return ":".join((f"{{budget:{workspace}}}", *name))

@@ -18,12 +18,14 @@ from shared.config.types import (
     ApiKey,
     Count,
     DatabaseUrl,
+    Dollars,
     Environment,
     HttpUrl,
     LocalPath,
     LogLevel,
     OllamaHost,
     Origin,
+    Period,
     Port,
     RedisUrl,
     Seconds,
@@ -224,8 +226,15 @@ class AgentSettings(Section):
 
     max_turns: Count = Field(default=50, description="Model calls in one run.")
     max_seconds: Seconds = Field(default=3600, description="Time that one run may take; waiting does not count.")
-    max_cost: Annotated[float, Field(gt=0)] | None = Field(
+    max_cost: Dollars | None = Field(
         default=None, description="US dollars that one run may cost. Unset: no limit.", examples=[2.5]
+    )
+    max_tokens: Count | None = Field(
+        default=None, description="Tokens, read and written, that one run may use. Unset: no limit.", examples=[500_000]
+    )
+    compact_at: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.8,
+        description="Share of the model's context that a conversation may fill before its older part is summed up.",
     )
     system_prompt: Text | None = Field(
         default=None, description="Replaces the built-in system prompt.", examples=["You are a careful data analyst."]
@@ -233,6 +242,59 @@ class AgentSettings(Section):
     coalesce_ms: Annotated[int, Field(ge=0)] = Field(
         default=30,
         description="Milliseconds for which text deltas are gathered into one event; the first goes at once.",
+    )
+
+
+class BudgetSettings(Section):
+    """What threads, keys and workspaces may spend on model calls. Spending is counted while there is a limit."""
+
+    thread_max_cost: Dollars | None = Field(
+        default=None, description="US dollars that all runs of one thread may cost. Unset: no limit.", examples=[5]
+    )
+    thread_max_tokens: Count | None = Field(
+        default=None, description="Tokens that all runs of one thread may use. Unset: no limit.", examples=[2_000_000]
+    )
+    thread_max_turns: Count | None = Field(
+        default=None, description="Model calls of all runs of one thread. Unset: no limit.", examples=[500]
+    )
+    thread_max_seconds: Seconds | None = Field(
+        default=None, description="Time that the runs of one thread may take. Unset: no limit.", examples=[36_000]
+    )
+    key_period: Period = Field(
+        default="month", description="Time (UTC) for which a key's limits hold: day, month or total, which never ends."
+    )
+    key_max_cost: Dollars | None = Field(
+        default=None, description="US dollars that one key's runs may cost in it. Unset: no limit.", examples=[50]
+    )
+    key_max_tokens: Count | None = Field(
+        default=None, description="Tokens that one key's runs may use in it. Unset: no limit.", examples=[20_000_000]
+    )
+    key_max_turns: Count | None = Field(
+        default=None, description="Model calls of one key's runs in it. Unset: no limit.", examples=[10_000]
+    )
+    key_max_seconds: Seconds | None = Field(
+        default=None, description="Time that one key's runs may take in it. Unset: no limit.", examples=[360_000]
+    )
+    workspace_period: Period = Field(
+        default="month", description="Time (UTC) for which a workspace's limits hold: day, month or total."
+    )
+    workspace_max_cost: Dollars | None = Field(
+        default=None,
+        description="US dollars that one workspace's runs may cost in it. Unset: no limit.",
+        examples=[200],
+    )
+    workspace_max_tokens: Count | None = Field(
+        default=None,
+        description="Tokens that one workspace's runs may use in it. Unset: no limit.",
+        examples=[100_000_000],
+    )
+    workspace_max_turns: Count | None = Field(
+        default=None, description="Model calls of one workspace's runs in it. Unset: no limit.", examples=[50_000]
+    )
+    workspace_max_seconds: Seconds | None = Field(
+        default=None,
+        description="Time that one workspace's runs may take in it. Unset: no limit.",
+        examples=[2_000_000],
     )
 
 
@@ -355,6 +417,7 @@ class Settings(Section):
     stream: StreamSettings = StreamSettings()
     llm: LlmSettings = LlmSettings()
     agent: AgentSettings = AgentSettings()
+    budget: BudgetSettings = BudgetSettings()
     agents: AgentsSettings = AgentsSettings()
     worker: WorkerSettings = WorkerSettings()
     workflow: WorkflowSettings = WorkflowSettings()
