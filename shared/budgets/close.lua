@@ -1,8 +1,7 @@
 -- close: the attempts of a run up to an epoch are over. Whatever they hold is spent, and they reserve nothing any more.
 -- KEYS see lib.lua
 -- ARGV 1 epoch
--- Answers {closed} or {none}: the run has never reserved anything.
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
+-- Answers {closed}.
 local epoch = tonumber(ARGV[1])
 local over, seen = unpack(redis.call('HMGET', KEYS[1], '.over', '.seen'))
 settle_in_full(epoch)

@@ -9,7 +9,7 @@
 -- is not kept.
 -- held (1) is a HASH: a step's id -> `EPOCH NUMBER BUDGETS COST TOKENS`, the reservation of the call that it makes. BUDGETS
 -- is a digit for each budget: 1 if the call counts in it. Besides:
---   .last  `EPOCH NUMBER OUTPUT`: the last reservation that was granted, and the answer to give when it is asked for again
+--   .last  `EPOCH NUMBER OUTPUT WHY`: the last reservation that was granted, and the answer when it is asked for again
 --   .over  attempts up to this epoch are over
 --   .seen  `EPOCH MS BUDGETS`: until when the run time of an attempt is counted, and where
 

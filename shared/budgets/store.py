@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from shared.budgets.exhausted import exhausted
-from shared.budgets.types import NO_LIMITS, Account, Ask, Limits, Owner, Spent, micro
+from shared.budgets.types import NO_LIMITS, Account, Ask, Grant, Limits, Owner, Spent, micro
+from shared.errors import AppError
 from shared.redis import patiently
 from shared.threads.attempt import Fenced
 
@@ -34,8 +35,8 @@ class Budgets:
         }
         self._patience_seconds = patience_seconds
 
-    async def reserve(self, account: Account, limits: Mapping[Owner, Limits], ask: Ask) -> int | None:
-        """Sets aside what a call may take. Returns how many output tokens it may have; None: ask again later.
+    async def reserve(self, account: Account, limits: Mapping[Owner, Limits], ask: Ask) -> Grant | None:
+        """Sets aside what a call may take. None: ask again later.
 
         Later: there is enough, but other calls hold it until they have ended. Raises AppError BUDGET_EXHAUSTED, Fenced.
         """
@@ -50,13 +51,12 @@ class Budgets:
             ],
         )
         match answer:
-            case ["granted", output_tokens]:
-                return int(output_tokens)
+            case ["granted", output_tokens, why]:
+                return Grant(int(output_tokens), _exhausted(account, limits, why) if why else None)
             case ["busy"]:
                 return None
-            case ["refused", number, what, limit, spent]:
-                owner = OWNERS[int(number) - 1]
-                raise exhausted(account, owner, what, limit=int(limit), spent=int(spent), period=limits[owner].period)
+            case ["refused", why]:
+                raise _exhausted(account, limits, why)
         raise Fenced(f"{account.run}: epoch {ask.epoch} is over; its call {ask.number} may not be made")
 
     async def settle(self, account: Account, ask: Ask, spent: Spent) -> None:
@@ -76,3 +76,9 @@ class Budgets:
         patience = self._patience_seconds if patience_seconds is None else patience_seconds
         answer: list[Any] = await patiently(lambda: script(keys=keys, args=args), patience)
         return answer
+
+
+def _exhausted(account: Account, limits: Mapping[Owner, Limits], why: str) -> AppError:
+    number, what, limit, spent = why.split()
+    owner = OWNERS[int(number) - 1]
+    return exhausted(account, owner, what, limit=int(limit), spent=int(spent), period=limits[owner].period)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Literal
 
 from shared import keys
+from shared.errors import AppError
 
 Period = Literal["day", "month", "total"]
 MICRO = 1_000_000
@@ -76,6 +77,14 @@ class Ask:
     output_price: float = 0.0
     spent_cost: float = 0.0
     spent_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """How many output tokens a call may have. `end`: fewer than it asked for, and why."""
+
+    output_tokens: int
+    end: AppError | None = None
 
 
 @dataclass(frozen=True, slots=True)

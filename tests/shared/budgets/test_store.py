@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 
 from shared import keys
 from shared.budgets.store import Budgets
-from shared.budgets.types import NOTHING, UNKNOWN, Account, Limits, Owner, Period, Spent
+from shared.budgets.types import NOTHING, UNKNOWN, Account, Ask, Limits, Owner, Period, Spent
 from shared.errors import AppError, ErrorCode
 from shared.ids import slot_of
 from shared.redis import connect
@@ -20,10 +21,17 @@ from tests.shared.budgets.support import ACCOUNT, an_ask, budget, held
 ROOMY = {owner: Limits(cost=1.0, tokens=10_000, turns=100) for owner in Owner}
 
 
+async def granted(budgets: Budgets, account: Account, limits: Mapping[Owner, Limits], ask: Ask) -> int:
+    grant = await budgets.reserve(account, limits, ask)
+    assert grant is not None
+    assert (grant.end is not None) == (grant.output_tokens < ask.output_tokens)
+    return grant.output_tokens
+
+
 async def test_a_call_holds_the_most_it_may_take_and_then_has_spent_what_it_took(
     client: Redis, budgets: Budgets
 ) -> None:
-    assert await budgets.reserve(ACCOUNT, ROOMY, an_ask()) == 400
+    assert await granted(budgets, ACCOUNT, ROOMY, an_ask()) == 400
     for owner in Owner:
         assert await budget(client, owner) == {
             **{"cost": 0, "tokens": 0, "turns": 0},
@@ -108,7 +116,7 @@ async def test_run_time_counts_from_an_attempts_first_call_to_its_end(client: Re
 async def test_the_answer_is_capped_to_what_is_left(
     client: Redis, budgets: Budgets, limits: Limits, output: int
 ) -> None:
-    assert await budgets.reserve(ACCOUNT, {Owner.KEY: limits}, an_ask()) == output
+    assert await granted(budgets, ACCOUNT, {Owner.KEY: limits}, an_ask()) == output
     kept = await budget(client, Owner.KEY)
     assert limits.tokens is None or kept["held_tokens"] <= limits.tokens
     assert limits.cost is None or kept["held_cost"] <= limits.cost * 1e6
@@ -117,10 +125,10 @@ async def test_the_answer_is_capped_to_what_is_left(
 async def test_a_call_waits_for_what_others_hold_instead_of_being_cut_short(client: Redis, budgets: Budgets) -> None:
     limits = {Owner.KEY: Limits(tokens=700)}
     other = replace(ACCOUNT, run="t.s", thread="u")
-    assert await budgets.reserve(ACCOUNT, limits, an_ask()) == 400
+    assert await granted(budgets, ACCOUNT, limits, an_ask()) == 400
     assert await budgets.reserve(other, limits, an_ask("t.s.1")) is None
     await budgets.settle(ACCOUNT, an_ask(), Spent(0, 150))
-    assert await budgets.reserve(other, limits, an_ask("t.s.1")) == 400
+    assert await granted(budgets, other, limits, an_ask("t.s.1")) == 400
     assert (await budget(client, Owner.KEY))["held_tokens"] == 500
 
 
@@ -128,7 +136,7 @@ async def test_a_model_without_a_price_costs_what_it_turns_out_to_cost(budgets: 
     limits = {Owner.RUN: Limits(cost=0.002)}
     for number in (1, 2):
         ask = an_ask(f"t.r.{number}", number, input_price=0.0, output_price=0.0)
-        assert await budgets.reserve(ACCOUNT, limits, ask) == 400
+        assert await granted(budgets, ACCOUNT, limits, ask) == 400
         await budgets.settle(ACCOUNT, ask, Spent(0.001, 15))
     with pytest.raises(AppError, match=r"It is \$0.002, of which \$0.002 are spent. Raise the run's max_cost"):
         await budgets.reserve(ACCOUNT, limits, an_ask("t.r.3", 3, input_price=0.0, output_price=0.0))
@@ -170,7 +178,7 @@ async def test_a_limit_that_was_raised_lets_the_next_call_through(budgets: Budge
     await budgets.settle(ACCOUNT, an_ask(), UNKNOWN)
     with pytest.raises(AppError, match=r"Raise budget\.key_max_tokens and retry the run"):
         await budgets.reserve(ACCOUNT, {Owner.KEY: Limits(tokens=500)}, an_ask("t.r.2", 2))
-    assert await budgets.reserve(ACCOUNT, {Owner.KEY: Limits(tokens=1000)}, an_ask("t.r.2", 2)) == 400
+    assert await granted(budgets, ACCOUNT, {Owner.KEY: Limits(tokens=1000)}, an_ask("t.r.2", 2)) == 400
 
 
 async def test_what_the_journal_knows_of_a_run_counts_even_if_nothing_else_remembers(budgets: Budgets) -> None:
@@ -187,7 +195,7 @@ async def test_a_new_period_begins_with_nothing_spent(client: Redis, budgets: Bu
     with pytest.raises(AppError, match=f"500 tokens a {period} .*or wait for the next {period}"):
         await budgets.reserve(ACCOUNT, limits, an_ask("t.r.2", 2))
     await client.hset(ACCOUNT.hashes()[3], "window", f"{period} before")
-    assert await budgets.reserve(ACCOUNT, limits, an_ask("t.r.2", 2)) == 400
+    assert await granted(budgets, ACCOUNT, limits, an_ask("t.r.2", 2)) == 400
 
 
 async def test_fifty_runs_at_once_on_one_key_never_spend_more_than_its_limit(redis_url: str, client: Redis) -> None:
@@ -210,7 +218,10 @@ async def test_fifty_runs_at_once_on_one_key_never_spend_more_than_its_limit(red
             kept = await budget(client, Owner.KEY, account)
             for n, what in enumerate(("cost", "tokens")):
                 most[n] = max(most[n], kept[what] + kept[f"held_{what}"])
-            spent = Spent(1e-6 * (100 + 2 * granted * dice.random()), 100 + int(granted * dice.random()))
+            spent = Spent(
+                1e-6 * (100 + 2 * granted.output_tokens * dice.random()),
+                100 + int(granted.output_tokens * dice.random()),
+            )
             truth[0], truth[1] = truth[0] + (spent.cost or 0), truth[1] + (spent.tokens or 0)
             await budgets.settle(account, ask, spent)
         raise AssertionError("the budget has no end")

@@ -39,7 +39,6 @@ class Live:
     number: int = 0
     open: list[tuple[Ask, int]] = field(default_factory=list)
     past: list[tuple[Ask, Spent]] = field(default_factory=list)
-    asked: bool = False
     over: bool = False
 
 
@@ -82,20 +81,19 @@ class Spenders(RuleBasedStateMachine):
         prices = {} if price else {"input_price": 0.0, "output_price": 0.0}
         step_id = f"{run.account.run}.{step}"
         ask = an_ask(step_id, run.number, epoch=run.epoch, output_tokens=most, **prices)
-        run.asked = True
         try:
-            granted = self.do(self.budgets.reserve(run.account, LIMITS, ask))
+            grant = self.do(self.budgets.reserve(run.account, LIMITS, ask))
         except Fenced:
             assert run.over
             return
         except AppError:
-            granted = None
+            grant = None
         assert not run.over
         for other in [o for o in run.open if o[0].epoch < run.epoch or o[0].step_id == step_id]:
             self.count(run, *other, UNKNOWN)
-        if granted is not None:
-            assert 50 <= granted <= most
-            run.open.append((ask, granted))
+        if grant is not None:
+            assert 50 <= grant.output_tokens <= most
+            run.open.append((ask, grant.output_tokens))
 
     @precondition(lambda self: any(run.open for run in self.runs))
     @rule(data=st.data(), share=st.none() | st.floats(0, 1))
@@ -118,6 +116,8 @@ class Spenders(RuleBasedStateMachine):
     def die(self, i: int, noticed: bool) -> None:
         """A worker dies; whoever takes the run from it closes its budget, or the next attempt's call does."""
         run = self.runs[i]
+        if run.over:
+            return
         if noticed:
             self.close(run, run.epoch)
         run.epoch, run.number = run.epoch + 1, 0
@@ -126,7 +126,7 @@ class Spenders(RuleBasedStateMachine):
     def end(self, i: int, ends: bool) -> None:
         if ends:
             self.close(self.runs[i], self.runs[i].epoch)
-            self.runs[i].over = self.runs[i].asked
+            self.runs[i].over = True
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
