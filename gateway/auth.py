@@ -15,6 +15,8 @@ from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 
 DEFAULT_WORKSPACE = "default"
+LOCAL = "local"
+"""The key's id where nobody is asked for a key."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SESSION_SECONDS = 14 * 24 * 3600
 STREAM_TICKET_SECONDS = 60
@@ -22,7 +24,7 @@ STREAM_TICKET_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, and for which workspace."""
+    """Who calls, and for which workspace. `key_id` is the same for a key for ever, and tells nothing of it."""
 
     workspace: str
     key_id: str
@@ -35,6 +37,7 @@ class Authenticator:
         self._enabled = settings.auth.enabled
         self._check_host = not settings.auth.allow_insecure
         self._digests = [_digest(key) for key in keys]
+        self._first_key_id = _key_id(self._digests[0]) if keys else LOCAL
         self._origins = {*settings.api.cors_origins} if settings.api.cors_credentials else set()
         if settings.api.public_url:
             self._origins.add(_origin(settings.api.public_url))
@@ -63,7 +66,7 @@ class Authenticator:
         """Raises AppError UNAUTHORIZED or FORBIDDEN."""
         if not self._enabled:
             self._refuse_foreign_page(request)
-            return Principal(DEFAULT_WORKSPACE, "local")
+            return Principal(DEFAULT_WORKSPACE, LOCAL)
         if key := _presented_key(request):
             return self._of_key(key)
         if ticket is not None:
@@ -87,7 +90,7 @@ class Authenticator:
         # Compares with all of them, whichever fits: the time taken tells nothing.
         if sum(hmac.compare_digest(digest, known) for known in self._digests) == 0:
             raise AppError(ErrorCode.UNAUTHORIZED, "This API key is not known here.")
-        return Principal(DEFAULT_WORKSPACE, digest.hex()[:12])
+        return Principal(DEFAULT_WORKSPACE, _key_id(digest))
 
     def _of_ticket(self, ticket: str) -> Principal:
         claims = self._tickets.verify(ticket)
@@ -102,7 +105,8 @@ class Authenticator:
             raise AppError(ErrorCode.UNAUTHORIZED, "The session has ended. Open a new link, or send an API key.")
         if request.scope["method"] not in SAFE_METHODS and not self._from_own_page(request):
             raise AppError(ErrorCode.FORBIDDEN, "With a cookie, only the gateway's own pages may do this.")
-        return Principal(claims["workspace"], "session")
+        # The link stands for the first key, and so does what is done by it: a key's budget has no second door.
+        return Principal(claims["workspace"], self._first_key_id)
 
     def _from_own_page(self, request: HTTPConnection) -> bool:
         """Browsers tell the origin of every request that changes something, and pages cannot forge it."""
@@ -137,6 +141,10 @@ def _presented_key(request: HTTPConnection) -> str | None:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
+
+
+def _key_id(digest: bytes) -> str:
+    return digest.hex()[:12]
 
 
 def _origin(url: str) -> str:

@@ -78,6 +78,8 @@ class Progress:
         self._page.wait("waiting")
 
     def _on_agent_request(self, event: Event) -> None:
+        if event.data.get("purpose"):  # not a turn: the runtime asks for itself
+            return
         if event.step_id == self._step:
             cause = clean(str(event.data.get("cause") or "the answer broke off"))
             self._void("the model answers again")

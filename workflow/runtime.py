@@ -2,12 +2,13 @@
 
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
+from shared.budgets.store import Budgets
 from shared.config import Settings
 from workflow.engine.durable import Functions
 from workflow.llm.breaker import Breaker, BreakerPolicy
@@ -32,6 +33,7 @@ class Runtime:
     all_tools: Registry
     retry: RetryPolicy
     breaker: Breaker
+    budgets: Budgets
     tool_limits: CallLimits
     functions: Functions
     models: dict[str, Model] = field(default_factory=dict)
@@ -46,10 +48,10 @@ class Runtime:
             self.models[chosen.name] = build_model(chosen, self.settings.llm)
         return self.models[chosen.name]
 
-    def pool(self, model: Model) -> ModelPool:
-        """The model with what makes it dependable: its calls go through here."""
+    def pool(self, model: Model, paid: Callable[[Model], Model]) -> ModelPool:
+        """The model with what makes it dependable: its calls go through here. `paid` makes a model's calls paid for."""
         others = [fallback for fallback in self.fallbacks if fallback.name != model.name]
-        return ModelPool([model, *others], self.breaker, self.retry)
+        return ModelPool([paid(each) for each in (model, *others)], self.breaker, self.retry)
 
     def tools(self, names: list[str] | None) -> Registry:
         """Those of the names, or all that are enabled. Raises AppError INVALID_REQUEST for an unknown one."""
@@ -70,6 +72,7 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
         all_tools=built_in_tools().only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
+        budgets=Budgets(client, patience_seconds=None),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
         functions=Functions.of_modules(settings.workflow.modules),
     )

@@ -72,6 +72,9 @@ class Parameters(Body):
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Model calls.")
     max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = None
     max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = Field(default=None, description="US dollars.")
+    max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = Field(
+        default=None, description="Tokens, read and written."
+    )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
 
 
@@ -173,6 +176,12 @@ class ResolveBody(HumanBody):
 class MessageBody(Body):
     content: Text = Field(description="What the agent is told at the end of its turn.")
     run_id: str | None = Field(default=None, description="Unset: the run whose turn it is.")
+
+
+class RetryBody(Body):
+    parameters: Parameters = Field(default=Parameters(), description="What changes; the rest stays as it was.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"parameters": {"max_cost": 1.5}}]})
 
 
 class ForkBody(Body):

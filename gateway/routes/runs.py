@@ -10,7 +10,7 @@ from gateway.auth import Principal
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
-from gateway.routes.bodies import ForkBody, NoBody, RunBody
+from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
 from gateway.stream.open import parse_last_id
@@ -56,6 +56,7 @@ async def create_run(
         runnable_type=Runnable(body.runnable_type),
         runnable_id=body.runnable_id,
         user_uuid=body.user_uuid,
+        key_id=caller.key_id,
     )
     submitted = await services.store.submit(new, queued={"input": body.input}, on_busy=body.on_busy)
     return await _accepted(services, caller, run_id, submitted)
@@ -109,14 +110,19 @@ async def cancel_run(
     responses=errors(400, 404, 409, 413),
 )
 async def retry_run(
-    run_id: str, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, _: NoBody | None = None
+    run_id: str,
+    services: WithServices,
+    caller: Caller,
+    idempotency_key: IdempotencyKey = None,
+    body: RetryBody | None = None,
 ) -> RunAnswer:
     """A new run in the same thread (`retried_from`), which keeps the steps that this one has finished."""
+    parameters = (body or RetryBody()).parameters.model_dump(exclude_none=True)
     run = await services.run_of(caller, run_id)
-    new_id = await services.idempotency.reserve(
-        caller.workspace, idempotency_key, ["retry", run.id], new_run_id(run.thread_id)
-    )
-    return await _accepted(services, caller, new_id, await again.retry(services.store, run, new_id))
+    request = ["retry", run.id, parameters]
+    new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(run.thread_id))
+    submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id, parameters=parameters)
+    return await _accepted(services, caller, new_id, submitted)
 
 
 @router.post(
@@ -142,7 +148,7 @@ async def fork_run(
     new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(new_thread_id()))
     thread = NewThread(thread_of(new_id), run.workspace, {"forked_from": run.thread_id})
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
-    submitted = await again.fork_run(services.store, run, thread, new_id, step=step, input=other)
+    submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)
     return await _accepted(services, caller, new_id, submitted)
 
 

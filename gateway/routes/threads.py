@@ -68,6 +68,7 @@ async def execute(
         input={"task": body.task, "context_data": [item.model_dump() for item in body.context_data]},
         parameters=body.parameters.model_dump(exclude_none=True),
         user_uuid=body.user_uuid,
+        key_id=caller.key_id,
     )
     submitted = await services.store.submit(new, queued={"task": body.task}, on_busy=body.on_busy)
     if submitted.ring:

@@ -1,6 +1,7 @@
 """Retry and fork: a new run that begins with the finished steps of another. The other one stays as it is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -9,8 +10,13 @@ from shared.threads.types import NewRun, NewThread, Origin, Run, StepRecord, Sub
 from shared.types import JSON, Runnable, RunStatus, StepStatus
 
 
-async def retry(store: ThreadStore, run: Run, new_id: str) -> Submitted:
-    """From the step that failed; in the same thread. Raises AppError CONFLICT for a run that needs none."""
+async def retry(
+    store: ThreadStore, run: Run, new_id: str, *, key_id: str | None, parameters: JSON | None = None
+) -> Submitted:
+    """From the step that failed; in the same thread. `key_id`: whose request it is, `parameters`: those that change.
+
+    Raises AppError CONFLICT for a run that needs none.
+    """
     if run.status not in (RunStatus.FAILED, RunStatus.CANCELED):
         raise AppError(
             ErrorCode.CONFLICT, f"Run {run.id} is {run.status}: only one that failed or was canceled can be retried."
@@ -20,11 +26,12 @@ async def retry(store: ThreadStore, run: Run, new_id: str) -> Submitted:
         steps = []  # its part of the conversation was rolled back
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
     await store.copy_journal(new_id, steps)
-    return await store.submit(_again(run, new_id, run.input, origin), queued={"retried_from": run.id})
+    new = replace(_again(run, new_id, origin, key_id), parameters={**run.parameters, **(parameters or {})})
+    return await store.submit(new, queued={"retried_from": run.id})
 
 
 async def fork_run(
-    store: ThreadStore, run: Run, new: NewThread, new_id: str, *, step: int, input: JSON | None
+    store: ThreadStore, run: Run, new: NewThread, new_id: str, *, key_id: str | None, step: int, input: JSON | None
 ) -> Submitted:
     """From before a step (by its number), in a new thread with the conversation up to there.
 
@@ -41,7 +48,8 @@ async def fork_run(
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
     await store.copy_journal(new_id, steps)
-    return await store.submit(_again(run, new_id, input or run.input, origin), queued={"forked_from": run.id})
+    again = replace(_again(run, new_id, origin, key_id), input=input or run.input)
+    return await store.submit(again, queued={"forked_from": run.id})
 
 
 async def conversation(store: ThreadStore, run: Run, steps: Sequence[StepRecord]) -> list[JSON]:
@@ -71,14 +79,15 @@ def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -
     return Origin(run.id, how, unfinished, base, run.model, run.version)
 
 
-def _again(run: Run, new_id: str, input: JSON, origin: Origin) -> NewRun:
+def _again(run: Run, new_id: str, origin: Origin, key_id: str | None) -> NewRun:
     return NewRun(
         new_id,
         run.workspace,
-        input=input,
+        input=run.input,
         parameters=run.parameters,
         runnable_type=run.runnable_type,
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,
+        key_id=key_id,
         origin=origin,
     )

@@ -68,6 +68,8 @@ class NewRun:
     runnable_type: Runnable = Runnable.AGENT
     runnable_id: str | None = None
     user_uuid: str | None = None
+    key_id: str | None = None
+    """The API key that it was made with."""
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     origin: "Origin | None" = None
@@ -76,6 +78,7 @@ class NewRun:
         optional: dict[str, str | int | None] = {
             "runnable_id": self.runnable_id,
             "user_uuid": self.user_uuid,
+            "key_id": self.key_id,
             "parent": self.parent,
             **(self.origin.fields() if self.origin else {}),
         }
@@ -125,6 +128,7 @@ class Run:
     error: JSON | None
     usage: JSON
     user_uuid: str | None
+    key_id: str | None
     parent: str | None
     retried_from: str | None
     forked_from: str | None
@@ -165,6 +169,7 @@ class Run:
             error=_json(record.get("error")),
             usage=_json(record.get("usage")) or {},
             user_uuid=record.get("user_uuid"),
+            key_id=record.get("key_id"),
             parent=record.get("parent"),
             retried_from=record.get("retried_from"),
             forked_from=record.get("forked_from"),

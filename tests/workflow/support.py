@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from redis.asyncio import Redis
 
+from shared.budgets.store import Budgets
 from shared.config import Settings
 from shared.events.outside import Outside
 from shared.types import JSON
@@ -130,8 +131,13 @@ def outside(client: Redis, patience_seconds: float | None = 2, **settings: Any) 
 
 
 def a_runtime(
-    model: Any, ledger: Ledger | None = None, functions: Sequence[DurableFunction] = (), **settings: Any
+    model: Any,
+    ledger: Ledger | None = None,
+    functions: Sequence[DurableFunction] = (),
+    client: Redis | None = None,
+    **settings: Any,
 ) -> Runtime:
+    """`client`: for the budgets, where there are limits."""
     ledger = ledger or Ledger()
     return Runtime(
         settings=Settings(**settings),
@@ -140,6 +146,7 @@ def a_runtime(
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger), AskingTool(ledger)]),
         retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
         breaker=Breaker(Redis(), BreakerPolicy()),  # a model without a deployment asks none
+        budgets=Budgets(client or Redis(), patience_seconds=2),
         tool_limits=CallLimits(),
         functions=Functions(functions),
         models={model.name: model},

@@ -230,20 +230,6 @@ async def test_a_worker_that_lost_its_lease_drops_its_runs_and_writes_nothing(ou
     assert await events_of(out, run_id) == before
 
 
-@pytest.mark.parametrize(
-    ("parameters", "code"),
-    [({"max_turns": 2}, "turn_limit"), ({"max_cost": 0.002}, "cost_limit"), ({"max_seconds": 0.05}, "time_limit")],
-)
-async def test_a_limit_ends_a_run_and_says_which(out: Outside, parameters: dict[str, Any], code: str) -> None:
-    run_id = await submit(out, **parameters)
-    model = Silent() if code == "time_limit" else Playbook(BOOK)
-    await Runner(out, a_runtime(model)).execute(run_id, "w1", Signals())
-    run = await ended(out, run_id)
-    assert run.status is RunStatus.FAILED
-    assert run.error is not None
-    assert run.error["code"] == code
-
-
 async def test_bad_tool_calls_are_answered_to_the_model_and_the_run_goes_on(out: Outside) -> None:
     book = [turn("", ("a", "no_such_tool", "{}"), ("b", "keyed", '{"x": 1}'), ("c", "keyed", "{")), turn(ANSWER)]
     run_id = await submit(out)

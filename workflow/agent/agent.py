@@ -1,69 +1,76 @@
 """The agent: think, act, until the model has nothing more to do.
 
 Every model turn and every tool call is a durable step, so that the loop itself keeps no state worth saving: after a
-crash it runs again from its first line, and finished steps answer at once.
+crash it runs again from its first line, and finished steps answer at once. A step reads the conversation and returns
+what it adds; the loop alone adds it, or has an older part summed up when the model's context fills.
 """
 
 import asyncio
 import itertools
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from shared.errors import AppError, ErrorCode
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent
 from shared.types import JSON, EventType
 from workflow.agent.act import ToolCaller
-from workflow.agent.context import user_message
+from workflow.agent.ask import Asker
+from workflow.agent.budget import RunBudget
+from workflow.agent.compact import Compactor
+from workflow.agent.context import Window, system_message, user_message
+from workflow.agent.conversation import Conversation
 from workflow.agent.inbox import Inbox
 from workflow.agent.think import Thinker
 from workflow.engine.step import Step
-from workflow.llm.types import NO_USAGE, Model, ModelResponse, Usage
+from workflow.llm.types import Model, ModelRequest, ModelResponse
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox, SandboxProvider
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Where a run ends although its model would go on. `seconds` count from the run's start, `cost` is in USD."""
-
-    turns: int
-    seconds: float
-    cost: float | None
 
 
 async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     """The agent flow of one attempt. Returns the data of `run.completed`: output, usage, cost.
 
-    Raises AppError (a limit, the model's or the sandbox's failure), Drained, Fenced.
+    Raises AppError (a budget, the model's or the sandbox's failure), Drained, Fenced.
     """
-    parameters = attempt.run.parameters
-    settings = runtime.settings.agent
-    limits = Limits(
-        turns=parameters.get("max_turns", settings.max_turns),
-        seconds=parameters.get("max_seconds", settings.max_seconds),
-        cost=parameters.get("max_cost", settings.max_cost),
-    )
-    model = runtime.model(attempt.run.model or parameters.get("model"))
-    messages = await _opening(attempt, model)
-    tools = runtime.tools(parameters.get("tools"))
-    caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
-    thinker = Thinker(step, model, tools, runtime, parameters=parameters, context=attempt.thread.context)
-    agent = Agent(thinker, caller, Inbox(attempt, step), limits)
+    budget = RunBudget(attempt.run, runtime.budgets, runtime.settings)
     try:
-        async with asyncio.timeout(max(0.0, limits.seconds - attempt.run.elapsed_seconds)) as clock:
-            return await agent.run(messages)
+        async with budget.clock() as clock:
+            agent, conversation = await _prepared(attempt, step, runtime, budget)
+            return await agent.run(conversation)
     except TimeoutError as error:
         if not clock.expired():
             raise
-        raise AppError(
-            ErrorCode.TIME_LIMIT,
-            f"The run took longer than its {limits.seconds:g} s. Raise max_seconds, or ask for less at once.",
-        ) from error
+        raise budget.late() from error
+    finally:
+        # Whoever cancels the run need not wait for it: it ends by itself.
+        await asyncio.shield(budget.close())
+
+
+async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunBudget) -> tuple["Agent", Conversation]:
+    settings, parameters = runtime.settings, attempt.run.parameters
+    model = runtime.model(attempt.run.model or parameters.get("model"))
+    tools = runtime.tools(parameters.get("tools"))
+    messages = await _opening(attempt, model)
+    system = system_message(settings, attempt.thread.context)
+    request = ModelRequest(
+        [],
+        tools=tools.schemas(),
+        temperature=parameters.get("temperature", settings.llm.temperature),
+        max_output_tokens=settings.llm.max_output_tokens,
+    )
+    asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
+    agent = Agent(
+        budget,
+        Inbox(attempt, step),
+        Compactor(step.journal, asker, budget, window, compact_at=settings.agent.compact_at),
+        Thinker(asker, budget, window, system=system, request=request, coalesce_ms=settings.agent.coalesce_ms),
+        ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages),
+    )
+    own = len(messages) + sum(known.messages for known in attempt.journal if known.finished)
+    return agent, Conversation(messages, own=own, others=max(0, len(attempt.messages) - own))
 
 
 async def _opening(attempt: Attempt, model: Model) -> list[JSON]:
@@ -102,23 +109,25 @@ class ThreadSandbox:
 class Agent:
     """One run's loop."""
 
-    def __init__(self, thinker: Thinker, caller: ToolCaller, inbox: Inbox, limits: Limits) -> None:
+    def __init__(
+        self, budget: RunBudget, inbox: Inbox, compactor: Compactor, thinker: Thinker, caller: ToolCaller
+    ) -> None:
+        self._budget = budget
+        self._inbox = inbox
+        self._compactor = compactor
         self._thinker = thinker
         self._caller = caller
-        self._inbox = inbox
-        self._limits = limits
 
-    async def run(self, messages: list[JSON]) -> JSON:
-        usage = NO_USAGE
+    async def run(self, conversation: Conversation) -> JSON:
         for turn in itertools.count(1):
-            self._check(turn, usage)
-            messages = [*messages, *await self._inbox.take(turn)]
-            response = await self._thinker.think(turn, messages, usage)
-            messages = [*messages, response.as_message()]
-            usage += response.usage
+            self._budget.check_turn(turn)
+            conversation.extend(await self._inbox.take(turn))
+            await self._compactor.make_room(turn, conversation)
+            response = await self._thinker.think(turn, conversation)
+            conversation.add(response.as_message())
             if not response.tool_calls and not self._inbox.waiting:
-                return {"output": response.content, "usage": usage.as_json(), "cost": usage.cost}
-            messages = [*messages, *await self._act(response)]
+                return {"output": response.content, **self._budget.bill()}
+            conversation.extend(await self._act(response))
         raise AssertionError("unreachable: itertools.count does not end")
 
     async def _act(self, response: ModelResponse) -> list[JSON]:
@@ -126,17 +135,6 @@ class Agent:
         if all(self._caller.repeatable(call) for call in calls):
             return await _together([self._caller.call(call) for call in calls])
         return [await self._caller.call(call) for call in calls]
-
-    def _check(self, turn: int, usage: Usage) -> None:
-        if turn > self._limits.turns:
-            raise AppError(
-                ErrorCode.TURN_LIMIT,
-                f"The model was not done after {self._limits.turns} turns. Raise max_turns, or ask for less at once.",
-            )
-        if self._limits.cost is not None and (usage.cost or 0) >= self._limits.cost:
-            raise AppError(
-                ErrorCode.COST_LIMIT, f"The run has cost its ${self._limits.cost:g}. Raise max_cost to let it go on."
-            )
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, JSON]]) -> list[JSON]:

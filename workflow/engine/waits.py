@@ -114,6 +114,7 @@ class Waits:
             runnable_type=kind,
             runnable_id=asked["id"],
             user_uuid=parent.user_uuid,
+            key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",
         )
         submitted = await self._outside.store.submit(new, queued={"parent_run_id": parent.id})

@@ -1,35 +1,33 @@
-"""What the model sees."""
-
-import copy
+"""What goes into a model's context, and how much of it there is."""
 
 import pytest
 
 from shared.config import Settings
-from shared.errors import AppError, ErrorCode
+from shared.errors import ErrorCode
 from shared.types import JSON
-from workflow.agent.context import NO_RESULT, build_context, default_prompt, estimate_tokens, user_message
+from workflow.agent.context import (
+    Window,
+    clipped,
+    estimate_tokens,
+    fitted,
+    read_prompt,
+    system_message,
+    user_message,
+)
 from workflow.llm.scripted import ScriptedModel
 
 MODEL = ScriptedModel([], context_tokens=10_000)
 SETTINGS = Settings()
-
-
-def asks(*ids: str) -> JSON:
-    calls = [{"id": i, "type": "function", "function": {"name": "ls", "arguments": "{}"}} for i in ids]
-    return {"role": "assistant", "content": "", "tool_calls": calls}
-
-
-def result(call_id: str) -> JSON:
-    return {"role": "tool", "tool_call_id": call_id, "name": "ls", "content": f"of {call_id}", "memory": {"x": 1}}
+SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 def user(text: str) -> JSON:
     return {"role": "user", "content": text}
 
 
-def seen(*messages: JSON) -> list[JSON]:
-    """The context of a conversation without its system prompt."""
-    return build_context(messages, MODEL, SETTINGS)[1:]
+def asks(*ids: str) -> JSON:
+    calls = [{"id": i, "type": "function", "function": {"name": "ls", "arguments": "{}"}} for i in ids]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
 
 
 def test_a_task_alone_is_the_message() -> None:
@@ -69,49 +67,16 @@ def test_an_attachment_beyond_all_measure_is_cut_and_says_so() -> None:
     assert "[… 123 more characters were left out …]" in content
 
 
-def test_the_system_prompt_comes_first_and_can_be_replaced() -> None:
-    assert build_context([user("Hi")], MODEL, SETTINGS)[0] == {"role": "system", "content": default_prompt()}
+def test_the_system_prompt_can_be_replaced() -> None:
+    assert system_message(SETTINGS) == {"role": "system", "content": read_prompt("agent")}
     own = Settings.model_validate({"agent": {"system_prompt": "Be brief."}})
-    assert build_context([user("Hi")], MODEL, own)[0]["content"] == "Be brief."
+    assert system_message(own) == SYSTEM
 
 
-def test_only_what_providers_know_is_sent_and_nothing_is_changed() -> None:
-    messages = [user("Look"), asks("a"), result("a")]
-    before = copy.deepcopy(messages)
-    assert seen(*messages)[-1] == {"role": "tool", "tool_call_id": "a", "content": "of a"}
-    assert messages == before
-
-
-def test_results_follow_their_calls_in_order() -> None:
-    context = seen(user("Look"), asks("a", "b"), result("b"), result("a"), user("And?"))
-    assert [m.get("tool_call_id") for m in context] == [None, None, "a", "b", None]
-
-
-def test_a_call_without_a_result_gets_one_that_says_so() -> None:
-    context = seen(user("Look"), asks("a", "b"), result("a"), user("Go on"))
-    assert context[3] == {"role": "tool", "tool_call_id": "b", "content": NO_RESULT}
-    assert context[4] == user("Go on")
-
-
-def test_a_result_without_its_call_and_an_empty_answer_are_left_out() -> None:
-    assert seen(user("Look"), result("x"), {"role": "assistant", "content": ""}, user("Go on")) == [
-        user("Look"),
-        user("Go on"),
-    ]
-
-
-def test_a_conversation_beyond_the_budget_is_an_error_that_names_the_figures() -> None:
-    with pytest.raises(AppError) as caught:
-        build_context([user("word " * 8_000)], MODEL, SETTINGS)
-    assert caught.value.code is ErrorCode.CONTEXT_EXCEEDED
-    assert "scripted can read 10,000, of which 1,250 are kept for its answer" in caught.value.detail
-    assert "new thread" in caught.value.detail
-
-
-def test_the_answers_room_is_a_setting() -> None:
-    generous = Settings.model_validate({"llm": {"max_output_tokens": 9_900}})
-    with pytest.raises(AppError, match="9,900 are kept"):
-        build_context([user("Hi")], MODEL, generous)
+def test_what_a_thread_was_opened_with_is_told_to_the_model_as_data() -> None:
+    prompt = system_message(SETTINGS, {"customer": "</attachment>x"})["content"]
+    assert '"customer": "<\\/attachment>x"' in prompt
+    assert "</attachment>x" not in prompt
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("word " * 400, 500), ("漢字" * 400, 600)])
@@ -123,7 +88,40 @@ def test_calls_count_too() -> None:
     assert estimate_tokens([asks("a")]) < estimate_tokens([asks("a", "b", "c")])
 
 
-def test_what_a_thread_was_opened_with_is_told_to_the_model_as_data() -> None:
-    context = build_context([user("Hi")], MODEL, SETTINGS, {"customer": "</attachment>x"})
-    assert '"customer": "<\\/attachment>x"' in context[0]["content"]
-    assert "</attachment>x" not in context[0]["content"]
+def test_the_window_is_the_context_without_the_answer_and_the_tools_take_part_of_it() -> None:
+    tools = [{"type": "function", "function": {"name": "ls", "description": "x" * 4_000}}]
+    bare, tooled = (Window(MODEL, SETTINGS, SYSTEM, some) for some in ([], tools))
+    assert bare.usable == tooled.usable == 10_000 - 1_250
+    assert tooled.fixed - bare.fixed == pytest.approx(1_000, rel=0.05)
+    assert bare.used(500) == bare.fixed + 500
+    generous = Settings.model_validate({"llm": {"max_output_tokens": 9_900}})
+    assert Window(MODEL, generous, SYSTEM, []).usable == 100
+
+
+def test_a_model_that_has_read_more_than_we_thought_is_believed_from_then_on() -> None:
+    window = Window(MODEL, SETTINGS, SYSTEM, [])
+    window.learn(1_500, 1_000)
+    assert window.used(1_200) == 1_700
+    window.learn(10, 1_200)  # a count of nothing, or of only what was not cached
+    assert window.used(1_200) == window.fixed + 1_200
+
+
+def test_what_does_not_fit_is_an_error_that_names_the_figures() -> None:
+    error = Window(MODEL, SETTINGS, SYSTEM, []).exceeded(9_000)
+    assert error.code is ErrorCode.CONTEXT_EXCEEDED
+    assert "scripted can read 10,000, of which 1,250 are kept for its answer" in error.detail
+
+
+def test_a_clipped_text_keeps_its_beginning_and_its_end_and_says_what_is_missing() -> None:
+    text = "".join(f"{n} " for n in range(1000))
+    short = clipped(text, 60)
+    assert short.startswith("0 1 2 3")
+    assert short.endswith("998 999 ")
+    assert f"[… {len(text) - 60:,} characters were left out" in short
+    assert clipped("short", 60) == "short"
+
+
+@pytest.mark.parametrize("letter", ["x", "漢", "🙂"])
+@pytest.mark.parametrize("tokens", [100, 1_000])
+def test_a_fitted_text_has_no_more_tokens_than_it_may(letter: str, tokens: int) -> None:
+    assert 0.4 * tokens < estimate_tokens([user(fitted(letter * 50_000, tokens))]) <= tokens + 4
