@@ -132,6 +132,12 @@ def test_the_model_then_reads_the_summary_the_task_and_the_rest() -> None:
     assert conversation.tokens == estimate_tokens(conversation.sent())
 
 
+def test_a_call_that_was_summed_up_is_still_known_so_that_its_id_is_not_given_again() -> None:
+    _, conversation = summed_up(600)
+    assert conversation.knows_call("b")
+    assert not conversation.knows_call("z")
+
+
 def test_a_later_run_goes_on_from_the_summary() -> None:
     thread, conversation = summed_up(600)
     later = Conversation([*thread, says("Second done."), user("Third")])
