@@ -85,7 +85,8 @@ class Worker:
         self._resources.push_async_callback(broker.aclose)
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
-        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=2)
+        patience = 2.0
+        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=patience)
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
@@ -98,7 +99,7 @@ class Worker:
             queue=self._queue,
             agenda=Agenda(impatient),
             running=self._runner.running,
-            take_from=partial(take_from, store=impatient.store, runtime=runtime),
+            take_from=partial(take_from, store=impatient.store, runtime=runtime, patience_seconds=patience),
         )
 
     async def _start_chores(self) -> None:

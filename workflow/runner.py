@@ -26,7 +26,7 @@ from shared.threads.store import ThreadStore
 from shared.threads.types import Run
 from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
-from workflow.agent.budget import account_of, limits_of
+from workflow.agent.budget import account_of
 from workflow.engine.function import run_function
 from workflow.engine.journal import failure
 from workflow.engine.step import Drained, Step
@@ -34,8 +34,6 @@ from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
 
 CLEAN_UP_SECONDS = 60.0
-BUDGET_SECONDS = 2.0
-"""Patience with a Redis that is away when a dead worker's run is taken from it: the sweeper tries again."""
 
 log = logging.getLogger("trunkline.runner")
 
@@ -205,11 +203,16 @@ async def _park(attempt: Attempt, step: Step) -> bool:
     return not answered
 
 
-async def take_from(worker: str, run_id: str, store: ThreadStore, runtime: Runtime) -> str | None:
-    """Ends a worker's hold on a run that it does not go on with. Returns the run to ring for, if any."""
-    if (run := await store.run(run_id)) and run.worker == worker and limits_of(run, runtime.settings):
-        # First, so that nothing stays reserved for a run that ends here.
-        await runtime.budgets.close(account_of(run), run.epoch, patience_seconds=BUDGET_SECONDS)
+async def take_from(
+    worker: str, run_id: str, store: ThreadStore, runtime: Runtime, *, patience_seconds: float | None = None
+) -> str | None:
+    """Ends a worker's hold on a run that it does not go on with. Returns the run to ring for, if any.
+
+    `patience_seconds`: for the budgets in a Redis that is away (None: as long as it takes). Raises redis.RedisError.
+    """
+    if (run := await store.run(run_id)) and run.worker == worker:
+        # First, so that nothing stays reserved for a run that ends here; whatever the limits are now.
+        await runtime.budgets.close(account_of(run), run.epoch, patience_seconds=patience_seconds)
     expired = await store.expire(run_id, worker, max_attempts=runtime.settings.worker.max_attempts)
     if expired.failed and (run := await store.run(run_id)):
         await end_processes(run, store, runtime, patience_seconds=0)

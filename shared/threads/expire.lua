@@ -12,6 +12,7 @@ if status ~= 'running' or owner ~= worker then
   if redis.call('HGET', KEYS[5], run_id) == worker then redis.call('HDEL', KEYS[5], run_id) end
   return {'kept', status == 'pending' and run_id or following or ''}
 end
+count_time(KEYS[1])
 if redis.call('HINCRBY', KEYS[1], 'stalls', 1) >= tonumber(ARGV[5]) then
   redis.call('HSET', KEYS[1], 'error', ARGV[7])
   return {'failed', finish(k, thread_id, run_id, 'failed', 'run.failed', ARGV[6])}

@@ -119,6 +119,12 @@ local function finish(k, thread_id, run_id, status, event, data)
   return following
 end
 
+-- An attempt ends: the run has run since its claim.
+local function count_time(run)
+  local claimed_at = tonumber(redis.call('HGET', run, 'claimed_at'))
+  redis.call('HINCRBY', run, 'ran_ms', math.max(0, now_ms() - claimed_at))
+end
+
 -- To be claimed by any worker.
 local function make_pending(k, run_id)
   redis.call('HSET', k.run, 'status', 'pending', 'worker', '')

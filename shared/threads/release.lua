@@ -31,6 +31,7 @@ if status == 'waiting' then
 end
 
 redis.call('HSET', k.run, 'op', ARGV[4], unpack(fields))
+count_time(k.run)
 if status == 'pending' then
   redis.call('HSET', k.run, 'next', run_id)
   requeue(k, thread_id, run_id, ARGV[8])

@@ -138,8 +138,8 @@ class Run:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-    elapsed_seconds: float
-    """From its start to its latest claim, by Redis' clock."""
+    ran_seconds: float
+    """In the hands of workers up to its latest claim, by Redis' clock: without what it waited."""
     model: str | None
     """The model it runs on, once its first commit has settled that."""
     base: int | None
@@ -178,7 +178,7 @@ class Run:
             created_at=time_of(record["created_at"]),
             started_at=time_of(record["started_at"]) if "started_at" in record else None,
             ended_at=time_of(record["ended_at"]) if "ended_at" in record else None,
-            elapsed_seconds=(int(record.get("claimed_at", 0)) - int(record.get("started_at", 0))) / 1000,
+            ran_seconds=int(record.get("ran_ms", 0)) / 1000,
             model=record.get("model"),
             base=int(record["base"]) if "base" in record else None,
             first_event=record["first_event"],

@@ -102,7 +102,7 @@ class RunBudget:
 
     def clock(self) -> asyncio.Timeout:
         """A context manager that ends the attempt when the run has taken its time. See `late`."""
-        return asyncio.timeout(max(0.0, self.max_seconds - self._run.elapsed_seconds))
+        return asyncio.timeout(max(0.0, self.max_seconds - self._run.ran_seconds))
 
     def late(self) -> Exception:
         limit = round(self.max_seconds * 1000)

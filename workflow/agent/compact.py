@@ -61,7 +61,7 @@ class Compactor:
         if self._journal.known(f"compact:{turn}") is not None:
             return True
         used, usable = self._window.used(conversation.tokens), self._window.usable
-        if used <= self._compact_at * usable:
+        if used <= self._compact_at * usable or self._journal.known(f"llm:{turn}") is not None:
             return False
         older = self._older(conversation)
         return older is not None and (older.tokens >= WORTH_SHARE * usable or used > usable)

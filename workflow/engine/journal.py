@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from shared.errors import AppError, ErrorCode
+from shared.secrets import mask_secrets
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent, StepRecord
 from shared.types import JSON, StepStatus
@@ -127,4 +128,4 @@ class Journal:
 def failure(error: AppError) -> JSON:
     """A failed step's or run's error, as it is recorded."""
     retryable = {"retryable": True} if getattr(error, "retryable", False) else {}
-    return {"code": error.code, "detail": error.detail, **retryable}
+    return {"code": error.code, "detail": mask_secrets(error.detail), **retryable}

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from shared.errors import ErrorCode
+from shared.secrets import mask_secrets
 from workflow.llm.types import ModelError
 
 # "litellm.RateLimitError: RateLimitError: OpenAIException - slow down" -> "slow down"
@@ -55,12 +56,12 @@ def cut_off(model: str) -> ModelError:
 
 
 def reason_of(error: Exception) -> str:
-    """The provider's own words, without LiteLLM's wrapping."""
+    """The provider's own words, without LiteLLM's wrapping and without secrets."""
     text = _WRAPPING.sub("", str(getattr(error, "message", None) or error)).strip()
     with suppress(ValueError, SyntaxError):  # not JSON: as it is
         body = ast.literal_eval(found[0]) if (found := _BYTES.search(text)) else text
         text = _message_in(json.loads(body)) or text
-    return text[:_REASON_CHARS] or type(error).__name__
+    return mask_secrets(text)[:_REASON_CHARS] or type(error).__name__
 
 
 def retry_after_of(headers: Mapping[str, str], now: datetime) -> float | None:
