@@ -10,6 +10,7 @@ from shared.budgets.exhausted import exhausted
 from shared.budgets.store import Budgets
 from shared.budgets.types import NOTHING, UNKNOWN, Account, Ask, Grant, Limits, Owner, Spent
 from shared.config import Settings
+from shared.tasks import TimeLimit
 from shared.threads.types import Run
 from shared.types import JSON
 from workflow.llm.types import (
@@ -100,9 +101,9 @@ class RunBudget:
         if turn > self.max_turns:
             raise exhausted(self._account, Owner.RUN, "turns", limit=self.max_turns, spent=turn - 1)
 
-    def clock(self) -> asyncio.Timeout:
+    def clock(self) -> TimeLimit:
         """A context manager that ends the attempt when the run has taken its time. See `late`."""
-        return asyncio.timeout(max(0.0, self.max_seconds - self._run.ran_seconds))
+        return TimeLimit(self.max_seconds - self._run.ran_seconds)
 
     def late(self) -> Exception:
         limit = round(self.max_seconds * 1000)

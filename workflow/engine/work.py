@@ -1,6 +1,5 @@
 """A step's own code, called: what it raises becomes an error with a code, its time is limited."""
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,6 +8,7 @@ from typing import Any
 import orjson
 
 from shared.errors import AppError, ErrorCode
+from shared.tasks import TimeLimit
 from shared.threads.attempt import Fenced
 from workflow.engine.retry import NonRetryable, Retry, StepError
 from workflow.engine.scope import StepScope
@@ -21,7 +21,7 @@ log = logging.getLogger("trunkline.step")
 async def attempted(fn: Fn, scope: StepScope, retry: Retry, timeout: float | None) -> Any:
     """`fn`'s result. Raises StepError for what it raises, AppError as it is."""
     try:
-        async with asyncio.timeout(timeout) as clock:
+        async with TimeLimit(timeout) as clock:
             result = await (fn(scope) if _takes_scope(fn) else fn())
         orjson.dumps(result)  # what cannot be recorded fails here, in words
         return result

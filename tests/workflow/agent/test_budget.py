@@ -191,7 +191,8 @@ async def test_an_answer_that_the_last_money_cuts_short_is_not_taken_for_an_answ
 async def test_fifty_runs_at_once_on_one_key_are_never_billed_more_than_its_limit(
     redis_url: str, out: Outside, client: Redis
 ) -> None:
-    limit, most, bill = 0.15, 0, [Meter(dice=random.Random(seed)) for seed in range(50)]
+    limit, most = 0.15, 0
+    bill = [Meter(turns=number % 10, dice=random.Random(number)) for number in range(50)]
 
     async def look(_: str) -> None:
         nonlocal most

@@ -398,7 +398,7 @@ async def test_a_run_that_fails_for_want_of_progress_takes_its_children_with_it(
         await until_journaled(fleet, run_id)
         runner.drop(f"dead-{number}")
         await attempt
-        await take_from(f"dead-{number}", run_id, fleet.out.store, a_runtime(Playbook([])))
+        await take_from(f"dead-{number}", run_id, fleet.out.store, a_runtime(Playbook([]), client=fleet.client))
     assert (await fleet.run(run_id)).status is RunStatus.FAILED
     [step] = [step for step in await fleet.out.store.journal(run_id) if step.wait]
     assert step.wait is not None
