@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from shared.config import AgentSettings, WorkerSettings
+from shared.errors import ErrorCode
 from shared.events.outside import Outside
 from shared.ids import new_run_id, new_thread_id
 from shared.keys import thread_keys_of
@@ -17,7 +18,8 @@ from shared.threads.attempt import GoOn
 from shared.threads.types import NewRun, NewThread, Run
 from shared.types import RunStatus, StepStatus
 from tests.workflow.support import Ledger, Playbook, a_runtime, outside, turn
-from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta
+from workflow.llm.scripted import ScriptedModel
+from workflow.llm.types import ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta
 from workflow.runner import Runner, Signals
 
 BOOK = [
@@ -115,7 +117,7 @@ async def test_a_run_that_a_worker_claimed_but_cannot_read_goes_back_and_fails_i
     run_id = await submit(out)
     client = connect(redis_url, timeout_seconds=5, max_connections=2)
     await client.hset(thread_keys_of(run_id).journal(run_id), "k", "not an entry")
-    runner = Runner(out, a_runtime(Playbook(BOOK), Ledger()))
+    runner = Runner(out, a_runtime(Playbook(BOOK), client=client))
     attempts = WorkerSettings().max_attempts
     for _ in range(attempts):
         assert (await ended(out, run_id)).status is RunStatus.PENDING
@@ -228,6 +230,20 @@ async def test_a_worker_that_lost_its_lease_drops_its_runs_and_writes_nothing(ou
     runner.drop("w1")
     assert await task is None
     assert await events_of(out, run_id) == before
+
+
+async def test_an_error_that_is_recorded_tells_no_secret(out: Outside) -> None:
+    detail = "The provider wants another key (Incorrect API key provided: sk-proj-abcdefgh12345678)."
+    run_id = await submit(out)
+    model = ScriptedModel([ModelError(ErrorCode.MODEL_AUTH, detail)])
+    await Runner(out, a_runtime(model)).execute(run_id, "w1", Signals())
+    run = await ended(out, run_id)
+    assert run.error is not None
+    assert run.error["detail"] == detail.replace("proj-abcdefgh12345678", "****")
+    [step] = await out.store.journal(run_id)
+    told = [event["data"]["error"] for event in await events_of(out, run_id) if "error" in event["data"]]
+    assert told == [step.error, run.error]
+    assert "abcdefgh" not in str(step.error)
 
 
 async def test_bad_tool_calls_are_answered_to_the_model_and_the_run_goes_on(out: Outside) -> None:

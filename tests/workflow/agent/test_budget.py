@@ -140,14 +140,17 @@ async def test_a_limit_of_a_thread_key_or_workspace_ends_a_run_and_a_retry_after
     out: Outside, client: Redis, owner: Owner, what: str, limit: float
 ) -> None:
     model, thread, setting = Meter(), await new_thread(out), f"{owner}_max_{what}"
+
+    def allows(most: float) -> Runtime:
+        return runtime(model, client, budget=BudgetSettings.model_validate({setting: most}))
+
     run_id = await submit(out, thread, key_id="k")
     model.before = pause(out)
-    run = await execute(out, runtime(model, client, budget=BudgetSettings(**{setting: limit})), run_id)
+    run = await execute(out, allows(limit), run_id)
     assert f"Raise budget.{setting}" in told(run)
     new_id = new_run_id(thread)
     await again.retry(out.store, run, new_id, key_id="k")
-    raised = runtime(model, client, budget=BudgetSettings(**{setting: 10**6}))
-    assert (await execute(out, raised, new_id)).output == DONE
+    assert (await execute(out, allows(10**6), new_id)).output == DONE
 
 
 def pause(out: Outside) -> Callable[[str], Awaitable[None]]:
@@ -335,13 +338,14 @@ async def test_what_a_run_waits_is_no_run_time(out: Outside, client: Redis) -> N
     model, limits = Away(out), BudgetSettings(key_max_seconds=3_600)
     run_id = await submit(out, await new_thread(out), key_id="k", parameters={"max_seconds": 60})
     begun = await out.store.now_ms()
-    run = await execute(out, runtime(model, client, budget=limits), run_id)
-    assert run.status is RunStatus.WAITING
+    waiting = await execute(out, runtime(model, client, budget=limits), run_id)
+    assert waiting.status is RunStatus.WAITING
     # As if it had begun an hour ago, and waited since.
-    await client.hincrby(thread_keys_of(run_id).run(run_id), "started_at", -HOUR_MS)
-    await client.hincrby(thread_keys_of(run_id).run(run_id), "claimed_at", -HOUR_MS)
+    for field_name in ("started_at", "claimed_at"):
+        await client.hincrby(thread_keys_of(run_id).run(run_id), field_name, -HOUR_MS)
+    run = waiting
     async with asyncio.timeout(10):
-        while run.status is RunStatus.WAITING:
+        while not run.status.terminal:
             await Agenda(out).tick(range(SHARDS))
             run = await execute(out, runtime(model, client, budget=limits), run_id)
     assert run.output == DONE

@@ -105,10 +105,11 @@ async def test_a_run_under_way_keeps_its_summaries_whatever_the_settings_say_now
 ) -> None:
     model, thread = Worker(TURNS), await new_thread(out)
     run_id = await submit(out, thread)
-    async with mortal(redis_url, 150) as (dying, its_client):
+    async with mortal(redis_url, 90) as (dying, its_client):
         await execute(dying, runtime_of(model, its_client), run_id)
     before = await keys_of(out, run_id, "compact")
     assert before
+    assert len(await keys_of(out, run_id, "llm")) < TURNS
     await out.store.expire(run_id, "w1", max_attempts=5)
     runtime = runtime_of(model, client, agent=AgentSettings(compact_at=compact_at))
     run = await execute(out, runtime, run_id, "w2")

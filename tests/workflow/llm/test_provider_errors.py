@@ -35,6 +35,12 @@ def test_a_reason_is_not_longer_than_a_person_reads() -> None:
     assert len(reason_of(RuntimeError("x" * 10_000))) == 500
 
 
+@pytest.mark.parametrize("padding", [0, 480])
+def test_a_reason_tells_no_secret_not_even_the_beginning_of_one(padding: int) -> None:
+    reason = reason_of(RuntimeError("x" * padding + " Incorrect API key provided: sk-proj-abcdefgh12345678."))
+    assert "abc" not in reason
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
