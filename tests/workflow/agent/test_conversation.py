@@ -264,7 +264,7 @@ async def test_any_conversation_stays_well_formed_and_within_its_budget(
             return
         sent = conversation.sent()
         assert_well_formed(sent)
-        assert user(task) in sent
+        assert_nothing_lost(thread, sent, task)
         assert window.used(estimate_tokens(sent)) <= window.usable
         later = Conversation([*thread, user("Later.")]).sent()
         assert_well_formed(later)
@@ -278,6 +278,17 @@ def assert_well_formed(sent: list[JSON]) -> None:
         assert message["role"] == "user" or message["content"] or message["tool_calls"]
         for call in message.get("tool_calls", ()):
             assert next(rest)["tool_call_id"] == call["id"]
+
+
+def assert_nothing_lost(thread: list[JSON], sent: list[JSON], task: str) -> None:
+    """Behind the summary and the task stands the conversation's end, whole but for the length of results."""
+    rest = [message for message in sent if message["role"] != "user" or not message["content"].startswith(SUMMARY)]
+    assert rest.count(user(task)) == 1
+    whole = Conversation([message for message in thread if "compaction" not in message]).sent()
+    ends = [message for message in whole if message != user(task)][-len(rest) + 1 :] if len(rest) > 1 else []
+    for told, meant in zip([message for message in rest if message != user(task)], ends, strict=True):
+        assert {**told, "content": ""} == {**meant, "content": ""}
+        assert told["content"] == meant["content"] or (told["role"] == "tool" and "left out" in told["content"])
 
 
 def assert_nothing_would_help(error: AppError, conversation: Conversation, window: Window) -> None:
