@@ -156,6 +156,15 @@ async def test_a_dead_attempts_call_counts_in_full_when_the_next_attempt_makes_i
     assert list(await held(client)) == ["t.r.1"]
 
 
+async def test_a_dead_attempts_call_is_over_whichever_step_the_next_attempt_does(
+    client: Redis, budgets: Budgets
+) -> None:
+    await budgets.reserve(ACCOUNT, ROOMY, an_ask("t.r.1"))
+    await budgets.reserve(ACCOUNT, ROOMY, an_ask("t.r.2", epoch=2))
+    assert list(await held(client)) == ["t.r.2"]
+    assert (await budget(client, Owner.KEY))["tokens"] == 500
+
+
 async def test_at_a_runs_end_what_it_holds_counts_in_full_and_it_reserves_nothing_more(
     client: Redis, budgets: Budgets
 ) -> None:

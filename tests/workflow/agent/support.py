@@ -1,5 +1,6 @@
 """A model that works through tasks of any length, whatever of the conversation it still reads."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from workflow.tool.base import Effect, ToolContext, ToolResult
 from workflow.tool.registry import Registry
 
 DONE = "All is done."
+BOUND_SECONDS = 30
 CALL = re.compile(r"t(\d+)\.(\d+)")
 
 
@@ -114,7 +116,7 @@ async def submit(out: Outside, thread_id: str, task: str = "Task 1", **fields: A
 
 
 async def execute(out: Outside, runtime: Runtime, run_id: str, worker: str = "w1") -> Run:
-    await Runner(out, runtime).execute(run_id, worker, Signals())
+    await asyncio.wait_for(Runner(out, runtime).execute(run_id, worker, Signals()), BOUND_SECONDS)
     run = await out.store.run(run_id)
     assert run is not None
     return run

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from modem.agenda import Agenda
 from shared.budgets.types import Account, Owner
-from shared.config import BudgetSettings, LlmSettings
+from shared.config import BudgetSettings, LlmSettings, WorkerSettings
 from shared.errors import ErrorCode
 from shared.events.outside import Outside
 from shared.ids import SHARDS, new_run_id
@@ -264,6 +264,22 @@ async def test_a_call_of_a_worker_that_is_frozen_meanwhile_counts_once_and_in_fu
     assert await spent(client, run) == pytest.approx(held + model.billed, abs=1e-5)
 
 
+async def test_a_run_that_fails_for_want_of_progress_holds_nothing(out: Outside, client: Redis) -> None:
+    model = Meter()
+    asked, answers = held_up(model)
+    run_id = await submit(out, await new_thread(out), key_id="k")
+    impatient = runtime(model, client, worker=WorkerSettings(max_attempts=1))
+    dead = asyncio.create_task(Runner(out, impatient).execute(run_id, "w1", Signals()))
+    await asyncio.wait_for(asked.wait(), 5)
+    await take_from("w1", run_id, out.store, impatient)
+    run = await out.store.run(run_id)
+    assert run is not None
+    assert (run.status, run.error and run.error["code"]) == (RunStatus.FAILED, "no_progress")
+    assert await spent(client, run) > 0
+    answers.set()
+    await asyncio.wait_for(dead, 5)
+
+
 async def test_a_call_that_a_cancel_breaks_off_counts_in_full(out: Outside, client: Redis) -> None:
     model = Meter()
     asked, _ = held_up(model)
@@ -356,11 +372,11 @@ async def test_what_a_run_waits_is_no_run_time(out: Outside, client: Redis) -> N
 async def test_the_time_of_all_attempts_is_a_runs_time(out: Outside, client: Redis) -> None:
     model = Meter()
     asked, answers = held_up(model)
-    run_id = await submit(out, await new_thread(out), parameters={"max_seconds": 60})
+    run_id = await submit(out, await new_thread(out), parameters={"max_seconds": 600})
     first = asyncio.create_task(Runner(out, runtime(model, client)).execute(run_id, "w1", Signals()))
     await asyncio.wait_for(asked.wait(), 5)
     await client.hincrby(thread_keys_of(run_id).run(run_id), "claimed_at", -HOUR_MS)
     await take_from("w1", run_id, out.store, runtime(model, client))
-    assert "It is 60 s of run time" in told(await execute(out, runtime(model, client), run_id, "w2"))
+    assert "It is 600 s of run time" in told(await execute(out, runtime(model, client), run_id, "w2"))
     answers.set()
     await asyncio.wait_for(first, 5)

@@ -35,9 +35,9 @@ def test_a_reason_is_not_longer_than_a_person_reads() -> None:
     assert len(reason_of(RuntimeError("x" * 10_000))) == 500
 
 
-@pytest.mark.parametrize("padding", [0, 480])
+@pytest.mark.parametrize("padding", [0, 461])
 def test_a_reason_tells_no_secret_not_even_the_beginning_of_one(padding: int) -> None:
-    reason = reason_of(RuntimeError("x" * padding + " Incorrect API key provided: sk-proj-abcdefgh12345678."))
+    reason = reason_of(RuntimeError("x" * padding + " Incorrect API key provided: sk-abcdefgh12345678."))
     assert "abc" not in reason
 
 
