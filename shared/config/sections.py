@@ -263,6 +263,9 @@ class WorkerSettings(Section):
     watchdog_seconds: Seconds = Field(
         default=5, description="Standstill of its loop after which a worker renews no more."
     )
+    hang_seconds: Seconds = Field(
+        default=30, description="Standstill of its loop after which a worker exits (status 70), to be started anew."
+    )
     sweep_seconds: Seconds = Field(default=0.5, description="Pause between looks for dead workers and due timers.")
     drain_seconds: Seconds = Field(default=25, description="Time that a stopping worker gives its steps to finish.")
     max_attempts: Count = Field(default=5, description="Attempts in a row that may commit nothing before a run fails.")
