@@ -25,6 +25,7 @@ from shared.events.outside import Outside
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
+from shared.slots.slots import slots_of
 from shared.version import VERSION
 from shared.workers.registry import WorkerRegistry
 
@@ -103,7 +104,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         fanout = Fanout(
             streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
         )
-        queue = RunQueue(celery_app(broker_url))
+        queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
         app.state.services = services = Services(
             settings=settings,
             auth=auth,

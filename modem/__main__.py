@@ -15,7 +15,7 @@ from modem.worker import Worker
 from shared.config import export_env_file, load_settings
 from shared.errors import AppError
 from shared.log import adopt_loggers, configure_logging
-from shared.queue import RunQueue, celery_app
+from shared.queue import celery_app
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     # Celery would give its loggers a format of its own; a receiver, whatever it does, keeps it from that.
     setup_logging.connect(_keep_our_logs, weak=False)
     app = create_app(settings.broker_url, settings.worker)
-    worker = Worker(settings, RunQueue(celery_app(settings.broker_url)), name)
+    worker = Worker(settings, celery_app(settings.broker_url), name)
     register(app, worker)
 
     # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain.

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import uvloop
+from celery import Celery
 from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
@@ -22,23 +23,26 @@ from shared.config import Settings
 from shared.events.outside import Outside
 from shared.queue import RunQueue
 from shared.redis import connect
+from shared.slots.slots import slots_of
 from shared.tasks import cancel
+from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
 from workflow.runner import Runner, Signals, take_from
-from workflow.runtime import open_runtime
+from workflow.runtime import Runtime, open_runtime
 
 log = logging.getLogger("trunkline.worker")
 
 TICK_SECONDS = 0.5
 CANCEL_CHECK_SECONDS = 0.5
+SWEEP_PATIENCE_SECONDS = 2.0
 
 
 class Worker:
-    """`queue` is told of the runs that follow."""
+    """`producer` sends messages about the runs that follow."""
 
-    def __init__(self, settings: Settings, queue: RunQueue, label: str) -> None:
+    def __init__(self, settings: Settings, producer: Celery, label: str) -> None:
         self._settings = settings
-        self._queue = queue
+        self._producer = producer
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runtime", daemon=True)
         self._lease = Lease(settings.worker, settings.redis, label)
@@ -83,9 +87,10 @@ class Worker:
         )
         self._resources.push_async_callback(client.aclose)
         self._resources.push_async_callback(broker.aclose)
+        self._queue = RunQueue(self._producer, client, slots_of(self._settings, client))
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
-        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=2)
+        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=SWEEP_PATIENCE_SECONDS)
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
@@ -98,7 +103,7 @@ class Worker:
             queue=self._queue,
             agenda=Agenda(impatient),
             running=self._runner.running,
-            take_from=partial(take_from, store=impatient.store, runtime=runtime),
+            take_from=partial(self._take_from, store=impatient.store, runtime=runtime),
         )
 
     async def _start_chores(self) -> None:
@@ -111,8 +116,17 @@ class Worker:
 
     async def _execute(self, run_id: str) -> None:
         name = await self._registered_name()
-        following = run_id if name is None else await self._runner.execute(run_id, name, self._signals)
-        await self._queue.ring(following)
+        if name is None:
+            await self._queue.ring(run_id)
+        elif await self._queue.admit(run_id):
+            following = await self._runner.execute(run_id, name, self._signals)
+            await self._queue.leave(run_id, patience_seconds=None)
+            await self._queue.ring(following)
+
+    async def _take_from(self, worker: str, run_id: str, *, store: ThreadStore, runtime: Runtime) -> str | None:
+        following = await take_from(worker, run_id, store, runtime)
+        await self._queue.leave(run_id, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        return following
 
     async def _registered_name(self) -> str | None:
         """Under which runs are claimed; None once the worker drains. A buried worker waits here for its new one."""

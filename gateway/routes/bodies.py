@@ -73,6 +73,9 @@ class Parameters(Body):
     max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = None
     max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = Field(default=None, description="US dollars.")
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
+    priority: Literal["high", "normal", "low"] | None = Field(
+        default=None, description="Which runs workers take first. Unset: normal."
+    )
 
 
 OnBusy = Annotated[

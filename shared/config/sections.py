@@ -256,6 +256,12 @@ class WorkerSettings(Section):
     """The processes that execute runs."""
 
     concurrency: Count = Field(default=100, description="Runs that one worker executes at the same time.")
+    workspace_concurrency: Count | None = Field(
+        default=None,
+        description="Runs of one workspace that may go on at the same time, on all workers together; the others wait. "
+        "Unset: no limit, so that one workspace's flood delays the others.",
+        examples=[50],
+    )
     lease_seconds: Seconds = Field(
         default=6, description="Silence after which a worker counts as dead and its runs go on."
     )

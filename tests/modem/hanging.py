@@ -13,7 +13,7 @@ import time
 from modem.worker import Worker
 from shared.config import load_settings
 from shared.log import configure_logging
-from shared.queue import RunQueue, celery_app
+from shared.queue import celery_app
 
 
 def wait() -> None:
@@ -35,7 +35,7 @@ HANGS = {"waiting": wait, "logging": wait_in_the_log, "computing": compute}
 def main() -> None:
     settings = load_settings()
     configure_logging(settings.log, "worker")
-    worker = Worker(settings, RunQueue(celery_app(settings.broker_url)), "worker-1")
+    worker = Worker(settings, celery_app(settings.broker_url), "worker-1")
     hang = HANGS[sys.argv[1]]
     signal.signal(signal.SIGUSR1, lambda *_: worker._loop.call_soon_threadsafe(hang))
     worker.start()
