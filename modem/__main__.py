@@ -9,13 +9,16 @@ from typing import Any
 
 from celery.signals import setup_logging, worker_shutting_down
 
-from modem.app import create_app
+from modem.app import before_waiting, create_app
 from modem.tasks import register
 from modem.worker import Worker
 from shared.config import export_env_file, load_settings
 from shared.errors import AppError
 from shared.log import adopt_loggers, configure_logging
 from shared.queue import celery_app
+
+LET_GO_SECONDS = 1.5
+"""A BRPOP's timeout, and some more."""
 
 
 def main() -> int:
@@ -35,8 +38,10 @@ def main() -> int:
     worker = Worker(settings, celery_app(settings.broker_url), name)
     register(app, worker)
 
-    # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain.
-    worker_shutting_down.connect(lambda **_: worker.drain(), weak=False)
+    # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain. It
+    # begins when the queues are let go of, or without that where the broker is away.
+    before_waiting(app, worker.drain)
+    worker_shutting_down.connect(lambda **_: worker.drain(after_seconds=LET_GO_SECONDS), weak=False)
 
     worker.start()
     adopt_loggers()  # LiteLLM brought its own with its import

@@ -47,6 +47,7 @@ class Worker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="runtime", daemon=True)
         self._lease = Lease(settings.worker, settings.redis, label)
         self._signals = Signals()
+        self._leaving = threading.Event()
         self._resources = AsyncExitStack()
         self._chores: list[asyncio.Task[None]] = []
 
@@ -62,13 +63,19 @@ class Worker:
         """Runs one attempt to its end. Returns at once where the run is not to be had."""
         self._call(self._execute(run_id))
 
-    def drain(self) -> None:
-        """No new step starts; after `drain_seconds` what still runs is given back. Returns at once."""
-        log.info("draining: runs go on elsewhere within %s s", self._settings.worker.drain_seconds)
-        self._loop.call_soon_threadsafe(self._signals.draining.set)
-        self._loop.call_soon_threadsafe(
-            self._loop.call_later, self._settings.worker.drain_seconds, self._signals.out_of_time.set
-        )
+    def drain(self, *, after_seconds: float = 0) -> None:
+        """Claims no run any more, starts no new step, and gives back what still runs after `drain_seconds`.
+
+        Returns at once. The claims end now, the rest begins `after_seconds` from now, unless it has by then.
+        """
+        self._leaving.set()
+        self._loop.call_soon_threadsafe(self._loop.call_later, after_seconds, self._drain)
+
+    def _drain(self) -> None:
+        if not self._signals.draining.is_set():
+            log.info("draining: runs go on elsewhere within %s s", self._settings.worker.drain_seconds)
+            self._signals.draining.set()
+            self._loop.call_later(self._settings.worker.drain_seconds, self._signals.out_of_time.set)
 
     def stop(self) -> None:
         """Call it when no run is left."""
@@ -129,8 +136,8 @@ class Worker:
         return following
 
     async def _registered_name(self) -> str | None:
-        """Under which runs are claimed; None once the worker drains. A buried worker waits here for its new one."""
-        while not self._signals.draining.is_set():
+        """Under which runs are claimed; None once the worker stops. A buried worker waits here for its new one."""
+        while not self._leaving.is_set():
             if self._lease.name is not None:
                 return self._lease.name
             await asyncio.sleep(TICK_SECONDS)

@@ -40,9 +40,9 @@ def celery_app(broker_url: str) -> Celery:
         result_backend=None,
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
-        # The visibility timeout decides nothing: messages are acknowledged when taken.
         broker_transport_options={
-            "visibility_timeout": 300,
+            # Messages are acknowledged when taken, and runs recovered without them: no books are kept of those taken.
+            "ack_emulation": False,
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
