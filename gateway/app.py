@@ -14,7 +14,9 @@ from gateway.auth import Authenticator
 from gateway.deps import Services
 from gateway.errors import add_error_handlers
 from gateway.idempotency import Idempotency
+from gateway.limits import RateLimits, UsageHeaders
 from gateway.middleware import BodyLimit, Exchanges, Faults
+from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
 from gateway.routes import events, health, root, runs, session, steps, threads
@@ -79,6 +81,7 @@ def _api() -> APIRouter:
 
 def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
     """Innermost first. What must stand in every answer is outermost, a crash's answer still gets CORS headers."""
+    app.add_middleware(UsageHeaders)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Faults)
     if settings.cors_origins:
@@ -88,7 +91,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
             allow_credentials=settings.cors_credentials,
             allow_methods=settings.cors_methods,
             allow_headers=settings.cors_headers,
-            expose_headers=["X-Request-Id", "Retry-After"],
+            expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(Exchanges)
 
@@ -100,6 +103,8 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         broker_url = settings.broker_url
         redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=connections)
         broker = connect(broker_url, timeout_seconds=timeout, max_connections=connections)
+        # One connection, because their number must not depend on how many streams are opened.
+        counters_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=1)
         streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
         fanout = Fanout(
             streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
@@ -116,14 +121,18 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             workers=WorkerRegistry(redis),
             room=Room(redis, settings.redis.full_at),
             streams=Streams(fanout, settings.stream),
+            limits=RateLimits(settings.rate_limit, counters_redis),
+            open_streams=OpenStreams(counters_redis, settings.stream.max_per_key),
         )
+        keeping = asyncio.create_task(services.open_streams.keep())
         following = asyncio.create_task(fanout.run())
         following.add_done_callback(_stop_if_crashed)
         services.in_background(services.queue.warm_up())
         yield
-        following.cancel()
-        await asyncio.wait({following, *services.tasks}, timeout=1)
-        for client in (redis, broker, streams_redis):
+        for task in (keeping, following):
+            task.cancel()
+        await asyncio.wait({keeping, following, *services.tasks}, timeout=1)
+        for client in (redis, broker, counters_redis, streams_redis):
             await client.aclose()
         services.queue.close()
 

@@ -177,5 +177,10 @@ def breaker(deployment: str) -> str:
     return f"breaker:{{{deployment}}}"
 
 
+def streams(workspace: str, key_id: str) -> str:
+    """ZSET of the streams that a key holds open, by the end of their leases (milliseconds)."""
+    return f"streams:{{{workspace}/{key_id}}}"
+
+
 def ticket(digest: str) -> str:
     return f"ticket:{{{digest}}}"

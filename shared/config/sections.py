@@ -137,10 +137,25 @@ class AuthSettings(Section):
 
 
 class RateLimitSettings(Section):
-    """How often one client may ask. Checked now, in force from a later version on."""
+    """How often one key may ask. Each class of routes has a limit of its own; docs/limits.md says which is which."""
 
-    max_requests: Count = Field(default=100, description="Requests that one key may make in a window.")
-    window_seconds: Seconds = Field(default=60, description="Length of the window.")
+    enabled: bool = Field(default=True, description="Whether requests are counted.")
+    max_requests: Count = Field(default=100, description="Requests of a class that one key may make in a window.")
+    window_seconds: Count = Field(default=60, description="Length of the window, which slides.")
+    execute: Count | None = Field(
+        default=None, description="Requests that start a run. Unset: max_requests.", examples=[600]
+    )
+    write: Count | None = Field(
+        default=None, description="Requests that change anything else. Unset: max_requests.", examples=[600]
+    )
+    read: Count | None = Field(
+        default=None, description="Requests that change nothing. Unset: ten times max_requests.", examples=[6000]
+    )
+    stream: Count | None = Field(
+        default=None,
+        description="Streams opened, each reconnection too. Unset: ten times max_requests.",
+        examples=[6000],
+    )
 
 
 class StreamSettings(Section):
@@ -151,6 +166,9 @@ class StreamSettings(Section):
         default=300, description="Time without an event after which a stream is closed (408); the client may resume."
     )
     max_seconds: Seconds = Field(default=1800, description="Longest life of one connection; the client may resume.")
+    max_per_key: Count = Field(
+        default=200, description="Streams that one key may hold open at the same time, on all gateways together."
+    )
     retry_ms: Count = Field(
         default=1000, description="Milliseconds that an EventSource waits before it connects again."
     )
