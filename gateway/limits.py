@@ -86,10 +86,9 @@ class Usage:
 class RateLimits:
     """The limits of all keys."""
 
-    def __init__(self, settings: RateLimitSettings, client: Redis) -> None:
+    def __init__(self, settings: RateLimitSettings, client: Together) -> None:
         self._enabled = settings.enabled
-        pool: Any = client.connection_pool  # annotated as something that would fit into an URL
-        storage = RedisStorage("redis://", implementation="redispy", key_prefix="rate", connection_pool=pool)
+        storage = _Storage("redis://", client)
         self._window = SlidingWindowCounterRateLimiter(storage)
         self._items = {name: _item(name, settings) for name in RouteClass}
 
@@ -112,8 +111,9 @@ class RateLimits:
 
     async def _hit(self, item: RateLimitItem, caller: Principal) -> tuple[bool, Usage]:
         who = f"{caller.workspace}/{caller.key_id}"
-        counted = await self._window.hit(item, who)
-        stats = await self._window.get_window_stats(item, who)
+        # In this order, and in one round trip.
+        hit, look = self._window.hit(item, who), self._window.get_window_stats(item, who)
+        counted, stats = await asyncio.gather(hit, look)
         return counted, Usage(
             name=item.namespace,
             quota=item.amount,
