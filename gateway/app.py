@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway.auth import Authenticator
+from gateway.counters import Counters
 from gateway.deps import Services
 from gateway.errors import add_error_handlers
 from gateway.idempotency import Idempotency
@@ -103,12 +104,12 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         broker_url = settings.broker_url
         redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=connections)
         broker = connect(broker_url, timeout_seconds=timeout, max_connections=connections)
-        # One connection, because their number must not depend on how many streams are opened.
         counters_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=1)
         streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
         fanout = Fanout(
             streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
         )
+        counters = Counters(counters_redis)
         queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
         app.state.services = services = Services(
             settings=settings,
@@ -121,17 +122,17 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             workers=WorkerRegistry(redis),
             room=Room(redis, settings.redis.full_at),
             streams=Streams(fanout, settings.stream),
-            limits=RateLimits(settings.rate_limit, counters_redis),
-            open_streams=OpenStreams(counters_redis, settings.stream.max_per_key),
+            limits=RateLimits(settings.rate_limit, counters),
+            open_streams=OpenStreams(counters, settings.stream.max_per_key),
         )
-        keeping = asyncio.create_task(services.open_streams.keep())
-        following = asyncio.create_task(fanout.run())
-        following.add_done_callback(_stop_if_crashed)
+        chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
+        for chore in chores:
+            chore.add_done_callback(_stop_if_crashed)
         services.in_background(services.queue.warm_up())
         yield
-        for task in (keeping, following):
-            task.cancel()
-        await asyncio.wait({keeping, following, *services.tasks}, timeout=1)
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait({*chores, *services.tasks}, timeout=1)
         for client in (redis, broker, counters_redis, streams_redis):
             await client.aclose()
         services.queue.close()
@@ -139,8 +140,8 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
     return lifespan
 
 
-def _stop_if_crashed(following: asyncio.Task[None]) -> None:
+def _stop_if_crashed(chore: asyncio.Task[None]) -> None:
     """Without its reader a gateway would serve streams that say nothing: better that a new one takes its place."""
-    if not following.cancelled() and (error := following.exception()):
-        log.critical("the stream reader crashed, the gateway stops", exc_info=error)
+    if not chore.cancelled() and (error := chore.exception()):
+        log.critical("a chore of the gateway crashed, and the gateway stops", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -20,12 +20,12 @@ from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Principal
+from gateway.counters import Counters
 from shared.config import RateLimitSettings
 from shared.errors import AppError, ErrorCode
 
@@ -33,6 +33,8 @@ log = logging.getLogger("trunkline.gateway.limits")
 
 PATIENCE_SECONDS = 0.5
 """How long a request waits to be counted."""
+AWAY_SECONDS = 0.05
+"""The same while Redis is known to be away: time enough to notice that it is back."""
 USAGE = "trunkline.usage"
 """A request's Usage in the ASGI scope, for the headers of its answer."""
 
@@ -44,16 +46,22 @@ class RouteClass(StrEnum):
 
     EXECUTE = "execute"
     WRITE = "write"
+    SIGNAL = "signal"
     READ = "read"
     STREAM = "stream"
 
 
 # By operation id, what its method does not tell: POSTs that are no plain writes, GETs that are no plain reads.
-_CLASSES = {
-    "execute": RouteClass.EXECUTE,
-    "createStreamTicket": RouteClass.READ,
-    "streamThread": RouteClass.STREAM,
+_OPERATIONS = {
+    RouteClass.EXECUTE: ("execute", "createRun", "retryRun", "forkRun"),
+    RouteClass.SIGNAL: (
+        *("publishEvent", "completeHumanStep", "resolveStep"),
+        *("sendMessage", "cancelThread", "cancelRun"),
+    ),
+    RouteClass.READ: ("createStreamTicket",),
+    RouteClass.STREAM: ("streamThread",),
 }
+_CLASSES = {operation: each for each, operations in _OPERATIONS.items() for operation in operations}
 _STREAM_IF_ACCEPTED = frozenset({"listEvents"})
 
 
@@ -86,17 +94,17 @@ class Usage:
 class RateLimits:
     """The limits of all keys."""
 
-    def __init__(self, settings: RateLimitSettings, client: Together) -> None:
+    def __init__(self, settings: RateLimitSettings, counters: Counters) -> None:
         self._enabled = settings.enabled
-        storage = _Storage("redis://", client)
-        self._window = SlidingWindowCounterRateLimiter(storage)
+        self._counters = counters
+        self._window = SlidingWindowCounterRateLimiter(_Storage(counters))
         self._items = {name: _item(name, settings) for name in RouteClass}
 
     async def count(self, caller: Principal, request: Request) -> None:
         """Raises AppError RATE_LIMITED; a request that is refused has not been counted."""
         if not self._enabled:
             return
-        found = await unless_away(self._hit(self._items[class_of(request)], caller))
+        found = await unless_away(self._counters, self._hit(self._items[class_of(request)], caller))
         if found is None:
             return
         counted, usage = found
@@ -138,10 +146,22 @@ class UsageHeaders:
         await self.app(scope, receive, send_on)
 
 
-async def unless_away(counting: Awaitable[T]) -> T | None:
+class _Storage(RedisStorage):
+    """The library's scripts, over our client."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        super().__init__("redis://", implementation="redispy", key_prefix="rate")
+
+    def configure_bridge(self) -> None:
+        self.bridge.storage = self._counters
+        self.bridge.connection_getter = lambda _: self._counters
+
+
+async def unless_away(counters: Counters, counting: Awaitable[T]) -> T | None:
     """None where Redis does not answer in time."""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(AWAY_SECONDS if counters.away else PATIENCE_SECONDS):
             return await counting
     except (RedisError, TimeoutError) as error:
         log.warning("a request was not counted for its limits: %r", error)
@@ -152,7 +172,8 @@ def _item(name: RouteClass, settings: RateLimitSettings) -> RateLimitItem:
     amount = {
         RouteClass.EXECUTE: settings.execute or settings.max_requests,
         RouteClass.WRITE: settings.write or settings.max_requests,
-        RouteClass.READ: settings.read or 10 * settings.max_requests,
-        RouteClass.STREAM: settings.stream or 10 * settings.max_requests,
+        RouteClass.SIGNAL: settings.signal or 10 * settings.max_requests,
+        RouteClass.READ: settings.read or 100 * settings.max_requests,
+        RouteClass.STREAM: settings.stream or 100 * settings.max_requests,
     }[name]
     return RateLimitItemPerSecond(amount, settings.window_seconds, namespace=name)

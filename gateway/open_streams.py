@@ -8,10 +8,10 @@ import logging
 import secrets
 from importlib.resources import files
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.auth import Principal
+from gateway.counters import Counters
 from gateway.limits import unless_away
 from shared import keys
 from shared.errors import AppError, ErrorCode
@@ -26,16 +26,16 @@ RETRY_SECONDS = 5.0
 class OpenStreams:
     """`max_per_key`: a stream above that is refused."""
 
-    def __init__(self, client: Redis, max_per_key: int) -> None:
-        self._client = client
+    def __init__(self, counters: Counters, max_per_key: int) -> None:
+        self._counters = counters
         self._max = max_per_key
-        self._lease = client.register_script(files(__package__).joinpath("open_stream.lua").read_text())
+        self._lease = counters.register_script(files(__package__).joinpath("open_stream.lua").read_text())
         self._mine: dict[str, str] = {}
 
     async def open(self, caller: Principal) -> str:
         """Counts a stream; returns its name, to close it by. Raises AppError RATE_LIMITED."""
         stream, key = secrets.token_hex(8), keys.streams(caller.workspace, caller.key_id)
-        if await unless_away(self._renew(key, [stream], self._max)) == 0:
+        if await unless_away(self._counters, self._renew(key, [stream], self._max)) == 0:
             raise AppError(
                 ErrorCode.RATE_LIMITED,
                 f"This key has {self._max} streams open already (stream.max_per_key in the configuration). "
@@ -49,7 +49,7 @@ class OpenStreams:
         """Never raises: the lease ends by itself where Redis is away."""
         key = self._mine.pop(stream)
         try:
-            await self._client.zrem(key, stream)
+            await self._counters.zrem(key, stream)
         except RedisError as error:
             log.info("a stream counts for some seconds more: %r", error)
 

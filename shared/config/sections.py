@@ -148,13 +148,19 @@ class RateLimitSettings(Section):
     write: Count | None = Field(
         default=None, description="Requests that change anything else. Unset: max_requests.", examples=[600]
     )
+    signal: Count | None = Field(
+        default=None,
+        description="Requests that reach runs under way: events, answers, messages, cancels. Unset: ten times "
+        "max_requests.",
+        examples=[6000],
+    )
     read: Count | None = Field(
-        default=None, description="Requests that change nothing. Unset: ten times max_requests.", examples=[6000]
+        default=None, description="Requests that change nothing. Unset: a hundred times max_requests.", examples=[60000]
     )
     stream: Count | None = Field(
         default=None,
-        description="Streams opened, each reconnection too. Unset: ten times max_requests.",
-        examples=[6000],
+        description="Streams opened, each reconnection too. Unset: a hundred times max_requests.",
+        examples=[60000],
     )
 
 
@@ -167,7 +173,7 @@ class StreamSettings(Section):
     )
     max_seconds: Seconds = Field(default=1800, description="Longest life of one connection; the client may resume.")
     max_per_key: Count = Field(
-        default=200, description="Streams that one key may hold open at the same time, on all gateways together."
+        default=1000, description="Streams that one key may hold open at the same time, on all gateways together."
     )
     retry_ms: Count = Field(
         default=1000, description="Milliseconds that an EventSource waits before it connects again."

@@ -181,6 +181,7 @@ class Fleet:
             "TRUNKLINE__DATA": str(self.folder / "data"),
             "TRUNKLINE__REDIS__URL": f"redis://127.0.0.1:{valkey_port}/0",
             "TRUNKLINE__AUTH__KEYS": json.dumps([KEY]),
+            "TRUNKLINE__RATE_LIMIT__ENABLED": "false",
             "TRUNKLINE__LLM__MODEL": "openai/scripted",
             "TRUNKLINE__LLM__BASE_URL": self.model.api_url,
             "TRUNKLINE__LLM__API_KEY": "sk-chaos",

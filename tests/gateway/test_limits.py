@@ -76,8 +76,8 @@ async def test_classes_and_keys_have_limits_of_their_own(gateway: Gateway) -> No
     assert (await execute(gateway, thread_id)).status_code == 429
     assert (await execute(gateway, thread_id, **BEARER)).status_code == 200
     assert left(await gateway.client.post("/api/agent/initiate")) == ("write", LIMIT - 2)
-    assert left(await gateway.client.get("/api/agent")) == ("read", 10 * LIMIT - 1)
-    assert left(await gateway.client.post("/api/stream-tickets")) == ("read", 10 * LIMIT - 2)
+    assert left(await gateway.client.get("/api/agent")) == ("read", 100 * LIMIT - 1)
+    assert left(await gateway.client.post("/api/stream-tickets")) == ("read", 100 * LIMIT - 2)
 
 
 async def test_refused_requests_do_not_count_and_wrong_ones_do(gateway: Gateway) -> None:
@@ -85,7 +85,7 @@ async def test_refused_requests_do_not_count_and_wrong_ones_do(gateway: Gateway)
         await gateway.client.post("/api/agent/initiate", headers={"Authorization": "Bearer wrong-key"})
     assert left(await gateway.client.post("/api/agent/initiate", json={"wrong": 1})) == ("write", LIMIT - 1)
     missing = await gateway.client.get("/api/agent/nothing")
-    assert (missing.status_code, left(missing)) == (404, ("read", 10 * LIMIT - 1))
+    assert (missing.status_code, left(missing)) == (404, ("read", 100 * LIMIT - 1))
 
 
 async def test_what_needs_no_key_has_no_limit(gateway: Gateway) -> None:

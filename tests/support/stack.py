@@ -39,7 +39,7 @@ class Stack:
             "TRUNKLINE__LLM__MODEL": "openai/scripted",
             "TRUNKLINE__LLM__BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
             "TRUNKLINE__LLM__API_KEY": "sk-test",
-            "TRUNKLINE__RATE_LIMIT__MAX_REQUESTS": "100000",
+            "TRUNKLINE__RATE_LIMIT__ENABLED": "false",
             **(env or {}),
         }
 

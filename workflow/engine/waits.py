@@ -113,6 +113,7 @@ class Waits:
             input=input_of(kind, asked["input"]),
             runnable_type=kind,
             runnable_id=asked["id"],
+            parameters={name: parent.parameters[name] for name in INHERITED if name in parent.parameters},
             user_uuid=parent.user_uuid,
             parent=f"{parent.id} {record.key}",
         )
