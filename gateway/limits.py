@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -154,8 +154,8 @@ class _Storage(RedisStorage):
         super().__init__("redis://", implementation="redispy", key_prefix="rate")
 
     def configure_bridge(self) -> None:
-        self.bridge.storage = self._counters
-        self.bridge.connection_getter = lambda _: self._counters
+        bridge: Any = self.bridge
+        bridge.storage, bridge.connection_getter = self._counters, lambda _: self._counters
 
 
 async def unless_away(counters: Counters, counting: Awaitable[T]) -> T | None:

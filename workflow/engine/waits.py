@@ -20,6 +20,9 @@ from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec
 from workflow.engine.parking import Parking
 
+INHERITED = ("priority",)
+"""Of a run's parameters, those that its children have too."""
+
 
 class Waits:
     """Of one attempt. Each method returns the step's record once it is answered."""
