@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -12,14 +12,14 @@ from redis.asyncio import Redis
 
 from shared import keys
 from shared.config import Settings, WorkerSettings
-from shared.ids import new_run_id, new_thread_id
+from shared.ids import SHARDS, new_run_id, new_thread_id
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
 from shared.slots.slots import slots_of
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread
 from shared.types import Priority, RunStatus
-from tests.support.stack import Stack
+from tests.support.stack import ROOT, Stack
 
 FLOOD = 10_000
 LIMIT = 20
@@ -110,3 +110,81 @@ async def test_a_killed_workers_slots_are_not_lost() -> None:
             assert time.monotonic() < deadline, f"{await front.ended(runs)} of {len(runs)}"
             await asyncio.sleep(0.2)
         assert await front.client.zcard(keys.parked("acme")) == 0
+
+
+@dataclass
+class Watch:
+    """How many runs went on at the same time."""
+
+    client: Redis
+    most: int = 0
+
+    async def run(self) -> None:
+        while True:
+            pipeline = self.client.pipeline(transaction=False)
+            for shard in range(SHARDS):
+                pipeline.hlen(keys.live(shard))
+            self.most = max(self.most, sum(await pipeline.execute()))
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def watched(client: Redis) -> AsyncIterator[Watch]:
+    watch = Watch(client)
+    watching = asyncio.create_task(watch.run())
+    yield watch
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+
+
+@pytest.mark.slow
+async def test_whatever_lets_a_run_go_on_lets_it_through_the_same_gate() -> None:
+    """Children, timers, events, retries, forks, and runs that cancel others: one at a time, and all get their turn."""
+    modules = {"TRUNKLINE__WORKFLOW__MODULES": '["tests.support.flows"]', "PYTHONPATH": str(ROOT)}
+    async with Stack(workers=2, env={**modules, **limited(1)}) as stack, front_of(stack, 1) as front:
+        async with watched(front.client) as watch:
+            waiting = await post(stack, "/api/runs", function("expect", {"name": "go"}))
+            runs = [await post(stack, "/api/runs", function("call_naps", 0.2)) for _ in range(3)]
+            failed = await post(stack, "/api/runs", function("nap", "no number"))
+            await ended(stack, failed, "failed")
+            runs += [await post(stack, f"/api/runs/{failed}/{how}", {"input": 0.1}) for how in ("fork", "fork")]
+            retried = await post(stack, f"/api/runs/{failed}/retry", {})
+            threads = [await stack.thread() for _ in range(2)]
+            displaced = [await stack.execute(thread_id, "[[tokens:400]] [[delay:20]]") for thread_id in threads]
+            await started(stack, displaced[0])
+            runs.append(await stack.execute(threads[0], TASK, on_busy="interrupt"))
+            await started(stack, displaced[1])
+            runs.append(await stack.execute(threads[1], TASK, on_busy="rollback"))
+            await post(stack, "/api/events", {"name": "go", "payload": 7}, field="event_id")
+            for run_id in (waiting, *runs):
+                await ended(stack, run_id, "succeeded")
+            await ended(stack, retried, "failed")
+            for run_id in displaced:
+                await ended(stack, run_id, "canceled")
+            assert watch.most == 1
+        assert not await front.client.zrange(keys.slots("default"), 0, -1)
+        assert not await front.client.zrange(keys.parked("default"), 0, -1)
+
+
+def function(name: str, input: object) -> dict[str, object]:
+    return {"runnable_type": "function", "runnable_id": name, "input": input}
+
+
+async def post(stack: Stack, path: str, body: object, field: str = "run_id") -> str:
+    answer = await stack.client.post(path, json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()[field])
+
+
+async def started(stack: Stack, run_id: str) -> None:
+    async with asyncio.timeout(60):
+        while (await stack.run(run_id))["status"] != "running":
+            await asyncio.sleep(0.05)
+
+
+async def ended(stack: Stack, run_id: str, status: str) -> None:
+    async with asyncio.timeout(60):
+        while (run := await stack.run(run_id))["status"] not in ("succeeded", "failed", "canceled"):
+            await asyncio.sleep(0.05)
+    assert run["status"] == status, run
