@@ -191,6 +191,7 @@ class Fleet:
             "TRUNKLINE__LLM__BACKOFF_MAX_SECONDS": "2",
             "TRUNKLINE__WORKER__DRAIN_SECONDS": "5",
             "TRUNKLINE__WORKER__MAX_ATTEMPTS": "50",
+            "TRUNKLINE__WORKER__WORKSPACE_CONCURRENCY": "8",  # less than what is under way at once
             "TRUNKLINE__WORKFLOW__MODULES": '["tests.chaos.flows"]',
             **sandbox,
             **self.settings,
