@@ -80,6 +80,22 @@ async def test_classes_and_keys_have_limits_of_their_own(gateway: Gateway) -> No
     assert left(await gateway.client.post("/api/stream-tickets")) == ("read", 100 * LIMIT - 2)
 
 
+async def test_what_starts_a_run_and_what_reaches_one_are_classes_of_their_own(gateway: Gateway) -> None:
+    run_id = "no-run"
+    body = {"runnable_type": "function", "runnable_id": "f", "input": 1}
+    for remaining, (path, json) in enumerate([("", body), (f"/{run_id}/retry", {}), (f"/{run_id}/fork", {})], 1):
+        answer = await gateway.client.post(f"/api/runs{path}", json=json)
+        assert left(answer) == ("execute", LIMIT - remaining)
+    for used, path in enumerate(
+        [
+            *("events", "steps/no-run.1/human-complete", "steps/no-run.1/resolve"),
+            *("runs/no-run/cancel", "agent/no-thread/cancel", "agent/no-thread/message"),
+        ],
+        1,
+    ):
+        assert left(await gateway.client.post(f"/api/{path}", json={})) == ("signal", 10 * LIMIT - used), path
+
+
 async def test_refused_requests_do_not_count_and_wrong_ones_do(gateway: Gateway) -> None:
     for _ in range(LIMIT + 3):
         await gateway.client.post("/api/agent/initiate", headers={"Authorization": "Bearer wrong-key"})
