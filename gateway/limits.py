@@ -31,8 +31,8 @@ from shared.errors import AppError, ErrorCode
 
 log = logging.getLogger("trunkline.gateway.limits")
 
-PATIENCE_SECONDS = 0.5
-"""How long a request waits to be counted."""
+PATIENCE_SECONDS = 2.0
+"""How long a request waits to be counted: long enough that a gateway under load, which is late itself, still counts."""
 AWAY_SECONDS = 0.05
 """The same while Redis is known to be away: time enough to notice that it is back."""
 USAGE = "trunkline.usage"
