@@ -11,10 +11,13 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway.auth import Authenticator
+from gateway.counters import Counters
 from gateway.deps import Services
 from gateway.errors import add_error_handlers
 from gateway.idempotency import Idempotency
+from gateway.limits import RateLimits, UsageHeaders
 from gateway.middleware import BodyLimit, Exchanges, Faults
+from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
 from gateway.routes import events, health, root, runs, session, steps, threads
@@ -25,6 +28,7 @@ from shared.events.outside import Outside
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
+from shared.slots.slots import slots_of
 from shared.version import VERSION
 from shared.workers.registry import WorkerRegistry
 
@@ -78,6 +82,7 @@ def _api() -> APIRouter:
 
 def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
     """Innermost first. What must stand in every answer is outermost, a crash's answer still gets CORS headers."""
+    app.add_middleware(UsageHeaders)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Faults)
     if settings.cors_origins:
@@ -87,7 +92,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
             allow_credentials=settings.cors_credentials,
             allow_methods=settings.cors_methods,
             allow_headers=settings.cors_headers,
-            expose_headers=["X-Request-Id", "Retry-After"],
+            expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(Exchanges)
 
@@ -99,11 +104,13 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         broker_url = settings.broker_url
         redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=connections)
         broker = connect(broker_url, timeout_seconds=timeout, max_connections=connections)
+        counters_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=1)
         streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
         fanout = Fanout(
             streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
         )
-        queue = RunQueue(celery_app(broker_url))
+        counters = Counters(counters_redis)
+        queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
         app.state.services = services = Services(
             settings=settings,
             auth=auth,
@@ -115,22 +122,26 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             workers=WorkerRegistry(redis),
             room=Room(redis, settings.redis.full_at),
             streams=Streams(fanout, settings.stream),
+            limits=RateLimits(settings.rate_limit, counters),
+            open_streams=OpenStreams(counters, settings.stream.max_per_key),
         )
-        following = asyncio.create_task(fanout.run())
-        following.add_done_callback(_stop_if_crashed)
+        chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
+        for chore in chores:
+            chore.add_done_callback(_stop_if_crashed)
         services.in_background(services.queue.warm_up())
         yield
-        following.cancel()
-        await asyncio.wait({following, *services.tasks}, timeout=1)
-        for client in (redis, broker, streams_redis):
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait({*chores, *services.tasks}, timeout=1)
+        for client in (redis, broker, counters_redis, streams_redis):
             await client.aclose()
         services.queue.close()
 
     return lifespan
 
 
-def _stop_if_crashed(following: asyncio.Task[None]) -> None:
+def _stop_if_crashed(chore: asyncio.Task[None]) -> None:
     """Without its reader a gateway would serve streams that say nothing: better that a new one takes its place."""
-    if not following.cancelled() and (error := following.exception()):
-        log.critical("the stream reader crashed, the gateway stops", exc_info=error)
+    if not chore.cancelled() and (error := chore.exception()):
+        log.critical("a chore of the gateway crashed, and the gateway stops", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)

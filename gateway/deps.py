@@ -1,7 +1,7 @@
 """What endpoints are given: the process's services, and who calls."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 
 from gateway.auth import Authenticator, Principal
 from gateway.idempotency import Idempotency
+from gateway.limits import RateLimits, RouteClass, class_of
+from gateway.open_streams import OpenStreams
 from gateway.room import Room
 from gateway.stream.open import Streams
 from shared.config import Settings
@@ -36,6 +38,8 @@ class Services:
     workers: WorkerRegistry
     room: Room
     streams: Streams
+    limits: RateLimits
+    open_streams: OpenStreams
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -69,14 +73,26 @@ async def services(request: Request) -> Services:
 
 
 async def caller(request: Request, services: Annotated[Services, Depends(services)]) -> Principal:
-    return services.auth.caller(request)
+    """Whoever calls, if not too often."""
+    principal = services.auth.caller(request)
+    await services.limits.count(principal, request)
+    return principal
 
 
 async def stream_caller(
     request: Request, services: Annotated[Services, Depends(services)], ticket: str | None = None
-) -> Principal:
-    """Streams also take a ticket, because a browser's EventSource can send no header."""
-    return services.auth.caller(request, ticket=ticket)
+) -> AsyncIterator[Principal]:
+    """Streams also take a ticket, because a browser's EventSource can send no header. Open ones are counted."""
+    principal = services.auth.caller(request, ticket=ticket)
+    await services.limits.count(principal, request)
+    if class_of(request) is not RouteClass.STREAM:
+        yield principal
+        return
+    stream = await services.open_streams.open(principal)
+    try:
+        yield principal
+    finally:
+        services.in_background(services.open_streams.close(stream))
 
 
 WithServices = Annotated[Services, Depends(services)]

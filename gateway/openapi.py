@@ -21,10 +21,11 @@ _MEANINGS = {
     404: "It is not there, or not the caller's.",
     409: "In conflict with the present state, or the Idempotency-Key was used for another request.",
     413: "The body is too large.",
+    429: "The key has asked too often, or holds too many streams open. Try again after `Retry-After` seconds.",
     500: "Something failed inside; `request_id` finds it in the log.",
     503: "Redis is away. Nothing is lost: try again after `Retry-After` seconds.",
 }
-_ALWAYS = (401, 403, 500, 503)
+_ALWAYS = (401, 403, 429, 500, 503)
 
 _PROBLEM_SCHEMA: JSON = {
     "title": "Problem",

@@ -9,13 +9,16 @@ from typing import Any
 
 from celery.signals import setup_logging, worker_shutting_down
 
-from modem.app import create_app
+from modem.app import before_waiting, create_app
 from modem.tasks import register
 from modem.worker import Worker
 from shared.config import export_env_file, load_settings
 from shared.errors import AppError
 from shared.log import adopt_loggers, configure_logging
-from shared.queue import RunQueue, celery_app
+from shared.queue import celery_app
+
+LET_GO_SECONDS = 1.5
+"""A BRPOP's timeout, and some more."""
 
 
 def main() -> int:
@@ -32,11 +35,13 @@ def main() -> int:
     # Celery would give its loggers a format of its own; a receiver, whatever it does, keeps it from that.
     setup_logging.connect(_keep_our_logs, weak=False)
     app = create_app(settings.broker_url, settings.worker)
-    worker = Worker(settings, RunQueue(celery_app(settings.broker_url)), name)
+    worker = Worker(settings, celery_app(settings.broker_url), name)
     register(app, worker)
 
-    # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain.
-    worker_shutting_down.connect(lambda **_: worker.drain(), weak=False)
+    # Celery stops taking messages and waits for its threads, which wait for their runs: those end by the drain. It
+    # begins when the queues are let go of, or without that where the broker is away.
+    before_waiting(app, worker.drain)
+    worker_shutting_down.connect(lambda **_: worker.drain(after_seconds=LET_GO_SECONDS), weak=False)
 
     worker.start()
     adopt_loggers()  # LiteLLM brought its own with its import

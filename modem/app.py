@@ -1,6 +1,10 @@
 """The Celery app of a worker and its settings. What Celery must not decide is switched off (docs/decisions/0003)."""
 
-from celery import Celery
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery, bootsteps
 
 from shared.config import WorkerSettings
 from shared.queue import celery_app
@@ -23,3 +27,24 @@ def create_app(broker_url: str, settings: WorkerSettings) -> Celery:
         worker_enable_remote_control=False,
     )
     return app
+
+
+def before_waiting(app: Celery, then: Callable[[], None]) -> None:
+    """At a shutdown, lets go of the queues and calls `then`, before Celery waits for its threads and so for our runs.
+
+    Celery itself stops reading, but its last BRPOP would go on at the server, take a message (of a run that this worker
+    gives back, say) and keep it until the threads have ended. A channel that is closed waits for that BRPOP, a second
+    at most, and puts back what it took.
+    """
+
+    class LetGo(bootsteps.StartStopStep):  # type: ignore[misc]
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def close(self, consumer: Any) -> None:
+            """Called at a shutdown only; `stop` would also be called when the connection to the broker is lost."""
+            with suppress(*consumer.connection_errors, *consumer.channel_errors):
+                consumer.task_consumer.cancel()
+                consumer.task_consumer.channel.close()
+            then()
+
+    app.steps["consumer"].add(LetGo)

@@ -1,6 +1,7 @@
 """The worker's lease: one for all its runs, renewed from a thread and a connection of its own.
 
-A busy event loop keeps its lease; a hung one loses it, because the thread renews only while the loop's tick is fresh.
+A busy event loop keeps its lease; a hung one loses it, because the thread renews only while the loop's tick is fresh,
+and in the end (`worker.hang_seconds`) its process, which whoever supervises it starts anew (modem/watchdog.py).
 While Redis is away nothing is given up: the worker cannot know whether it was buried, and every write of its is fenced.
 """
 
@@ -9,7 +10,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import redis
 
+from modem.watchdog import Watchdog
 from shared import keys, workers
 from shared.config import RedisSettings, WorkerSettings
 
@@ -39,7 +40,7 @@ class Lease:
         self._renew = self._client.register_script(files(workers).joinpath("renew.lua").read_text())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-        self._tick = time.monotonic()
+        self._watchdog = Watchdog(settings.hang_seconds, look_seconds=settings.renew_seconds)
         self._on_lost: Callable[[str], None] = lambda name: None
         self.name: str | None = None
 
@@ -49,16 +50,18 @@ class Lease:
         self._functions = functions
         while not self._register() and not self._stop.wait(0.5):
             log.warning("Redis is away; the worker registers when it is back")
+        self._watchdog.look()
         self._thread.start()
 
     def tick(self) -> None:
         """Told by the event loop that it still turns."""
-        self._tick = time.monotonic()
+        self._watchdog.tick()
 
     def stop(self) -> None:
         """Gives the lease up. Call it when the worker holds no run any more."""
         self._stop.set()
         self._thread.join(timeout=5)
+        self._watchdog.stop()
         try:
             if self.name is not None:
                 self._client.zrem(keys.WORKERS, self.name)
@@ -69,7 +72,8 @@ class Lease:
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.renew_seconds):
-            if time.monotonic() - self._tick > self._settings.watchdog_seconds:
+            self._watchdog.look()
+            if self._watchdog.standstill() > self._settings.watchdog_seconds:
                 log.error("the event loop has not turned for %s s: not renewing", self._settings.watchdog_seconds)
                 continue
             if self.name is None:

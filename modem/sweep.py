@@ -16,15 +16,16 @@ from modem.agenda import Agenda
 from shared import keys
 from shared.config import WorkerSettings
 from shared.ids import SHARDS
-from shared.queue import QUEUE, RunQueue
+from shared.queue import RunQueue, queue_lengths
 from shared.redis import passes
+from shared.types import Priority
 from shared.workers.registry import WorkerRegistry
 
 log = logging.getLogger("trunkline.sweep")
 
 SHORT_QUEUE = 100
-"""Messages in the broker's queue up to which a run is rung for again. A longer queue is late, not lossy."""
-RINGS_PER_TICK = 100
+"""Messages in the queue of a run's priority up to which it is rung for again. A longer one is late, not lossy."""
+RINGS_PER_TICK = 1000
 STRAY_SECONDS = 5.0
 TAKEN_AT_ONCE = 20
 
@@ -139,15 +140,21 @@ class Sweeper:
         now = await self._now_ms()
         pipeline = self._client.pipeline(transaction=False)
         for shard in shards:
-            pipeline.zrangebyscore(keys.rings(shard), "-inf", now, start=0, num=RINGS_PER_TICK)
-        due = await pipeline.execute() if shards else []
-        if not any(due) or await self._broker.llen(QUEUE) > SHORT_QUEUE:
+            pipeline.zrangebyscore(keys.rings(shard), "-inf", now, start=0, num=RINGS_PER_TICK // len(shards))
+        found = await pipeline.execute() if shards else []
+        due = [(shard, run_id) for shard, run_ids in zip(shards, found, strict=True) for run_id in run_ids]
+        short = await self._short_queues() if due else []
+        if not short:
             return
-        for shard, run_ids in zip(shards, due, strict=True):
-            for run_id in run_ids:
-                # XX: a run that was claimed meanwhile stays out of the index.
-                await self._client.zadd(keys.rings(shard), {run_id: now + self._settings.ring_seconds * 1000}, xx=True)
-                await self._queue.ring(run_id)
+        pipeline = self._client.pipeline(transaction=False)
+        for shard, run_id in due:
+            # XX: a run that was claimed meanwhile stays out of the index.
+            pipeline.zadd(keys.rings(shard), {run_id: now + self._settings.ring_seconds * 1000}, xx=True)
+        await pipeline.execute()
+        await self._queue.ring_again([run_id for _, run_id in due], short)
+
+    async def _short_queues(self) -> list[Priority]:
+        return [priority for priority, length in (await queue_lengths(self._broker)).items() if length <= SHORT_QUEUE]
 
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._client.time()

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import uvloop
+from celery import Celery
 from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
@@ -22,27 +23,31 @@ from shared.config import Settings
 from shared.events.outside import Outside
 from shared.queue import RunQueue
 from shared.redis import connect
+from shared.slots.slots import slots_of
 from shared.tasks import cancel
+from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
 from workflow.runner import Runner, Signals, take_from
-from workflow.runtime import open_runtime
+from workflow.runtime import Runtime, open_runtime
 
 log = logging.getLogger("trunkline.worker")
 
 TICK_SECONDS = 0.5
 CANCEL_CHECK_SECONDS = 0.5
+SWEEP_PATIENCE_SECONDS = 2.0
 
 
 class Worker:
-    """`queue` is told of the runs that follow."""
+    """`producer` sends messages about the runs that follow."""
 
-    def __init__(self, settings: Settings, queue: RunQueue, label: str) -> None:
+    def __init__(self, settings: Settings, producer: Celery, label: str) -> None:
         self._settings = settings
-        self._queue = queue
+        self._producer = producer
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runtime", daemon=True)
         self._lease = Lease(settings.worker, settings.redis, label)
         self._signals = Signals()
+        self._leaving = threading.Event()
         self._resources = AsyncExitStack()
         self._chores: list[asyncio.Task[None]] = []
 
@@ -58,13 +63,19 @@ class Worker:
         """Runs one attempt to its end. Returns at once where the run is not to be had."""
         self._call(self._execute(run_id))
 
-    def drain(self) -> None:
-        """No new step starts; after `drain_seconds` what still runs is given back. Returns at once."""
-        log.info("draining: runs go on elsewhere within %s s", self._settings.worker.drain_seconds)
-        self._loop.call_soon_threadsafe(self._signals.draining.set)
-        self._loop.call_soon_threadsafe(
-            self._loop.call_later, self._settings.worker.drain_seconds, self._signals.out_of_time.set
-        )
+    def drain(self, *, after_seconds: float = 0) -> None:
+        """Claims no run any more, starts no new step, and gives back what still runs after `drain_seconds`.
+
+        Returns at once. The claims end now, the rest begins `after_seconds` from now, unless it has by then.
+        """
+        self._leaving.set()
+        self._loop.call_soon_threadsafe(self._loop.call_later, after_seconds, self._drain)
+
+    def _drain(self) -> None:
+        if not self._signals.draining.is_set():
+            log.info("draining: runs go on elsewhere within %s s", self._settings.worker.drain_seconds)
+            self._signals.draining.set()
+            self._loop.call_later(self._settings.worker.drain_seconds, self._signals.out_of_time.set)
 
     def stop(self) -> None:
         """Call it when no run is left."""
@@ -83,10 +94,10 @@ class Worker:
         )
         self._resources.push_async_callback(client.aclose)
         self._resources.push_async_callback(broker.aclose)
+        self._queue = RunQueue(self._producer, client, slots_of(self._settings, client))
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
-        patience = 2.0
-        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=patience)
+        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=SWEEP_PATIENCE_SECONDS)
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
@@ -99,7 +110,7 @@ class Worker:
             queue=self._queue,
             agenda=Agenda(impatient),
             running=self._runner.running,
-            take_from=partial(take_from, store=impatient.store, runtime=runtime, patience_seconds=patience),
+            take_from=partial(self._take_from, store=impatient.store, runtime=runtime),
         )
 
     async def _start_chores(self) -> None:
@@ -112,12 +123,21 @@ class Worker:
 
     async def _execute(self, run_id: str) -> None:
         name = await self._registered_name()
-        following = run_id if name is None else await self._runner.execute(run_id, name, self._signals)
-        await self._queue.ring(following)
+        if name is None:
+            await self._queue.ring(run_id)
+        elif await self._queue.admit(run_id):
+            following = await self._runner.execute(run_id, name, self._signals)
+            await self._queue.leave(run_id, patience_seconds=None)
+            await self._queue.ring(following)
+
+    async def _take_from(self, worker: str, run_id: str, *, store: ThreadStore, runtime: Runtime) -> str | None:
+        following = await take_from(worker, run_id, store, runtime, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        await self._queue.leave(run_id, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        return following
 
     async def _registered_name(self) -> str | None:
-        """Under which runs are claimed; None once the worker drains. A buried worker waits here for its new one."""
-        while not self._signals.draining.is_set():
+        """Under which runs are claimed; None once the worker stops. A buried worker waits here for its new one."""
+        while not self._leaving.is_set():
             if self._lease.name is not None:
                 return self._lease.name
             await asyncio.sleep(TICK_SECONDS)

@@ -143,6 +143,21 @@ def approvals(workspace: str) -> str:
     return f"approvals:{{{workspace}}}"
 
 
+def slots(workspace: str) -> str:
+    """ZSET of the runs that have one of the workspace's slots, by when they got or confirmed it (milliseconds)."""
+    return f"slots:{{{workspace}}}"
+
+
+def parked(workspace: str) -> str:
+    """ZSET of the runs that wait for one of the workspace's slots, by rank."""
+    return f"parked:{{{workspace}}}"
+
+
+def slots_checked(workspace: str) -> str:
+    """STRING, for as long as nobody needs to look for stale slots."""
+    return f"slots-checked:{{{workspace}}}"
+
+
 def threads(workspace: str) -> str:
     """ZSET of a workspace's thread ids, all with score 0: ids sort by time."""
     return f"threads:{{{workspace}}}"
@@ -160,6 +175,11 @@ def idempotency(workspace: str, key: str) -> str:
 def breaker(deployment: str) -> str:
     """HASH: the circuit breaker of a model at an address (workflow/llm/breaker_lib.lua)."""
     return f"breaker:{{{deployment}}}"
+
+
+def streams(workspace: str, key_id: str) -> str:
+    """ZSET of the streams that a key holds open, by the end of their leases (milliseconds)."""
+    return f"streams:{{{workspace}/{key_id}}}"
 
 
 def ticket(digest: str) -> str:

@@ -1,17 +1,27 @@
 """The producer's half of Celery: a message says "this run may be runnable" and carries its id, nothing else.
 
-A message may be lost, late or doubled: `claim` decides, and the sweeper rings again.
+A message may be lost, late or doubled: `claim` decides, and the sweeper rings again. There is a queue for each
+priority; workers take from them in that order.
 """
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.redis import patiently
+from shared.slots.slots import Entrant, Ring, Slots, entrants
+from shared.types import Priority, RunStatus
 
 EXECUTE_RUN = "trunkline.execute_run"
 QUEUE = "runs"
+QUEUES: Mapping[Priority, str] = {Priority.HIGH: f"{QUEUE}.high", Priority.NORMAL: QUEUE, Priority.LOW: f"{QUEUE}.low"}
 
 RING_SECONDS = 2.0
 
@@ -23,40 +33,125 @@ def celery_app(broker_url: str) -> Celery:
     app = Celery("trunkline", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
+        task_queues={name: {"exchange": name, "routing_key": name} for name in QUEUES.values()},
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
         result_backend=None,
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
-        # The visibility timeout decides nothing: messages are acknowledged when taken.
         broker_transport_options={
-            "visibility_timeout": 300,
+            # Messages are acknowledged when taken, and runs recovered without them: no books are kept of those taken.
+            "ack_emulation": False,
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,
+            # BRPOP's keys in the order of `task_queues`. Kombu's own priorities would be four more lists a queue.
+            "queue_order_strategy": "priority",
+            "priority_steps": [0],
         },
     )
     return app
 
 
-class RunQueue:
-    """Tells workers of runnable runs. Kombu's publishing blocks, so it has a few threads of its own."""
+async def queue_lengths(broker: Redis) -> dict[Priority, int]:
+    """Messages that no worker has taken yet."""
+    pipeline = broker.pipeline(transaction=False)
+    for name in QUEUES.values():
+        pipeline.llen(name)
+    return dict(zip(QUEUES, await pipeline.execute(), strict=True))
 
-    def __init__(self, app: Celery) -> None:
+
+class RunQueue:
+    """Tells workers of runnable runs. Kombu's publishing blocks, so it has a few threads of its own.
+
+    `client` reads runs' records. `slots`: where workspaces have a limit; a run of a full one is parked instead.
+    """
+
+    def __init__(self, app: Celery, client: Redis, slots: Slots | None = None) -> None:
         self._app = app
+        self._client = client
+        self._slots = slots
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ring")
 
-    async def ring(self, run_id: str | None) -> None:
-        """Waits for `RING_SECONDS` at most, and never raises for a broker that is away: the sweeper rings again."""
+    async def ring(self, run_id: str | None, *, priority: Priority | None = None) -> None:
+        """Waits for `RING_SECONDS` at most, and never raises for a Redis that is away: the sweeper rings again.
+
+        `priority`: the run's, of a caller who knows it; then its record need not be read.
+        """
         if run_id is None:
             return
         try:
             async with asyncio.timeout(RING_SECONDS):
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._send, run_id)
-        except (OperationalError, OSError) as error:  # a TimeoutError is an OSError
+                await patiently(lambda: self._ring(run_id, priority), RING_SECONDS)
+        except (OperationalError, RedisError, OSError) as error:  # a TimeoutError is an OSError
             log.warning("could not ring for run %s (%r); the sweeper will", run_id, error)
+
+    async def _ring(self, run_id: str, priority: Priority | None) -> None:
+        if priority is None or self._slots is not None:
+            await self._tell(await self._let_in(await self._records([run_id])))
+        else:
+            await self._tell([Ring(run_id, priority)])
+
+    async def ring_again(self, run_ids: Sequence[str], priorities: Collection[Priority]) -> None:
+        """For those of the runs that are of these priorities: nobody took them in time. Raises RedisError."""
+        runs = [run for run in await self._records(run_ids) if run.priority in priorities]
+        await self._tell_if_possible(await self._let_in(runs))
+
+    async def admit(self, run_id: str) -> bool:
+        """Whether a worker may claim the run now; otherwise somebody rings for it in time.
+
+        Where workspaces have a limit, it waits for a Redis that is away, as long as it takes.
+        """
+        if self._slots is None:
+            return True
+        return await patiently(lambda: self._admit(run_id), None)
+
+    async def _admit(self, run_id: str) -> bool:
+        runs = await self._records([run_id])
+        if not runs or runs[0].status is not RunStatus.PENDING:
+            await self._free(runs)
+            return False
+        rings = await self._let_in(runs)
+        await self._tell_if_possible([ring for ring in rings if ring.run_id != run_id])
+        return any(ring.run_id == run_id for ring in rings)
+
+    async def leave(self, run_id: str, *, patience_seconds: float | None) -> None:
+        """An attempt has ended. Unless the run goes on elsewhere, others may go on in its place."""
+        if self._slots is not None:
+            await patiently(lambda: self._leave(run_id), patience_seconds)
+
+    async def _leave(self, run_id: str) -> None:
+        await self._free(await self._records([run_id]))
+
+    async def _free(self, runs: Sequence[Entrant]) -> None:
+        assert self._slots is not None
+        for run in runs:
+            if not run.holds_a_slot:
+                await self._tell_if_possible(await self._slots.free(run.workspace, run.run_id))
+
+    async def _records(self, run_ids: Sequence[str]) -> list[Entrant]:
+        return [run for run in await entrants(self._client, run_ids) if run is not None]
+
+    async def _let_in(self, runs: Sequence[Entrant]) -> list[Ring]:
+        if self._slots is None:
+            return [Ring(run.run_id, run.priority) for run in runs]
+        workspaces = defaultdict(list)
+        for run in runs:
+            workspaces[run.workspace].append(run)
+        found = await asyncio.gather(*(self._slots.ask(name, each) for name, each in workspaces.items()))
+        return [ring for rings in found for ring in rings]
+
+    async def _tell_if_possible(self, rings: Sequence[Ring]) -> None:
+        try:
+            await self._tell(rings)
+        except (OperationalError, OSError) as error:
+            log.warning("could not ring for %d runs (%r); the sweeper will", len(rings), error)
+
+    async def _tell(self, rings: Sequence[Ring]) -> None:
+        if rings:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._send, rings)
 
     async def warm_up(self) -> None:
         """Loads what the first message would (0.3 s of imports, a connection), before somebody waits for it."""
@@ -70,8 +165,9 @@ class RunQueue:
             producer.connection.ensure_connection(max_retries=1, interval_start=0)
         assert self._app.backend  # made, and its module loaded, when first looked at
 
-    def _send(self, run_id: str) -> None:
-        self._app.send_task(EXECUTE_RUN, args=[run_id])
+    def _send(self, rings: Sequence[Ring]) -> None:
+        for ring in rings:
+            self._app.send_task(EXECUTE_RUN, args=[ring.run_id], queue=QUEUES[ring.priority])
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

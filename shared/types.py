@@ -28,6 +28,14 @@ class RunStatus(StrEnum):
         return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED)
 
 
+class Priority(StrEnum):
+    """Which of the waiting runs a worker takes first; in this order."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class StepStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"

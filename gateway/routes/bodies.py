@@ -76,6 +76,9 @@ class Parameters(Body):
         default=None, description="Tokens, read and written."
     )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
+    priority: Literal["high", "normal", "low"] | None = Field(
+        default=None, description="Which runs workers take first. Unset: normal."
+    )
 
 
 OnBusy = Annotated[

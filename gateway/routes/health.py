@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from gateway.deps import WithServices
 from gateway.errors import redis_away, status_of
 from gateway.openapi import errors
-from shared.queue import QUEUE
+from shared.queue import queue_lengths
 from shared.types import JSON
 from shared.version import VERSION
 
@@ -72,9 +72,10 @@ PUBLIC: JSON = {"security": []}
 )
 async def health(services: WithServices, response: Response) -> Health:
     began = time.perf_counter()
-    up, depth, workers = await asyncio.gather(
-        _answer(services.redis.ping()), _answer(services.broker.llen(QUEUE)), _answer(services.workers.alive())
+    up, queues, workers = await asyncio.gather(
+        _answer(services.redis.ping()), _answer(queue_lengths(services.broker)), _answer(services.workers.alive())
     )
+    depth = None if queues is None else sum(queues.values())
     latency_ms = round((time.perf_counter() - began) * 1000, 2) if up else None
     report = Health(
         status="unavailable" if not up else "ok" if workers and depth is not None else "degraded",

@@ -25,7 +25,7 @@ from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread
-from shared.types import JSON, Runnable, RunStatus
+from shared.types import JSON, Priority, Runnable, RunStatus
 
 router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRoute)
 
@@ -72,7 +72,8 @@ async def execute(
     )
     submitted = await services.store.submit(new, queued={"task": body.task}, on_busy=body.on_busy)
     if submitted.ring:
-        services.in_background(services.queue.ring(submitted.ring))
+        known = Priority(body.parameters.priority or Priority.NORMAL) if submitted.ring == run_id else None
+        services.in_background(services.queue.ring(submitted.ring, priority=known))
     # Not the status of now: whoever sends the request again gets the same answer.
     return RunAccepted(thread_id=thread.id, run_id=run_id, status=RunStatus.PENDING, created_at=submitted.created_at)
 

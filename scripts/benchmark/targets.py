@@ -111,7 +111,7 @@ class Floor:
 
 
 class Trunkline:
-    """`scripts/up` with its defaults, on a data folder of its own."""
+    """`scripts/up` with its defaults, but without a limit of requests, on a data folder of its own."""
 
     name = "trunkline"
 
@@ -127,6 +127,7 @@ class Trunkline:
         settings = {
             "TRUNKLINE__LLM__MODEL": "openai/scripted",
             "TRUNKLINE__LLM__BASE_URL": self._model.url,
+            "TRUNKLINE__RATE_LIMIT__ENABLED": "false",
             "TRUNKLINE__SANDBOX__IDLE_SECONDS": "5",  # each run of some measurements makes one
         }
         with (folder / "up.log").open("wb") as log:

@@ -59,6 +59,11 @@ RULES = (
         "renew_seconds should be less than half of lease_seconds, or one late renewal loses the lease",
     ),
     Rule(
+        ("worker.watchdog_seconds", "worker.hang_seconds"),
+        lambda s: s.worker.watchdog_seconds <= s.worker.hang_seconds,
+        "hang_seconds should not be less than watchdog_seconds: a worker gives its lease up before it exits",
+    ),
+    Rule(
         ("llm.backoff_seconds", "llm.backoff_max_seconds"),
         lambda s: s.llm.backoff_seconds <= s.llm.backoff_max_seconds,
         "backoff_seconds should not be more than backoff_max_seconds",

@@ -139,10 +139,31 @@ class AuthSettings(Section):
 
 
 class RateLimitSettings(Section):
-    """How often one client may ask. Checked now, in force from a later version on."""
+    """How often one key may ask. Each class of routes has a limit of its own; docs/limits.md says which is which."""
 
-    max_requests: Count = Field(default=100, description="Requests that one key may make in a window.")
-    window_seconds: Seconds = Field(default=60, description="Length of the window.")
+    enabled: bool = Field(default=True, description="Whether requests are counted.")
+    max_requests: Count = Field(default=100, description="Requests of a class that one key may make in a window.")
+    window_seconds: Count = Field(default=60, description="Length of the window, which slides.")
+    execute: Count | None = Field(
+        default=None, description="Requests that start a run. Unset: max_requests.", examples=[600]
+    )
+    write: Count | None = Field(
+        default=None, description="Requests that change anything else. Unset: max_requests.", examples=[600]
+    )
+    signal: Count | None = Field(
+        default=None,
+        description="Requests that reach runs under way: events, answers, messages, cancels. Unset: ten times "
+        "max_requests.",
+        examples=[6000],
+    )
+    read: Count | None = Field(
+        default=None, description="Requests that change nothing. Unset: a hundred times max_requests.", examples=[60000]
+    )
+    stream: Count | None = Field(
+        default=None,
+        description="Streams opened, each reconnection too. Unset: a hundred times max_requests.",
+        examples=[60000],
+    )
 
 
 class StreamSettings(Section):
@@ -153,6 +174,9 @@ class StreamSettings(Section):
         default=300, description="Time without an event after which a stream is closed (408); the client may resume."
     )
     max_seconds: Seconds = Field(default=1800, description="Longest life of one connection; the client may resume.")
+    max_per_key: Count = Field(
+        default=1000, description="Streams that one key may hold open at the same time, on all gateways together."
+    )
     retry_ms: Count = Field(
         default=1000, description="Milliseconds that an EventSource waits before it connects again."
     )
@@ -318,12 +342,21 @@ class WorkerSettings(Section):
     """The processes that execute runs."""
 
     concurrency: Count = Field(default=100, description="Runs that one worker executes at the same time.")
+    workspace_concurrency: Count | None = Field(
+        default=None,
+        description="Runs of one workspace that may go on at the same time, on all workers together; the others wait. "
+        "Unset: no limit, so that one workspace's flood delays the others.",
+        examples=[50],
+    )
     lease_seconds: Seconds = Field(
         default=6, description="Silence after which a worker counts as dead and its runs go on."
     )
     renew_seconds: Seconds = Field(default=1.5, description="Pause between renewals of the lease.")
     watchdog_seconds: Seconds = Field(
         default=5, description="Standstill of its loop after which a worker renews no more."
+    )
+    hang_seconds: Seconds = Field(
+        default=30, description="Standstill of its loop after which a worker exits (status 70), to be started anew."
     )
     sweep_seconds: Seconds = Field(default=0.5, description="Pause between looks for dead workers and due timers.")
     drain_seconds: Seconds = Field(default=25, description="Time that a stopping worker gives its steps to finish.")

@@ -181,6 +181,7 @@ class Fleet:
             "TRUNKLINE__DATA": str(self.folder / "data"),
             "TRUNKLINE__REDIS__URL": f"redis://127.0.0.1:{valkey_port}/0",
             "TRUNKLINE__AUTH__KEYS": json.dumps([KEY]),
+            "TRUNKLINE__RATE_LIMIT__ENABLED": "false",
             "TRUNKLINE__LLM__MODEL": "openai/scripted",
             "TRUNKLINE__LLM__BASE_URL": self.model.api_url,
             "TRUNKLINE__LLM__API_KEY": "sk-chaos",
@@ -190,6 +191,7 @@ class Fleet:
             "TRUNKLINE__LLM__BACKOFF_MAX_SECONDS": "2",
             "TRUNKLINE__WORKER__DRAIN_SECONDS": "5",
             "TRUNKLINE__WORKER__MAX_ATTEMPTS": "50",
+            "TRUNKLINE__WORKER__WORKSPACE_CONCURRENCY": "8",  # less than what is under way at once
             "TRUNKLINE__WORKFLOW__MODULES": '["tests.chaos.flows"]',
             **sandbox,
             **self.settings,

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from shared.queue import RunQueue
+from shared.slots.slots import Ring
 from shared.threads.scripts import Scripts
 from tests.chaos.control import Orders, death_path, folder, orders_path
 
@@ -92,17 +93,17 @@ class Hooks:
     def _spoil_queue(self) -> None:
         send = RunQueue._send
 
-        def spoiled(queue: RunQueue, run_id: str) -> None:
+        def spoiled(queue: RunQueue, rings: Sequence[Ring]) -> None:
             orders = self.orders
-            for _ in range(orders.copies):
+            for ring in [ring for ring in rings for _ in range(orders.copies)]:
                 if self._random.random() < orders.drop:
                     continue
                 if orders.delay_seconds:
-                    timer = threading.Timer(orders.delay_seconds, send, [queue, run_id])
+                    timer = threading.Timer(orders.delay_seconds, send, [queue, [ring]])
                     timer.daemon = True
                     timer.start()
                 else:
-                    send(queue, run_id)
+                    send(queue, [ring])
 
         patch.object(RunQueue, "_send", spoiled).start()
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from gateway.app import create_app
 from gateway.server import Protocol
-from shared.config import ApiSettings, RedisSettings, Settings, StreamSettings
+from shared.config import ApiSettings, RateLimitSettings, RedisSettings, Settings, StreamSettings
 from shared.threads.attempt import Attempt
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewEvent
@@ -177,7 +177,12 @@ def settings_for(redis_url: str, folder: Path, **sections: Any) -> Settings:
     (folder / "key").write_text(KEY)
     return Settings(
         data=folder,
-        **{"redis": RedisSettings(url=redis_url, timeout_seconds=2), "api": ApiSettings(), **sections},
+        **{
+            "redis": RedisSettings(url=redis_url, timeout_seconds=2),
+            "api": ApiSettings(),
+            "rate_limit": RateLimitSettings(max_requests=10_000),
+            **sections,
+        },
     )
 
 

@@ -27,7 +27,9 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 @contextmanager
 def gateway_process(redis_url: str, folder: Path, port: int, workers: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     (folder / "key").write_text(KEY)
-    env = environment(folder, REDIS__URL=redis_url, API__PORT=str(port), API__WORKERS=str(workers))
+    env = environment(
+        folder, REDIS__URL=redis_url, API__PORT=str(port), API__WORKERS=str(workers), RATE_LIMIT__ENABLED="false"
+    )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env, cwd=folder, stderr=log, stdout=log)
     try:

@@ -50,6 +50,7 @@ def places(body: dict[str, Any]) -> set[str]:
         ({"task": "x", "parameters": {"temperature": 3}}, "body.parameters.temperature"),
         ({"task": "x", "parameters": {"model": ""}}, "body.parameters.model"),
         ({"task": "x", "parameters": {"tools": ["bash", "telnet"]}}, "body.parameters.tools"),
+        ({"task": "x", "parameters": {"priority": "urgent"}}, "body.parameters.priority"),
         ([], "body"),
         ("text", "body"),
         (None, "body"),

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.queue import QUEUE
+from shared.queue import QUEUES
 from shared.threads.attempt import Change
+from shared.types import Priority
 from tests.gateway.support import Gateway, finish, until
 
 
@@ -72,8 +73,24 @@ async def test_executing_accepts_a_run_and_rings_for_it_once(gateway: Gateway) -
     assert {run["run_id"] for run in runs} == {answer["run_id"], second}
 
 
-async def _queued(gateway: Gateway, count: int) -> bool:
-    return await gateway.redis.llen(QUEUE) == count
+async def _queued(gateway: Gateway, count: int, priority: Priority = Priority.NORMAL) -> bool:
+    return await gateway.redis.llen(QUEUES[priority]) == count
+
+
+async def test_every_way_to_start_a_run_rings_in_the_queue_of_its_priority(gateway: Gateway) -> None:
+    thread_id = await gateway.thread()
+    run_id = await gateway.execute(thread_id, parameters={"priority": "high"})
+    await until(lambda: _queued(gateway, 1, Priority.HIGH))
+    body = {"runnable_type": "agent", "input": {"task": "x"}, "parameters": {"priority": "low"}}
+    low = (await gateway.client.post("/api/runs", json=body)).json()["run_id"]
+    await until(lambda: _queued(gateway, 1, Priority.LOW))
+    for canceled in (run_id, low):
+        await gateway.client.post(f"/api/runs/{canceled}/cancel")
+    assert (await gateway.client.post(f"/api/runs/{run_id}/retry")).status_code == 201
+    await until(lambda: _queued(gateway, 2, Priority.HIGH))
+    assert (await gateway.client.post(f"/api/runs/{low}/fork", json={})).status_code == 201
+    await until(lambda: _queued(gateway, 2, Priority.LOW))
+    assert await _queued(gateway, 0)
 
 
 async def test_a_busy_thread_queues_or_rejects_as_asked(gateway: Gateway) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
@@ -20,8 +20,12 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def a_lease(redis_url: str) -> Lease:
-    return Lease(SETTINGS, RedisSettings(url=redis_url), "worker-1")
+@pytest.fixture
+async def lease(redis_url: str) -> AsyncIterator[Lease]:
+    """Stopped whatever becomes of its test: a lease that nobody ticks ends the process in time."""
+    lease = Lease(SETTINGS, RedisSettings(url=redis_url), "worker-1")
+    yield lease
+    await asyncio.to_thread(lease.stop)
 
 
 def ends_at(client: redis.Redis, name: str | None) -> float:
@@ -32,9 +36,8 @@ def ends_at(client: redis.Redis, name: str | None) -> float:
 
 
 async def test_a_lease_is_renewed_while_the_loop_turns_and_given_up_at_the_end(
-    client: redis.Redis, redis_url: str
+    client: redis.Redis, lease: Lease
 ) -> None:
-    lease = a_lease(redis_url)
     await asyncio.to_thread(lease.start, lambda _: None)
     first = ends_at(client, lease.name)
     deadline = time.monotonic() + 5
@@ -48,19 +51,16 @@ async def test_a_lease_is_renewed_while_the_loop_turns_and_given_up_at_the_end(
     assert client.exists(keys.worker(str(lease.name))) == 0
 
 
-async def test_a_hung_loop_loses_its_lease(client: redis.Redis, redis_url: str) -> None:
-    lease = a_lease(redis_url)
+async def test_a_hung_loop_loses_its_lease(client: redis.Redis, lease: Lease) -> None:
     await asyncio.to_thread(lease.start, lambda _: None)
 
     def has_ended() -> bool:
         return ends_at(client, lease.name) < time.time() * 1000
 
     await until(has_ended, 5)
-    await asyncio.to_thread(lease.stop)
 
 
-async def test_a_buried_worker_hears_of_it_and_goes_on_under_a_new_name(client: redis.Redis, redis_url: str) -> None:
-    lease = a_lease(redis_url)
+async def test_a_buried_worker_hears_of_it_and_goes_on_under_a_new_name(client: redis.Redis, lease: Lease) -> None:
     lost: list[str] = []
     heard = threading.Event()
 
@@ -78,4 +78,3 @@ async def test_a_buried_worker_hears_of_it_and_goes_on_under_a_new_name(client: 
     await until(lambda: lease.name not in (None, old), 5)
     assert client.zscore(keys.WORKERS, str(lease.name)) is not None
     assert client.zscore(keys.WORKERS, old) is None
-    await asyncio.to_thread(lease.stop)

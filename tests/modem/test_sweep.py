@@ -47,8 +47,8 @@ def store(client: Redis) -> ThreadStore:
 
 
 @pytest.fixture
-def queue(redis_url: str) -> Iterator[RunQueue]:
-    queue = RunQueue(celery_app(redis_url))
+def queue(redis_url: str, client: Redis) -> Iterator[RunQueue]:
+    queue = RunQueue(celery_app(redis_url), client)
     yield queue
     queue.close()
 
@@ -175,6 +175,7 @@ async def test_a_run_nobody_was_told_of_is_rung_for_but_not_while_the_queue_is_l
     await sweep(client, sweeper)
     assert await client.llen(QUEUE) == SHORT_QUEUE + 1
     await client.delete(QUEUE)
+    await until_due(client, run_id)
     await sweep(client, sweeper)
     assert await client.llen(QUEUE) == 1
     await until_due(client, run_id)
@@ -247,7 +248,7 @@ async def test_after_redis_did_not_answer_leases_get_time_to_be_renewed(
 
 
 async def _outlast_an_outage(valkey: Valkey, client: Redis, caplog: pytest.LogCaptureFixture) -> None:
-    store, queue = ThreadStore(client, ring_seconds=5, patience_seconds=2), RunQueue(celery_app(valkey.url))
+    store, queue = ThreadStore(client, ring_seconds=5, patience_seconds=2), RunQueue(celery_app(valkey.url), client)
     sweeper = a_sweeper(SETTINGS, client, store, queue, set())
     await sweep(client, sweeper)
     await alive(client, "other", 0.05)

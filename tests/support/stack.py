@@ -39,6 +39,7 @@ class Stack:
             "TRUNKLINE__LLM__MODEL": "openai/scripted",
             "TRUNKLINE__LLM__BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
             "TRUNKLINE__LLM__API_KEY": "sk-test",
+            "TRUNKLINE__RATE_LIMIT__ENABLED": "false",
             **(env or {}),
         }
 
@@ -109,6 +110,13 @@ class Stack:
         """What the service has written, under all its pids."""
         log = self.data / "logs" / f"{name}.log"
         return log.read_text() if log.exists() else ""
+
+    def redis_url(self) -> str:
+        """Of its Valkey, for what no client of the gateway can do or see."""
+        config = dict(
+            line.split(" ", 1) for line in (self.data / "valkey" / "valkey.conf").read_text().splitlines() if line
+        )
+        return f"redis://:{config['requirepass']}@127.0.0.1:{config['port']}/0"
 
     async def thread(self) -> str:
         answer = await self.client.post("/api/agent/initiate", json={})

@@ -40,10 +40,10 @@ class Fleet:
         self.functions.append(durable(name)(flow))
         return await self.submit(name, input)
 
-    async def submit(self, name: str, input: Any) -> str:
+    async def submit(self, name: str, input: Any, **parameters: Any) -> str:
         thread = await self.out.store.create_thread(NewThread(new_thread_id(), "w"))
         run_id = new_run_id(thread.id)
-        new = NewRun(run_id, "w", {"input": input}, runnable_type=Runnable.FUNCTION, runnable_id=name)
+        new = NewRun(run_id, "w", {"input": input}, parameters, runnable_type=Runnable.FUNCTION, runnable_id=name)
         await self.out.ring((await self.out.store.submit(new, queued={})).ring)
         return run_id
 

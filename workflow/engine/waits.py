@@ -20,6 +20,9 @@ from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec
 from workflow.engine.parking import Parking
 
+INHERITED = ("priority",)
+"""Of a run's parameters, those that its children have too."""
+
 
 class Waits:
     """Of one attempt. Each method returns the step's record once it is answered."""
@@ -113,6 +116,7 @@ class Waits:
             input=input_of(kind, asked["input"]),
             runnable_type=kind,
             runnable_id=asked["id"],
+            parameters={name: parent.parameters[name] for name in INHERITED if name in parent.parameters},
             user_uuid=parent.user_uuid,
             key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",

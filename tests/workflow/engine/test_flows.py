@@ -148,6 +148,17 @@ async def test_a_child_run_gives_its_output_or_its_failure(fleet: Fleet) -> None
     assert await fleet.leftovers() == []
 
 
+async def test_a_child_has_its_parents_priority_and_nothing_else_of_its_parameters(fleet: Fleet) -> None:
+    async def flow(step: Step, _: Any) -> Any:
+        return await step.call("agent", "Say something.")
+
+    fleet.functions.append(durable("flow")(flow))
+    run_id = await fleet.submit("flow", None, priority="low", max_turns=9)
+    await fleet.until(run_id, RunStatus.SUCCEEDED)
+    [child] = [step.wait.name for step in await fleet.out.store.journal(run_id) if step.wait]
+    assert (await fleet.run(child or "")).parameters == {"priority": "low"}
+
+
 async def test_a_canceled_run_ends_after_its_children(fleet: Fleet) -> None:
     async def child(step: Step, _: Any) -> Any:
         await step.wait_for_event("never")

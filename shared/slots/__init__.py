@@ -1,0 +1,1 @@
+"""How many runs of one workspace may go on at the same time."""
