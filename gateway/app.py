@@ -120,6 +120,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         yield
         following.cancel()
         await asyncio.wait({following, *services.tasks}, timeout=1)
+        await services.outside.close()
         for client in (redis, broker, streams_redis):
             await client.aclose()
         services.queue.close()

@@ -144,6 +144,8 @@ class Runner:
             if attempt.canceled.is_set():
                 return await self._end_canceled(attempt, step)
             return await attempt.give_back("message")
+        except AppError as error:  # the output is too large, or its store is away
+            return await self._end_failed(attempt, step, failure(error))
 
     async def _end_failed(self, attempt: Attempt, step: Step, error: JSON) -> str | None:
         log.warning("run %s failed: %s", attempt.run.id, error["detail"])

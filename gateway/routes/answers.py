@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
+from shared.payloads.blobs import Ref
 from shared.threads.types import Run, StepRecord, Thread, Wait, time_of
 from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
@@ -60,6 +61,17 @@ class RunAccepted(BaseModel):
     created_at: Timestamp
 
 
+class OutputRef(BaseModel):
+    """Stands for a large output (above `payloads.inline_bytes`), here and in events."""
+
+    sha256: str = Field(description="Of the output as JSON.")
+    bytes: int = Field(description="Its length.")
+
+    @classmethod
+    def of(cls, ref: Ref | None) -> Self | None:
+        return None if ref is None else cls(**ref.shown())
+
+
 class RunAnswer(BaseModel):
     run_id: str
     thread_id: str
@@ -69,7 +81,8 @@ class RunAnswer(BaseModel):
     cancel_requested: bool
     input: JSON
     parameters: JSON
-    output: Any
+    output: Any = Field(description="Null in lists where it is large (`output_ref`): GET /api/runs/{run_id} has it.")
+    output_ref: OutputRef | None
     error: JSON | None
     usage: JSON
     user_uuid: str | None
@@ -97,6 +110,7 @@ class RunAnswer(BaseModel):
             input=run.input,
             parameters=run.parameters,
             output=run.output,
+            output_ref=OutputRef.of(run.output_ref),
             error=run.error,
             usage=run.usage,
             user_uuid=run.user_uuid,
@@ -150,7 +164,8 @@ class StepAnswer(BaseModel):
     kind: str
     status: StepStatus
     tries: int
-    output: Any
+    output: Any = Field(description="Null in lists where it is large (`output_ref`): GET /api/steps/{step_id} has it.")
+    output_ref: OutputRef | None
     error: JSON | None
     duration_ms: int | None
     wait: WaitAnswer | None = Field(description="What it waits for, or waited for.")
@@ -166,6 +181,7 @@ class StepAnswer(BaseModel):
             status=step.status,
             tries=step.tries,
             output=step.result,
+            output_ref=OutputRef.of(step.payload),
             error=step.error,
             duration_ms=step.duration_ms,
             wait=WaitAnswer.of(step.wait) if step.wait else None,

@@ -58,7 +58,8 @@ async def create_run(
 
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
 async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAnswer:
-    return RunAnswer.of(await services.run_of(caller, run_id))
+    run = await services.run_of(caller, run_id)
+    return RunAnswer.of(run).model_copy(update={"output": await services.store.output_of(run)})
 
 
 @router.get(

@@ -1,6 +1,6 @@
-"""Steps that wait for people: what waits, and their answers."""
+"""Steps: one by one, and those that wait for people, with their answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 
@@ -30,6 +30,13 @@ async def list_approvals(
         items=[StepAnswer.of(run_id, step) for run_id, step in found if step.open],
         next_cursor=str(start + limit) if len(step_ids) > limit else None,
     )
+
+
+@router.get("/steps/{step_id}", operation_id="getStep", summary="A step", responses=errors(404))
+async def get_step(step_id: str, services: WithServices, caller: Caller) -> StepAnswer:
+    """With its output, however large."""
+    run_id, step = await _step_of(services, caller, step_id)
+    return StepAnswer.of(run_id, await _whole(services, step))
 
 
 @router.post(
@@ -81,11 +88,15 @@ async def _answer(services: Services, caller: Principal, given: _Answered) -> St
     """Raises AppError CONFLICT where the step does not wait for this kind of answer."""
     run_id, step = await _step_of(services, caller, given.step_id)
     signaled = await services.store.signal(run_id, step.key, given.answer, [given.kind])
-    now = await services.store.step_of(run_id, step.key) or step
+    now = await _whole(services, await services.store.step_of(run_id, step.key) or step)
     if signaled is None or not (signaled.answered or (given.again and _says(now, given.answer))):
         raise AppError(ErrorCode.CONFLICT, f"Step {given.step_id} is {now.status}: it waits for no such answer.")
     services.in_background(services.queue.ring(signaled.ring))
     return StepAnswer.of(run_id, now)
+
+
+async def _whole(services: Services, step: StepRecord) -> StepRecord:
+    return replace(step, result=await services.store.result_of(step))
 
 
 def _says(step: StepRecord, answer: Answer) -> bool:

@@ -285,6 +285,33 @@ class EventsSettings(Section):
     max_events: Count = Field(default=10_000, description="Newest events kept under one name and key.")
 
 
+class PayloadsSettings(Section):
+    """Large results of steps and runs, which are kept beside the run and named by it."""
+
+    inline_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=65_536, description="Largest result, as JSON, that stands in the run itself."
+    )
+    max_bytes: Annotated[int, Field(ge=1024, le=256 * MIB)] = Field(
+        default=10 * MIB, description="Largest result at all: a step with a larger one fails, and is not tried again."
+    )
+    store: Literal["redis", "folder", "s3"] = Field(
+        default="redis",
+        description="Where they are kept: redis, with their thread; folder, in the data folder, which all gateways "
+        "and workers must then share; s3, in a bucket (pip install 'trunkline[s3]').",
+    )
+    s3_bucket: Text | None = Field(
+        default=None,
+        description="The bucket. Keys and region come from AWS's own variables, such as AWS_ACCESS_KEY_ID.",
+        examples=["trunkline-payloads"],
+    )
+    s3_endpoint: HttpUrl | None = Field(
+        default=None,
+        description="Address of an S3-compatible store. Unset: AWS.",
+        examples=["http://127.0.0.1:9000"],
+    )
+    s3_prefix: str = Field(default="payloads", description="What the names of its objects begin with.")
+
+
 class SandboxSettings(Section):
     """Where tools run."""
 
@@ -354,6 +381,7 @@ class Settings(Section):
     worker: WorkerSettings = WorkerSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     events: EventsSettings = EventsSettings()
+    payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     tools: ToolsSettings = ToolsSettings()
 
@@ -376,6 +404,10 @@ class Settings(Section):
     @property
     def sandbox_token_file(self) -> Path:
         return self.sandbox.token_file or self.data / "sandbox-token"
+
+    @property
+    def payload_folder(self) -> Path:
+        return self.data / "payloads"
 
     @property
     def workspaces(self) -> Path:

@@ -4,14 +4,17 @@ Everything here may be repeated, by anybody: the agenda (`keys.timers`) keeps wh
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 
 from shared import keys
 from shared.errors import ErrorCode
 from shared.events.bus import Event, EventBus, Topic
 from shared.ids import child_run_id
+from shared.payloads.blobs import Lost, Ref
 from shared.redis import patiently
 from shared.threads.store import ThreadStore
 from shared.threads.types import Answer, Run, StepRecord
@@ -70,6 +73,9 @@ class Answers:
             ring = await self._tell_parent(run_id)
         elif what == "drop":
             ring = await self._cancel_child(child_run_id(run_id, rest[0]))
+        elif what in ("blob", "gone"):
+            await self._store.payloads.clean(timer)
+            return None
         elif step := await self._store.step_of(run_id, rest[0]):
             ring = await (self._wake(run_id, step) if what == "wake" else self._clean(run_id, step))
         await self._store.done(timer)
@@ -100,13 +106,22 @@ class Answers:
         _, ring = await self._store.cancel(run_id, reason="the run that called it ended")
         return ring
 
+    async def _with_output(self, answer: Answer, ref: Ref | None) -> Answer:
+        if ref is None:
+            return answer
+        try:
+            return replace(answer, result=orjson.Fragment(await self._store.payloads.get(ref)))
+        except Lost as lost:
+            return Answer(StepStatus.FAILED, error={"code": lost.code, "detail": lost.detail})
+
     async def _tell_parent(self, run_id: str) -> str | None:
         """The parent's step gets the child's result."""
         child = await self._store.run(run_id)
         if child is None or child.parent is None or not child.status.terminal:
             return None
         parent_id, _, step_key = child.parent.partition(" ")
-        signaled = await self._store.signal(parent_id, step_key, child_answer(child), [WaitKind.CHILD])
+        answer = await self._with_output(child_answer(child), child.output_ref)
+        signaled = await self._store.signal(parent_id, step_key, answer, [WaitKind.CHILD])
         return signaled.ring if signaled else None
 
 

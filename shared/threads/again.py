@@ -19,8 +19,8 @@ async def retry(store: ThreadStore, run: Run, new_id: str) -> Submitted:
     if run.base is not None and len(await store.messages(run.thread_id, run.base, 1)) == 0:
         steps = []  # its part of the conversation was rolled back
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
-    await store.copy_journal(new_id, steps)
-    return await store.submit(_again(run, new_id, run.input, origin), queued={"retried_from": run.id})
+    blobs = await store.copy_journal(new_id, steps)
+    return await store.submit(_again(run, new_id, run.input, origin, blobs), queued={"retried_from": run.id})
 
 
 async def fork_run(
@@ -40,8 +40,9 @@ async def fork_run(
         messages, base = messages[:base], None
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
-    await store.copy_journal(new_id, steps)
-    return await store.submit(_again(run, new_id, input or run.input, origin), queued={"forked_from": run.id})
+    blobs = await store.copy_journal(new_id, steps)
+    again = _again(run, new_id, input or run.input, origin, blobs)
+    return await store.submit(again, queued={"forked_from": run.id})
 
 
 async def conversation(store: ThreadStore, run: Run, steps: Sequence[StepRecord]) -> list[JSON]:
@@ -71,7 +72,7 @@ def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -
     return Origin(run.id, how, unfinished, base, run.model, run.version)
 
 
-def _again(run: Run, new_id: str, input: JSON, origin: Origin) -> NewRun:
+def _again(run: Run, new_id: str, input: JSON, origin: Origin, blobs: Sequence[str]) -> NewRun:
     return NewRun(
         new_id,
         run.workspace,
@@ -81,4 +82,5 @@ def _again(run: Run, new_id: str, input: JSON, origin: Origin) -> NewRun:
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,
         origin=origin,
+        blobs=blobs,
     )

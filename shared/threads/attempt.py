@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from shared.keys import ThreadKeys
+from shared.payloads.blobs import Ref
+from shared.payloads.payloads import Payloads
 from shared.threads.scripts import Scripts
 from shared.threads.types import NewEvent, Run, StepRecord, Thread
 from shared.types import JSON, EventType, RunStatus
@@ -53,6 +55,7 @@ class Attempt:
     def __init__(
         self,
         scripts: Scripts,
+        payloads: Payloads,
         *,
         ring_ms: int,
         run: Run,
@@ -60,6 +63,7 @@ class Attempt:
         journal: list[StepRecord],
         messages: list[JSON],
     ) -> None:
+        self.payloads = payloads
         self.run = run
         self.thread = thread
         self.journal = journal
@@ -76,33 +80,64 @@ class Attempt:
         self._turn = asyncio.Lock()
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
-        """Appends events that stand for nothing durable. Raises Fenced."""
+        """Appends events that stand for nothing durable. Raises Fenced, TooLarge."""
         k = self._keys
-        await self._write("emit", [k.run(self.run.id), k.metadata, k.stream], _counted([e.flat() for e in events]))
+        rows = [event.flat() for event in events]
+        self.payloads.check(*(row[2] for row in rows))
+        await self._write("emit", [k.run(self.run.id), k.metadata, k.stream], _counted(rows))
 
-    async def commit(self, change: Change) -> None:
-        """Raises Fenced, IllegalStep."""
+    async def commit(self, change: Change) -> list[StepRecord]:
+        """Returns the steps as they are now recorded, large results by reference.
+
+        Raises Fenced, IllegalStep; TooLarge, and AppError UNAVAILABLE where a large result cannot be stored.
+        """
         k = self._keys
         run_id = self.run.id
-        await self._write(
-            "commit",
-            [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers],
-            [
-                *_counted([step.row() for step in change.steps]),
-                *_counted([(orjson.dumps(message),) for message in change.messages]),
-                *_counted(list(change.run.items())),
-                *_counted(list(change.thread.items())),
-                *_counted([event.flat() for event in change.events]),
-            ],
-        )
+        names = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers]
+        messages = [(orjson.dumps(message),) for message in change.messages]
+        events = [event.flat() for event in change.events]
+        fields = [*_counted(list(change.run.items())), *_counted(list(change.thread.items()))]
+        answer = ["missing"]
+        while answer[0] == "missing":
+            blobs, steps = await self._by_reference(change.steps)
+            rows = [step.row() for step in steps]
+            self.payloads.check(*(r[2] for r in rows), *(e[2] for e in events), *(m[0] for m in messages))
+            lists = [*_counted(rows), *_counted(messages), *fields, *_counted(events), *_counted(blobs)]
+            answer = await self._write("commit", names, lists)
+        return steps
+
+    async def _by_reference(self, steps: Sequence[StepRecord]) -> tuple[list[tuple[str]], list[StepRecord]]:
+        """The markers of what was stored now, and the steps that refer to it."""
+        blobs: list[tuple[str]] = []
+        kept: list[StepRecord] = []
+        for step in steps:
+            ref = step.result is not None and await self._kept(step.result)
+            kept.append(replace(step, result=None, payload=ref) if ref else step)
+            blobs += [(ref.marker,)] if ref else []
+        return blobs, kept
+
+    async def _kept(self, value: Any) -> Ref | None:
+        return await self.payloads.kept(self.run.thread_id, self.payloads.encoded(value))
+
+    async def result_of(self, step: StepRecord) -> Any:
+        """A finished step's result, fetched where it is large. Raises AppError RESULT_LOST, UNAVAILABLE."""
+        return step.result if step.payload is None else await self.payloads.load(step.payload)
 
     async def end(self, status: RunStatus, data: JSON, fields: Mapping[str, Any], *, taken: int = 0) -> str | None:
         """The run is over. `data` is its last event's, `taken` how many of the messages put into it were heeded.
 
-        Returns the run to ring for, if any. Raises Fenced, GoOn.
+        A large `output`, in both, is recorded by reference. Returns the run to ring for, if any.
+        Raises Fenced, GoOn; TooLarge, and AppError UNAVAILABLE where a large output cannot be stored.
         """
-        rows = [(name, orjson.dumps(value)) for name, value in fields.items()]
-        answer = await self._release(status, TERMINAL_EVENT[status], orjson.dumps(data), taken=taken, fields=rows)
+        answer, blobs = ["missing"], []
+        while answer[0] == "missing":
+            if ref := await self._kept(fields.get("output")):
+                blobs = [(ref.marker,)]
+                data = {**data, "output": None, "output_ref": ref.shown()}
+            rows = [(n, orjson.dumps(v)) for n, v in fields.items() if ref is None or n != "output"]
+            rows += [("output_ref", orjson.dumps(ref.as_json()))] if ref else []
+            event = TERMINAL_EVENT[status]
+            answer = await self._release(status, event, orjson.dumps(data), taken=taken, fields=rows, blobs=blobs)
         if answer[0] == "go_on":
             raise GoOn(answer[1])
         return answer[1] or None
@@ -138,10 +173,12 @@ class Attempt:
         ending: bool = False,
         fields: Sequence[tuple[str, bytes]] = (),
         steps: Sequence[tuple[str]] = (),
+        blobs: Sequence[tuple[str]] = (),
     ) -> list[str]:
         head = [status, self._ring_ms, event, data, taken, "ending" if ending else ""]
         keys = self._keys.of_ending(self.run.id)
-        answer = await self._write("release", keys, [*head, *_counted(fields), *_counted(steps)])
+        lists = [*_counted(fields), *_counted(steps), *_counted(blobs)]
+        answer = await self._write("release", keys, [*head, *lists])
         if answer[:2] == ["go_on", "canceled"]:
             self.canceled.set()
         return answer
@@ -155,7 +192,7 @@ class Attempt:
             raise Fenced(f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}")
         if answer[0] == "illegal":
             raise IllegalStep(f"{self.run.id}: step {answer[1]} may not go from {answer[2]} to {answer[3]}")
-        if name != "release":
+        if name != "release" and answer[0] != "missing":
             self.inbox = int(answer[2])
             if answer[1]:
                 self.canceled.set()

@@ -4,6 +4,7 @@ What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,11 @@ import orjson
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 from shared.ids import stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
+from shared.payloads.payloads import Payloads
 from shared.redis import patiently
 from shared.threads.attempt import Attempt
 from shared.threads.scripts import Scripts
@@ -42,9 +45,13 @@ class ThreadStore:
 
     `patience_seconds`: how long to wait for a Redis that is away before `redis.RedisError` is raised (None: for ever).
     `ring_seconds`: how long a runnable run may stay unclaimed before the sweeper tells the queue again.
+    `payloads`: where large results are; by default with their threads.
     """
 
-    def __init__(self, client: Redis, *, ring_seconds: float, patience_seconds: float | None) -> None:
+    def __init__(
+        self, client: Redis, *, ring_seconds: float, patience_seconds: float | None, payloads: Payloads | None = None
+    ) -> None:
+        self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
         self._client = client
         self._scripts = Scripts(client, patience_seconds)
         self._patience_seconds = patience_seconds
@@ -104,7 +111,9 @@ class ThreadStore:
         fields = new.fields()
         head = [k.thread_id, new.id, on_busy, self._ring_ms, orjson.dumps(queued), orjson.dumps({"reason": on_busy})]
         return await self._scripts.call(
-            "submit", names, [*head, len(interrupted), *interrupted, len(fields) // 2, *fields]
+            "submit",
+            names,
+            [*head, len(interrupted), *interrupted, len(fields) // 2, *fields, len(new.blobs), *new.blobs],
         )
 
     async def unfinished(self, thread_id: str) -> list[str]:
@@ -163,16 +172,36 @@ class ThreadStore:
             start = f"({found[-1][0]}"
         return events[:count]
 
-    async def copy_journal(self, run_id: str, steps: Sequence[StepRecord]) -> None:
-        """Gives finished steps to a run that is submitted after. Until it is, they are kept for an hour."""
+    async def copy_journal(self, run_id: str, steps: Sequence[StepRecord]) -> list[str]:
+        """Gives finished steps to a run that is submitted after. Until it is, they are kept for an hour.
+
+        Returns the markers of the blobs that were copied to its thread, for that run to name.
+        """
         k = thread_keys_of(run_id)
         if await self._do(lambda: self._client.exists(k.run(run_id))):
-            return
+            return []
+        known = {step.payload for step in steps}
+        steps = [await self._step_in(k.thread_id, step) for step in steps]
         for start in range(0, len(steps), STEPS_IN_ONE_WRITE):
             part: dict[Any, Any] = {step.key: step.entry() for step in steps[start : start + STEPS_IN_ONE_WRITE]}
             await self._do(partial(self._client.hset, k.journal(run_id), mapping=part))
         if steps:
             await self._do(lambda: self._client.expire(k.journal(run_id), 3600))
+        return [step.payload.marker for step in steps if step.payload and step.payload not in known]
+
+    async def _step_in(self, thread_id: str, step: StepRecord) -> StepRecord:
+        if step.payload is None or step.payload.thread_id == thread_id:
+            return step
+        copy = await self.payloads.put(thread_id, await self.payloads.get(step.payload))
+        return replace(step, payload=copy)
+
+    async def result_of(self, step: StepRecord) -> Any:
+        """A finished step's result, fetched where it is large. Raises AppError RESULT_LOST, UNAVAILABLE."""
+        return step.result if step.payload is None else await self.payloads.load(step.payload)
+
+    async def output_of(self, run: Run) -> Any:
+        """As `result_of`."""
+        return run.output if run.output_ref is None else await self.payloads.load(run.output_ref)
 
     async def claim(self, run_id: str, worker: str, call: str) -> Attempt | None:
         """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely."""
@@ -187,6 +216,7 @@ class ThreadStore:
         _, record, journal, messages, metadata = answer
         return Attempt(
             self._scripts,
+            self.payloads,
             ring_ms=self._ring_ms,
             run=Run.parse(run_id, _pairs(record)),
             thread=Thread.parse(k.thread_id, _pairs(metadata)),
@@ -239,14 +269,14 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         waits = [k.waits(run_id), k.live, k.rings, k.timers]
         event = EventType.STEP_FAILED if answer.status is StepStatus.FAILED else EventType.STEP_COMPLETED
-        found = await self._scripts.call(
-            "signal",
-            [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits],
-            [
-                *(k.thread_id, run_id, step_key, answer.status, answer.encode()),
-                *(event, orjson.dumps({"key": step_key, **answer.shown()}), self._ring_ms, f",{','.join(kinds)},"),
-            ],
-        )
+        shown = orjson.dumps({"key": step_key, **answer.shown()})
+        places = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits]
+        found, allowed = ["missing"], f",{','.join(kinds)},"
+        while found[0] == "missing":
+            ref = await self.payloads.kept(k.thread_id, orjson.dumps(answer.result))
+            given = replace(answer, result=None, payload=ref) if ref else answer
+            head = [k.thread_id, run_id, step_key, given.status, given.encode(), event, shown, self._ring_ms, allowed]
+            found = await self._scripts.call("signal", places, [*head, *([1, ref.marker] if ref else [0])])
         return None if found[0] == "not_found" else Signaled(found[0] == "answered", found[1] or None)
 
     async def inject(self, run_id: str, message: JSON) -> bool:
@@ -283,6 +313,11 @@ class ThreadStore:
         for shard in shards:
             pipeline.zrangebyscore(keys.timers(shard), "-inf", now, start=0, num=limit)
         return [member for members in (await pipeline.execute() if shards else []) for member in members]
+
+    async def postpone(self, timer: str, seconds: float) -> None:
+        """It stays on the agenda, if it still is there."""
+        due = await self.now_ms() + int(seconds * 1000)
+        await self._do(lambda: self._client.zadd(thread_keys_of(timer.split("|")[1]).timers, {timer: due}, xx=True))
 
     async def done(self, timer: str) -> None:
         """Takes it off the agenda."""

@@ -3,7 +3,7 @@
 --      then of each unfinished run that the caller knows of, the head first: run, journal, waits
 -- ARGV 1 thread id, 2 run id, 3 what to do when the thread is busy (enqueue | reject | interrupt | rollback),
 --      4 ring after (ms), 5 data of run.queued (JSON), 6 data of run.canceled of those that it interrupts,
---      then counted lists: those runs' ids, the record's fields (name, value)
+--      then counted lists: those runs' ids, the record's fields (name, value), markers of blobs in its journal
 -- Answers {accepted, created_at, status, the run to ring for or ''}, {not_found}, {archived}, {busy, head run}, or
 --      {changed}: the unfinished runs are others than the caller knows of (interrupt and rollback), who reads them again.
 local thread_id, run_id, on_busy = ARGV[1], ARGV[2], ARGV[3]
@@ -17,9 +17,10 @@ if not status then return {'not_found'} end
 if status ~= 'active' then return {'archived'} end
 if head and on_busy == 'reject' then return {'busy', head} end
 
-local interrupted, fields, at
+local interrupted, fields, blobs, at
 interrupted, at = take(7, 1)
-fields = take(at, 2)
+fields, at = take(at, 2)
+blobs = take(at, 1)
 local ring = ''
 if head and on_busy ~= 'enqueue' then
   local there = redis.call('LRANGE', KEYS[4], 0, -1)
@@ -40,6 +41,7 @@ local now = now_ms()
 redis.call('HSET', KEYS[2], 'status', 'pending', 'epoch', 0, 'seq', 1, 'stalls', 0, 'step', 1, 'created_at', now,
   unpack(fields))
 redis.call('PERSIST', KEYS[10]) -- a journal that was copied for it
+name_blobs(KEYS[8], blobs)
 redis.call('ZADD', KEYS[3], now, run_id)
 local id = append(KEYS[5], KEYS[1], thread_id, run_id, 0, {'run.queued', '', ARGV[5]})
 redis.call('HSET', KEYS[2], 'first_event', id)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import orjson
 
 from shared.ids import thread_of
+from shared.payloads.blobs import Ref
 from shared.types import JSON, EventType, Runnable, RunStatus, StepStatus, WaitKind
 
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
@@ -71,6 +72,8 @@ class NewRun:
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     origin: "Origin | None" = None
+    blobs: Sequence[str] = ()
+    """Markers of those that the journal copied for it names."""
 
     def fields(self) -> list[str | bytes | int]:
         optional: dict[str, str | int | None] = {
@@ -122,6 +125,8 @@ class Run:
     input: JSON
     parameters: JSON
     output: Any
+    output_ref: Ref | None
+    """Where the output is, if it is large; then `output` is None."""
     error: JSON | None
     usage: JSON
     user_uuid: str | None
@@ -162,6 +167,7 @@ class Run:
             input=orjson.loads(record["input"]),
             parameters=orjson.loads(record["parameters"]),
             output=_json(record.get("output")),
+            output_ref=Ref.parse(orjson.loads(record["output_ref"])) if "output_ref" in record else None,
             error=_json(record.get("error")),
             usage=_json(record.get("usage")) or {},
             user_uuid=record.get("user_uuid"),
@@ -216,6 +222,8 @@ class StepRecord:
     """How many it added to the conversation."""
     wait: "Wait | None" = None
     """What it waits for, or waited for."""
+    payload: Ref | None = None
+    """Where the result is, if it is large; then `result` is None."""
 
     @property
     def open(self) -> bool:
@@ -237,6 +245,8 @@ class StepRecord:
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
         if known.get("wait"):
             known["wait"] = Wait(**known["wait"] | {"kind": WaitKind(known["wait"]["kind"])})
+        if known.get("payload"):
+            known["payload"] = Ref.parse(known["payload"])
         return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:
@@ -252,6 +262,7 @@ class StepRecord:
                 "duration_ms": self.duration_ms,
                 "messages": self.messages,
                 "wait": self.wait and self.wait.as_json(),
+                **({"payload": self.payload.as_json()} if self.payload else {}),
             }
         )
 
@@ -296,9 +307,13 @@ class Answer:
     status: StepStatus
     result: Any = None
     error: JSON | None = None
+    payload: Ref | None = None
+    """As of a step."""
 
     def encode(self) -> bytes:
-        return orjson.dumps({"result": self.result, "error": self.error})
+        return orjson.dumps(
+            {"result": self.result, "error": self.error, "payload": self.payload and self.payload.as_json()}
+        )
 
     def shown(self) -> JSON:
         if self.status is StepStatus.PENDING:

@@ -42,6 +42,7 @@ def a_run() -> Seen:
         input={},
         parameters={},
         output="Hello.",
+        output_ref=None,
         error=None,
         usage={},
         user_uuid=None,

@@ -100,13 +100,13 @@ class Journal:
         return record
 
     async def finish(self, record: StepRecord, change: Change) -> None:
-        """Commits the step's end together with what else it makes true. Raises Fenced."""
+        """Commits the step's end together with what else it makes true. Raises Fenced, TooLarge."""
         self._finished.add(record.number)
         self._advance()
         fields: dict[str, str | int | bytes] = {"step": self._next_unfinished, **change.run}
         record = replace(record, messages=len(change.messages))
-        await self._attempt.commit(replace(change, steps=[record], run=fields))
-        self._steps[record.key] = record
+        [recorded] = await self._attempt.commit(replace(change, steps=[record], run=fields))
+        self._steps[record.key] = recorded
 
     def learn(self, record: StepRecord) -> None:
         """The step was answered from outside."""

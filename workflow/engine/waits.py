@@ -60,6 +60,7 @@ class Waits:
 
         record = await self._wait(StepSpec(step_key, name, "event", key), wait, arrange)
         if record.status is StepStatus.SUCCEEDED:
+            record = replace(record, result=await self._outside.store.result_of(record), payload=None)
             self._had[name, record.result["place"]] = record.result["id"]
         return record
 
