@@ -72,6 +72,14 @@ class ThreadKeys:
         """HASH step key -> the kind of wait, of the run's open waits."""
         return f"{self.prefix}:run:{run_id}:waits"
 
+    def steps(self, run_id: str) -> str:
+        """ZSET of the run's step keys by the steps' numbers: a part of the journal can be found without the rest."""
+        return f"{self.prefix}:run:{run_id}:steps"
+
+    def copy(self, name: str) -> str:
+        """As the journal, or with `:steps` as its index: of a run that is not submitted yet."""
+        return f"{self.prefix}:copy:{name}"
+
     def blob(self, name: str) -> str:
         """STRING: a large result (shared/payloads)."""
         return f"{self.prefix}:blob:{name}"

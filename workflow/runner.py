@@ -27,6 +27,7 @@ from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
 from workflow.engine.function import run_function
 from workflow.engine.journal import failure
+from workflow.engine.remembered import Remembered
 from workflow.engine.step import Drained, Step
 from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
@@ -61,6 +62,7 @@ class Runner:
         self._outside = outside
         self._runtime = runtime
         self._held: dict[str, _Held] = {}
+        self._remembered = Remembered()
 
     def running(self) -> list[str]:
         return list(self._held)
@@ -80,7 +82,8 @@ class Runner:
         """One attempt, if the run is to be had. Returns the run to ring for, if any."""
         with bound(run_id=run_id, thread_id=thread_of(run_id)):
             try:
-                attempt = await self._store.claim(run_id, worker, secrets.token_hex(8))
+                known = self._remembered.take(run_id)
+                attempt = await self._store.claim(run_id, worker, secrets.token_hex(8), known)
                 return None if attempt is None else await self._hold(attempt, worker, signals)
             except (Fenced, SandboxFenced) as fenced:
                 log.warning("run %s went on elsewhere: %s", run_id, fenced)
@@ -112,6 +115,7 @@ class Runner:
             parked = step.parking.idle.is_set() and not flow.done() and await _park(attempt, step)
         await cancel([flow])
         if parked:
+            self._remembered.keep(attempt)
             return None
         if held.dropped.is_set():
             if not flow.cancelled() and isinstance(refused := flow.exception(), (Fenced, SandboxFenced)):

@@ -58,8 +58,11 @@ async def create_run(
 
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
 async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAnswer:
+    """With its input and output, however large."""
     run = await services.run_of(caller, run_id)
-    return RunAnswer.of(run).model_copy(update={"output": await services.store.output_of(run)})
+    value = services.store.payloads.value
+    whole = {"input": await value(run.input, run.input_ref), "output": await value(run.output, run.output_ref)}
+    return RunAnswer.of(run).model_copy(update=whole)
 
 
 @router.get(
@@ -73,10 +76,10 @@ async def list_steps(
 ) -> Page[StepAnswer]:
     run = await services.run_of(caller, run_id)
     start = offset_of(cursor)
-    steps = await services.store.journal(run.id)
+    steps = await services.store.steps(run.id, start, limit + 1)
     return Page(
-        items=[StepAnswer.of(run.id, step) for step in steps[start : start + limit]],
-        next_cursor=str(start + limit) if len(steps) > start + limit else None,
+        items=[StepAnswer.of(run.id, step) for step in steps[:limit]],
+        next_cursor=str(start + limit) if len(steps) > limit else None,
     )
 
 

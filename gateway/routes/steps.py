@@ -34,7 +34,7 @@ async def list_approvals(
 
 @router.get("/steps/{step_id}", operation_id="getStep", summary="A step", responses=errors(404))
 async def get_step(step_id: str, services: WithServices, caller: Caller) -> StepAnswer:
-    """With its output, however large."""
+    """With its output and its request, however large."""
     run_id, step = await _step_of(services, caller, step_id)
     return StepAnswer.of(run_id, await _whole(services, step))
 
@@ -96,7 +96,11 @@ async def _answer(services: Services, caller: Principal, given: _Answered) -> St
 
 
 async def _whole(services: Services, step: StepRecord) -> StepRecord:
-    return replace(step, result=await services.store.result_of(step))
+    value = services.store.payloads.value
+    step = replace(step, result=await value(step.result, step.payload))
+    if step.wait is None:
+        return step
+    return replace(step, wait=replace(step.wait, request=await value(step.wait.request, step.wait.request_ref)))
 
 
 def _says(step: StepRecord, answer: Answer) -> bool:

@@ -286,18 +286,21 @@ class EventsSettings(Section):
 
 
 class PayloadsSettings(Section):
-    """Large results of steps and runs, which are kept beside the run and named by it."""
+    """Large inputs, outputs and results of steps, which are kept beside the run and named by it."""
 
     inline_bytes: Annotated[int, Field(ge=1024)] = Field(
-        default=65_536, description="Largest result, as JSON, that stands in the run itself."
+        default=65_536, description="Largest value, as JSON, that stands in the run itself."
     )
     max_bytes: Annotated[int, Field(ge=1024, le=256 * MIB)] = Field(
-        default=10 * MIB, description="Largest result at all: a step with a larger one fails, and is not tried again."
+        default=10 * MIB, description="Largest value at all: a step with a larger result fails, and is not tried again."
     )
     store: Literal["redis", "folder", "s3"] = Field(
         default="redis",
         description="Where they are kept: redis, with their thread; folder, in the data folder, which all gateways "
         "and workers must then share; s3, in a bucket (pip install 'trunkline[s3]').",
+    )
+    spill_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=MIB, description="Largest one that stays in Redis where the store is another."
     )
     s3_bucket: Text | None = Field(
         default=None,

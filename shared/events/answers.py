@@ -4,17 +4,15 @@ Everything here may be repeated, by anybody: the agenda (`keys.timers`) keeps wh
 """
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
-import orjson
 from redis.asyncio import Redis
 
 from shared import keys
 from shared.errors import ErrorCode
 from shared.events.bus import Event, EventBus, Topic
 from shared.ids import child_run_id
-from shared.payloads.blobs import Lost, Ref
+from shared.payloads.blobs import Lost
 from shared.redis import patiently
 from shared.threads.store import ThreadStore
 from shared.threads.types import Answer, Run, StepRecord
@@ -106,21 +104,16 @@ class Answers:
         _, ring = await self._store.cancel(run_id, reason="the run that called it ended")
         return ring
 
-    async def _with_output(self, answer: Answer, ref: Ref | None) -> Answer:
-        if ref is None:
-            return answer
-        try:
-            return replace(answer, result=orjson.Fragment(await self._store.payloads.get(ref)))
-        except Lost as lost:
-            return Answer(StepStatus.FAILED, error={"code": lost.code, "detail": lost.detail})
-
     async def _tell_parent(self, run_id: str) -> str | None:
         """The parent's step gets the child's result."""
         child = await self._store.run(run_id)
         if child is None or child.parent is None or not child.status.terminal:
             return None
         parent_id, _, step_key = child.parent.partition(" ")
-        answer = await self._with_output(child_answer(child), child.output_ref)
+        try:
+            answer = child_answer(child, await self._store.payloads.value(child.output, child.output_ref))
+        except Lost as lost:
+            answer = Answer(StepStatus.FAILED, error={"code": lost.code, "detail": lost.detail})
         signaled = await self._store.signal(parent_id, step_key, answer, [WaitKind.CHILD])
         return signaled.ring if signaled else None
 
@@ -129,9 +122,9 @@ def event_answer(event: Event, topic: Topic) -> Answer:
     return Answer(StepStatus.SUCCEEDED, result={**event.as_json(), "place": topic.place})
 
 
-def child_answer(child: Run) -> Answer:
+def child_answer(child: Run, output: Any) -> Answer:
     if child.status is RunStatus.SUCCEEDED:
-        return Answer(StepStatus.SUCCEEDED, result=child.output)
+        return Answer(StepStatus.SUCCEEDED, result=output)
     error: JSON = {"code": ErrorCode.RUN_CANCELED, "detail": f"Its run {child.id} was canceled."}
     if child.status is RunStatus.FAILED and child.error:
         error = {"code": child.error["code"], "detail": f"Its run {child.id} failed: {child.error['detail']}"}

@@ -57,7 +57,11 @@ class Ref:
 
     def shown(self) -> JSON:
         """As clients see it."""
-        return {"sha256": self.sha256, "bytes": self.size}
+        return shown(self.sha256, self.size)
+
+
+def shown(digest: str, size: int) -> JSON:
+    return {"sha256": digest, "bytes": size}
 
 
 class BlobStore(Protocol):
@@ -77,13 +81,13 @@ class BlobStore(Protocol):
 
 
 class TooLarge(AppError):
-    """A result above the limit. Another try would give the same."""
+    """`what` is above the limit. Another try would give the same."""
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, what: str, size: int, limit: int) -> None:
         super().__init__(
             ErrorCode.RESULT_TOO_LARGE,
-            f"This has {size:,} bytes as JSON, of which payloads.max_bytes allows {limit:,}. Write the data to a file "
-            "in the sandbox or to a store of your own, and return where it is.",
+            f"{what} has {size:,} bytes as JSON, and payloads.max_bytes allows {limit:,}. Write the data to a file in "
+            "the sandbox or to a store of your own, and give where it is instead.",
         )
 
 

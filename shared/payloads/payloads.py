@@ -1,4 +1,4 @@
-"""Which results are kept by reference, and their life from the write to the transition that names them.
+"""Which values are kept by reference, and their life from the write to the transition that names them.
 
 First a marker goes on the thread's agenda, then the blob is written, then a transition (commit, release, signal,
 submit) names it and takes the marker away, in one script. A writer that dies in between leaves the marker, which comes
@@ -8,10 +8,10 @@ due after an hour: then the blob can be named no more, and is deleted.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import orjson
 from redis.asyncio import Redis
@@ -23,21 +23,16 @@ from shared.payloads.blobs import BlobStore, Lost, Ref, StoreAway, TooLarge
 from shared.payloads.folder import FolderBlobs
 from shared.payloads.in_redis import RedisBlobs
 from shared.redis import patiently
-from shared.types import JSON
-
-T = TypeVar("T")
 
 UNNAMED_SECONDS = 3600
-STORE_PATIENCE_SECONDS = 60.0
-"""For a store that is not Redis: then the run fails, and can be retried."""
 
 log = logging.getLogger("trunkline.payloads")
 
 
 class Payloads:
-    """`stores` by the name that references give; new blobs go where `settings.store` says.
+    """`stores` by the name that references give; new blobs go where `settings` say.
 
-    `patience_seconds`: how long a call waits for a store that is away (None: for Redis as long as it takes).
+    `patience_seconds`: how long a call waits for a store that is away (None: as long as it takes).
     """
 
     def __init__(
@@ -66,34 +61,39 @@ class Payloads:
             stores["s3"] = _open_s3(chosen.s3_bucket, chosen)
         return cls(client, stores, chosen, patience_seconds=patience_seconds)
 
-    def encoded(self, value: Any) -> bytes:
-        """Raises TooLarge; TypeError for what is not JSON."""
-        data = orjson.dumps(value)
-        self.check(data)
-        return data
+    def large(self, value: Any) -> bool:
+        return len(orjson.dumps(value)) > self._settings.inline_bytes
 
-    def check(self, *encoded: bytes) -> None:
+    def encoded(self, value: Any, what: str) -> bytes:
+        """Raises TooLarge, which says `what`; TypeError for what is not JSON."""
+        return self.checked(orjson.dumps(value), what)
+
+    def checked(self, data: bytes, what: str) -> bytes:
         """Raises TooLarge."""
-        for data in encoded:
-            if len(data) > self._settings.max_bytes:
-                raise TooLarge(len(data), self._settings.max_bytes)
-
-    def shown(self, value: Any) -> JSON | None:
-        """The reference to a value as clients see it; None for one that is small enough to stand where it is."""
-        data = orjson.dumps(value)
-        if len(data) <= self._settings.inline_bytes:
-            return None
-        return {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+        if len(data) > self._settings.max_bytes:
+            raise TooLarge(what, len(data), self._settings.max_bytes)
+        return data
 
     async def kept(self, thread_id: str, data: bytes) -> Ref | None:
         """Stores what is above `inline_bytes`; it is there for an hour, and once it is named, with its thread."""
         return None if len(data) <= self._settings.inline_bytes else await self.put(thread_id, data)
 
     async def put(self, thread_id: str, data: bytes) -> Ref:
-        """Stores a blob for an hour, in which a transition is to name it. Raises StoreAway, AppError INVALID_CONFIG."""
-        ref = Ref.of(self._settings.store, thread_id, data)
-        await self._mark(ref.marker, UNNAMED_SECONDS)
-        await self._patiently(lambda: self._stores[ref.store].put(ref, data))
+        """Stores a blob for an hour, in which a transition is to name it: in Redis, where the chosen store fails.
+
+        Raises redis.RedisError.
+        """
+        store = self._settings.store if len(data) > self._settings.spill_bytes else "redis"
+        try:
+            return await self._put_in(store, thread_id, data)
+        except AppError as error:
+            log.error("a large result is kept in Redis instead: %s", error.detail)
+            return await self._put_in("redis", thread_id, data)
+
+    async def _put_in(self, store: str, thread_id: str, data: bytes) -> Ref:
+        ref = Ref.of(store, thread_id, data)
+        await self._mark(ref)
+        await self._stores[store].put(ref, data)
         return ref
 
     async def get(self, ref: Ref) -> bytes:
@@ -102,13 +102,18 @@ class Payloads:
         if store is None:
             detail = f"A result is kept in the store {ref.store!r}, of which payloads.{ref.store}_bucket says nothing."
             raise AppError(ErrorCode.INVALID_CONFIG, detail)
-        data = await self._patiently(lambda: store.get(ref))
+        data = await self._read(store, ref)
         if sha256(data).hexdigest() != ref.sha256:
             raise Lost(ref, "is damaged there")
         return data
 
-    async def load(self, ref: Ref) -> Any:
-        return orjson.loads(await self.get(ref))
+    async def value(self, inline: Any, ref: Ref | None) -> Any:
+        """What stands inline, or is kept under the reference. Raises as `get`."""
+        return inline if ref is None else orjson.loads(await self.get(ref))
+
+    async def copy(self, ref: Ref, thread_id: str) -> Ref:
+        """In another thread, to be named there. Raises as `get`."""
+        return await self.put(thread_id, await self.get(ref))
 
     async def clean(self, marker: str) -> None:
         """A marker is due: what it stands for is deleted, unless it was named meanwhile. Raises StoreAway."""
@@ -126,23 +131,21 @@ class Payloads:
         for store in self._stores.values():
             await store.close()
 
-    async def _mark(self, marker: str, seconds: float) -> None:
-        timers = ThreadKeys(Ref.of_marker(marker).thread_id).timers
-
+    async def _mark(self, ref: Ref) -> None:
         async def mark() -> None:
             now, _ = await self._client.time()
-            await self._client.zadd(timers, {marker: (now + seconds) * 1000})
+            await self._client.zadd(ThreadKeys(ref.thread_id).timers, {ref.marker: (now + UNNAMED_SECONDS) * 1000})
 
         await patiently(mark, self._patience_seconds)
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        patience = STORE_PATIENCE_SECONDS if self._patience_seconds is None else self._patience_seconds
-        deadline, pause = time.monotonic() + patience, 0.1
+    async def _read(self, store: BlobStore, ref: Ref) -> bytes:
+        deadline = None if self._patience_seconds is None else time.monotonic() + self._patience_seconds
+        pause = 0.1
         while True:
             try:
-                return await call()
+                return await store.get(ref)
             except StoreAway as away:
-                if time.monotonic() + pause > deadline:
+                if deadline is not None and time.monotonic() + pause > deadline:
                     raise
                 log.warning("%s", away.detail)
             await asyncio.sleep(pause)

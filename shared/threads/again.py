@@ -1,6 +1,7 @@
 """Retry and fork: a new run that begins with the finished steps of another. The other one stays as it is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -19,8 +20,8 @@ async def retry(store: ThreadStore, run: Run, new_id: str) -> Submitted:
     if run.base is not None and len(await store.messages(run.thread_id, run.base, 1)) == 0:
         steps = []  # its part of the conversation was rolled back
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
-    blobs = await store.copy_journal(new_id, steps)
-    return await store.submit(_again(run, new_id, run.input, origin, blobs), queued={"retried_from": run.id})
+    again = await _again(store, run, new_id, origin, steps)
+    return await store.submit(again, queued={"retried_from": run.id})
 
 
 async def fork_run(
@@ -40,8 +41,8 @@ async def fork_run(
         messages, base = messages[:base], None
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
-    blobs = await store.copy_journal(new_id, steps)
-    again = _again(run, new_id, input or run.input, origin, blobs)
+    again = await _again(store, run, new_id, origin, steps)
+    again = again if input is None else replace(again, input=input)
     return await store.submit(again, queued={"forked_from": run.id})
 
 
@@ -72,15 +73,15 @@ def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -
     return Origin(run.id, how, unfinished, base, run.model, run.version)
 
 
-def _again(run: Run, new_id: str, input: JSON, origin: Origin, blobs: Sequence[str]) -> NewRun:
+async def _again(store: ThreadStore, run: Run, new_id: str, origin: Origin, steps: Sequence[StepRecord]) -> NewRun:
     return NewRun(
         new_id,
         run.workspace,
-        input=input,
+        input=await store.payloads.value(run.input, run.input_ref),
         parameters=run.parameters,
         runnable_type=run.runnable_type,
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,
         origin=origin,
-        blobs=blobs,
+        steps=await store.copy_steps(steps, new_id),
     )

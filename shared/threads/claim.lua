@@ -1,7 +1,10 @@
 -- claim: a worker takes a pending run and gets its fencing token, the epoch. Only the thread's head run can be taken.
--- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 rings
--- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds
--- Answers {claimed, record, journal, messages, metadata} (hashes flattened) or {refused, status or ''}.
+-- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 rings, 8 steps
+-- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds,
+--      then what the worker knows of the run, if anything: 5 the highest number of its steps, 6 how many messages,
+--      7 the steps that were not finished (counted)
+-- Answers {claimed, record, journal, messages, metadata} (hashes flattened; of journal and messages what the worker
+--      does not know) or {refused, status or ''}.
 local thread_id, run_id, worker, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local status, epoch, known, step = unpack(redis.call('HMGET', KEYS[2], 'status', 'epoch', 'claim', 'step'))
 if known ~= call or status ~= 'running' then
@@ -17,5 +20,20 @@ if known ~= call or status ~= 'running' then
   if epoch > 1 then event, data = 'run.resumed', '{"from_step":"' .. run_id .. '.' .. step .. '"}' end
   append(KEYS[5], KEYS[1], thread_id, run_id, epoch, {event, '', data})
 end
-return {'claimed', redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3]),
-  redis.call('LRANGE', KEYS[4], 0, -1), redis.call('HGETALL', KEYS[1])}
+-- A finished step never changes, and a new one has a higher number than all before it.
+local journal
+if ARGV[5] == '' then
+  journal = redis.call('HGETALL', KEYS[3])
+else
+  journal = {}
+  local function give(keys)
+    for _, key in ipairs(keys) do
+      journal[#journal + 1] = key
+      journal[#journal + 1] = redis.call('HGET', KEYS[3], key)
+    end
+  end
+  give((take(7, 1)))
+  give(redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. ARGV[5], '+inf'))
+end
+return {'claimed', redis.call('HGETALL', KEYS[2]), journal, redis.call('LRANGE', KEYS[4], ARGV[6], -1),
+  redis.call('HGETALL', KEYS[1])}

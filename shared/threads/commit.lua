@@ -1,5 +1,5 @@
 -- commit: what a step did becomes true at once: its journal entry, the messages it adds, its events, the record's fields.
--- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 messages, 6 waits, 7 timers
+-- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 messages, 6 waits, 7 timers, 8 steps
 -- ARGV 1 thread id, 2 run id, 3 epoch, 4 op, then counted lists: steps (key, status, JSON, and for one that waits: the
 --      kind of wait, when its time is up in ms or ''), messages (JSON), fields of the run (name, value), fields of the
 --      thread (name, value), events (type, step number, data), markers of the blobs that the steps name
@@ -35,6 +35,7 @@ end
 for i = 1, #steps, 5 do
   local key, status, kind, due = steps[i], steps[i + 1], steps[i + 3], steps[i + 4]
   redis.call('HSET', KEYS[4], key, status .. ' ' .. steps[i + 2])
+  redis.call('ZADD', KEYS[8], string.match(steps[i + 2], '"number":(%d+)'), key)
   if status ~= 'running' then redis.call('HSET', KEYS[1], 'stalls', 0) end
   if kind ~= '' then
     redis.call('HSET', KEYS[6], key, kind)

@@ -3,6 +3,7 @@
 What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,13 +17,16 @@ from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 from shared.ids import stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
-from shared.payloads.payloads import Payloads
+from shared.payloads.blobs import Ref
+from shared.payloads.payloads import UNNAMED_SECONDS, Payloads
 from shared.redis import patiently
 from shared.threads.attempt import Attempt
+from shared.threads.brief import encode_brief
 from shared.threads.scripts import Scripts
 from shared.threads.types import (
     Answer,
     BusyPolicy,
+    CopiedSteps,
     Expired,
     NewRun,
     NewThread,
@@ -85,11 +89,14 @@ class ThreadStore:
     async def submit(self, new: NewRun, *, queued: dict[str, Any], on_busy: BusyPolicy = "enqueue") -> Submitted:
         """Puts a run into its thread; idempotent by id. `queued` is the data of its `run.queued` event.
 
-        Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject).
+        Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject),
+        RESULT_TOO_LARGE (its input), UNAVAILABLE (its steps were copied more than an hour ago).
         """
-        answer = await self._submit(new, queued, on_busy, [])
+        data = self.payloads.encoded(new.input, "The run's input")
+        input_ref = await self.payloads.kept(thread_of(new.id), data)
+        answer = await self._submit(new, input_ref, queued, on_busy, [])
         while answer == ["changed"]:
-            answer = await self._submit(new, queued, on_busy, await self.unfinished(thread_of(new.id)))
+            answer = await self._submit(new, input_ref, queued, on_busy, await self.unfinished(thread_of(new.id)))
         match answer:
             case ["accepted", created_at, status, ring]:
                 return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
@@ -98,23 +105,28 @@ class ThreadStore:
                     ErrorCode.CONFLICT,
                     f"The thread is busy with run {head}. Wait for its end, cancel it, or send on_busy=enqueue.",
                 )
+            case ["missing"] if not new.steps:
+                return await self.submit(new, queued=queued, on_busy=on_busy)
+            case ["missing"]:
+                raise AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
             case ["archived"]:
                 raise AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
         raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
 
-    async def _submit(self, new: NewRun, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]) -> list[Any]:
+    async def _submit(
+        self, new: NewRun, input_ref: Ref | None, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]
+    ) -> list[Any]:
         k = thread_keys_of(new.id)
-        names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages]
+        steps = [k.journal(new.id), k.steps(new.id)]
+        names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages, *steps]
+        names += [new.steps.journal, new.steps.index] if new.steps else steps
         for run_id in interrupted:
             names += [k.run(run_id), k.journal(run_id), k.waits(run_id)]
-        names.insert(9, k.journal(new.id))
-        fields = new.fields()
-        head = [k.thread_id, new.id, on_busy, self._ring_ms, orjson.dumps(queued), orjson.dumps({"reason": on_busy})]
-        return await self._scripts.call(
-            "submit",
-            names,
-            [*head, len(interrupted), *interrupted, len(fields) // 2, *fields, len(new.blobs), *new.blobs],
-        )
+        fields = new.fields(input_ref)
+        blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
+        head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
+        lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
+        return await self._scripts.call("submit", names, [*head, *lists])
 
     async def unfinished(self, thread_id: str) -> list[str]:
         """The thread's head run and those behind it."""
@@ -172,56 +184,62 @@ class ThreadStore:
             start = f"({found[-1][0]}"
         return events[:count]
 
-    async def copy_journal(self, run_id: str, steps: Sequence[StepRecord]) -> list[str]:
-        """Gives finished steps to a run that is submitted after. Until it is, they are kept for an hour.
+    async def copy_steps(self, steps: Sequence[StepRecord], run_id: str) -> CopiedSteps | None:
+        """Finished steps of another run, for one that is submitted with them. Raises AppError RESULT_LOST, UNAVAILABLE.
 
-        Returns the markers of the blobs that were copied to its thread, for that run to name.
+        Each copy has a name and blobs of its own, so that of two that are made at once either can be submitted.
         """
         k = thread_keys_of(run_id)
-        if await self._do(lambda: self._client.exists(k.run(run_id))):
-            return []
-        known = {step.payload for step in steps}
-        steps = [await self._step_in(k.thread_id, step) for step in steps]
-        for start in range(0, len(steps), STEPS_IN_ONE_WRITE):
-            part: dict[Any, Any] = {step.key: step.entry() for step in steps[start : start + STEPS_IN_ONE_WRITE]}
-            await self._do(partial(self._client.hset, k.journal(run_id), mapping=part))
-        if steps:
-            await self._do(lambda: self._client.expire(k.journal(run_id), 3600))
-        return [step.payload.marker for step in steps if step.payload and step.payload not in known]
+        if not steps or await self._do(lambda: self._client.exists(k.run(run_id))):
+            return None
+        copies = [await self._step_in(k.thread_id, step) for step in steps]
+        name = secrets.token_hex(8)
+        journal, index = k.copy(name), k.copy(f"{name}:steps")
+        for start in range(0, len(copies), STEPS_IN_ONE_WRITE):
+            part = copies[start : start + STEPS_IN_ONE_WRITE]
+            entries: dict[Any, Any] = {step.key: step.entry() for step in part}
+            await self._do(partial(self._client.hset, journal, mapping=entries))
+            await self._do(partial(self._client.zadd, index, {step.key: step.number for step in part}))
+        for copy in (journal, index):
+            await self._do(partial(self._client.expire, copy, UNNAMED_SECONDS))
+        stored = {ref for step in copies for ref in step.refs} - {ref for step in steps for ref in step.refs}
+        return CopiedSteps(journal, index, [ref.marker for ref in stored])
 
     async def _step_in(self, thread_id: str, step: StepRecord) -> StepRecord:
-        if step.payload is None or step.payload.thread_id == thread_id:
-            return step
-        copy = await self.payloads.put(thread_id, await self.payloads.get(step.payload))
-        return replace(step, payload=copy)
+        """With what it names in that thread."""
+        if step.payload and step.payload.thread_id != thread_id:
+            step = replace(step, payload=await self.payloads.copy(step.payload, thread_id))
+        wait = step.wait
+        if wait and wait.request_ref and wait.request_ref.thread_id != thread_id:
+            request_ref = await self.payloads.copy(wait.request_ref, thread_id)
+            step = replace(step, wait=replace(wait, request_ref=request_ref))
+        return step
 
-    async def result_of(self, step: StepRecord) -> Any:
-        """A finished step's result, fetched where it is large. Raises AppError RESULT_LOST, UNAVAILABLE."""
-        return step.result if step.payload is None else await self.payloads.load(step.payload)
+    async def claim(self, run_id: str, worker: str, call: str, known: Attempt | None = None) -> Attempt | None:
+        """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely.
 
-    async def output_of(self, run: Run) -> Any:
-        """As `result_of`."""
-        return run.output if run.output_ref is None else await self.payloads.load(run.output_ref)
-
-    async def claim(self, run_id: str, worker: str, call: str) -> Attempt | None:
-        """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely."""
+        `known`: an earlier attempt at the run, by whomever; only what is new since is read.
+        """
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
-            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings],
-            [k.thread_id, run_id, worker, call],
+            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings, k.steps(run_id)],
+            [k.thread_id, run_id, worker, call, *_known(known)],
         )
         if answer[0] != "claimed":
             return None
         _, record, journal, messages, metadata = answer
+        steps = {key: StepRecord.parse(key, entry) for key, entry in _pairs(journal).items()}
+        added = [orjson.loads(message) for message in messages]
         return Attempt(
             self._scripts,
             self.payloads,
             ring_ms=self._ring_ms,
             run=Run.parse(run_id, _pairs(record)),
             thread=Thread.parse(k.thread_id, _pairs(metadata)),
-            journal=[StepRecord.parse(key, entry) for key, entry in _pairs(journal).items()],
-            messages=[orjson.loads(message) for message in messages],
+            journal={**known.journal, **steps} if known else steps,
+            messages=[*known.messages, *added] if known else added,
+            size=sum(map(len, [*journal, *messages])) + (known.size if known else 0),
         )
 
     async def expire(self, run_id: str, worker: str, *, max_attempts: int) -> Expired:
@@ -272,8 +290,9 @@ class ThreadStore:
         shown = orjson.dumps({"key": step_key, **answer.shown()})
         places = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits]
         found, allowed = ["missing"], f",{','.join(kinds)},"
+        result = orjson.dumps(answer.result)
         while found[0] == "missing":
-            ref = await self.payloads.kept(k.thread_id, orjson.dumps(answer.result))
+            ref = await self.payloads.kept(k.thread_id, result)
             given = replace(answer, result=None, payload=ref) if ref else answer
             head = [k.thread_id, run_id, step_key, given.status, given.encode(), event, shown, self._ring_ms, allowed]
             found = await self._scripts.call("signal", places, [*head, *([1, ref.marker] if ref else [0])])
@@ -285,7 +304,7 @@ class ThreadStore:
         answer = await self._scripts.call(
             "inject",
             [k.run(run_id), k.metadata, k.stream, k.inbox(run_id)],
-            [k.thread_id, run_id, orjson.dumps(message), orjson.dumps(message)],
+            [k.thread_id, run_id, orjson.dumps(message), encode_brief(message)],
         )
         return bool(answer[0] == "accepted")
 
@@ -299,7 +318,16 @@ class ThreadStore:
         return StepRecord.parse(step_key, entry) if entry else None
 
     async def step(self, run_id: str, number: int) -> StepRecord | None:
-        return next((step for step in await self.journal(run_id) if step.number == number), None)
+        k = thread_keys_of(run_id)
+        keys_of_it = await self._do(lambda: self._client.zrangebyscore(k.steps(run_id), number, number))
+        return await self.step_of(run_id, keys_of_it[0]) if keys_of_it else None
+
+    async def steps(self, run_id: str, start: int, count: int) -> list[StepRecord]:
+        """A page of the journal: so many steps, in the order they were started, after the first `start` ones."""
+        k = thread_keys_of(run_id)
+        found = await self._do(lambda: self._client.zrange(k.steps(run_id), start, start + count - 1))
+        entries = await self._do(lambda: self._client.hmget(k.journal(run_id), found)) if found else []
+        return [StepRecord.parse(key, entry) for key, entry in zip(found, entries, strict=True)]
 
     async def now_ms(self) -> int:
         """Redis' time."""
@@ -352,6 +380,15 @@ def after(one: str, other: str) -> bool:
 
 def _entry(entry_id: str, fields: Mapping[str, str]) -> StreamEntry:
     return StreamEntry(id=entry_id, type=fields["t"], run_id=fields["r"], event=fields["e"].encode())
+
+
+def _known(attempt: Attempt | None) -> list[str | int]:
+    """What `claim` need not read, as it takes it."""
+    if attempt is None:
+        return ["", 0, 0]
+    unfinished = [step.key for step in attempt.journal.values() if not step.finished]
+    highest = max((step.number for step in attempt.journal.values()), default=0)
+    return [highest, len(attempt.messages), len(unfinished), *unfinished]
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

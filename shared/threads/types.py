@@ -10,6 +10,7 @@ import orjson
 
 from shared.ids import thread_of
 from shared.payloads.blobs import Ref
+from shared.threads.brief import encode_brief
 from shared.types import JSON, EventType, Runnable, RunStatus, StepStatus, WaitKind
 
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
@@ -72,10 +73,9 @@ class NewRun:
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     origin: "Origin | None" = None
-    blobs: Sequence[str] = ()
-    """Markers of those that the journal copied for it names."""
+    steps: "CopiedSteps | None" = None
 
-    def fields(self) -> list[str | bytes | int]:
+    def fields(self, input_ref: Ref | None) -> list[str | bytes | int]:
         optional: dict[str, str | int | None] = {
             "runnable_id": self.runnable_id,
             "user_uuid": self.user_uuid,
@@ -86,13 +86,24 @@ class NewRun:
         always: dict[str, str | bytes] = {
             "workspace": self.workspace,
             "runnable_type": self.runnable_type,
-            "input": orjson.dumps(self.input),
+            "input": orjson.dumps(None if input_ref else self.input),
             "parameters": orjson.dumps(self.parameters),
+            **({"input_ref": orjson.dumps(input_ref.as_json())} if input_ref else {}),
         }
         flat: list[str | bytes | int] = []
         for name, value in [*always.items(), *given.items()]:
             flat += [name, value]
         return flat
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedSteps:
+    """Steps of another run, kept for an hour under a name of their own for the run that is submitted with them."""
+
+    journal: str
+    index: str
+    blobs: Sequence[str]
+    """Markers of the blobs that they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +133,12 @@ class Run:
     status: RunStatus
     epoch: int
     worker: str | None
-    input: JSON
+    input: JSON | None
+    input_ref: Ref | None
+    """Where the input is, if it is large; then `input` is None. The same goes for the output."""
     parameters: JSON
     output: Any
     output_ref: Ref | None
-    """Where the output is, if it is large; then `output` is None."""
     error: JSON | None
     usage: JSON
     user_uuid: str | None
@@ -165,9 +177,10 @@ class Run:
             epoch=int(record["epoch"]),
             worker=record.get("worker") or None,
             input=orjson.loads(record["input"]),
+            input_ref=_ref(_json(record.get("input_ref"))),
             parameters=orjson.loads(record["parameters"]),
             output=_json(record.get("output")),
-            output_ref=Ref.parse(orjson.loads(record["output_ref"])) if "output_ref" in record else None,
+            output_ref=_ref(_json(record.get("output_ref"))),
             error=_json(record.get("error")),
             usage=_json(record.get("usage")) or {},
             user_uuid=record.get("user_uuid"),
@@ -226,6 +239,11 @@ class StepRecord:
     """Where the result is, if it is large; then `result` is None."""
 
     @property
+    def refs(self) -> list[Ref]:
+        """The blobs that it names."""
+        return [ref for ref in (self.payload, self.wait and self.wait.request_ref) if ref]
+
+    @property
     def open(self) -> bool:
         """Whether it waits for an answer."""
         unsettled = (StepStatus.WAITING, StepStatus.WAITING_HUMAN, StepStatus.UNKNOWN)
@@ -244,9 +262,8 @@ class StepRecord:
         # A newer release may have written fields that this one does not know.
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
         if known.get("wait"):
-            known["wait"] = Wait(**known["wait"] | {"kind": WaitKind(known["wait"]["kind"])})
-        if known.get("payload"):
-            known["payload"] = Ref.parse(known["payload"])
+            known["wait"] = Wait.parse(known["wait"])
+        known["payload"] = _ref(known.get("payload"))
         return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:
@@ -288,7 +305,13 @@ class Wait:
     topics: Sequence[Sequence[str]] = ()
     """Of an event: (workspace, name, key, the last event that does not count) of each place where it may be."""
     request: Any = None
-    """What a human is asked."""
+    """What a human is asked, or what a child is to do."""
+    request_ref: Ref | None = None
+    """Where the request is, if it is large; then `request` is None."""
+
+    @classmethod
+    def parse(cls, known: JSON) -> Self:
+        return cls(**{**known, "kind": WaitKind(known["kind"]), "request_ref": _ref(known.get("request_ref"))})
 
     def shown(self) -> JSON:
         """As clients see it."""
@@ -297,6 +320,7 @@ class Wait:
 
     def as_json(self) -> JSON:
         fields = {"until": self.until, "name": self.name, "topics": self.topics, "request": self.request}
+        fields |= {"request_ref": self.request_ref and self.request_ref.as_json()}
         return {"kind": self.kind, **{name: value for name, value in fields.items() if value}}
 
 
@@ -340,7 +364,7 @@ class NewEvent:
     def flat(self) -> tuple[str, str | int, bytes]:
         if self.type not in EventType.__members__.values() and not CUSTOM_EVENT.fullmatch(self.type):
             raise ValueError(f"not an event type: {self.type!r}")
-        return self.type, "" if self.step is None else self.step, orjson.dumps(self.data)
+        return self.type, "" if self.step is None else self.step, encode_brief(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +379,10 @@ class StreamEntry:
 
 def time_of(milliseconds: str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def _ref(known: JSON | None) -> Ref | None:
+    return Ref.parse(known) if known else None
 
 
 def _json(text: str | None) -> Any:

@@ -42,6 +42,7 @@ def a_run() -> Seen:
         input={},
         parameters={},
         output="Hello.",
+        input_ref=None,
         output_ref=None,
         error=None,
         usage={},

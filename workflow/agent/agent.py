@@ -71,7 +71,7 @@ async def _opening(attempt: Attempt, model: Model) -> list[JSON]:
     run = attempt.run
     if run.base is not None:
         return attempt.messages[: run.base + 1]
-    message = user_message(run.input)
+    message = user_message(await attempt.input())
     events = [NewEvent(EventType.AGENT_MESSAGE, message)]
     fields: dict[str, str | int | bytes] = {"base": len(attempt.messages), "model": model.name}
     await attempt.commit(Change(messages=[message], events=events, run=fields))

@@ -178,7 +178,8 @@ class Step:
 
     async def publish(self, name: str, payload: Any = None, key: str | None = None) -> None:
         """Publishes an event, once, to those who wait for it and those who will."""
-        self._attempt.payloads.encoded(payload)  # what is too large for everybody who waits fails here
+        # What is too large for everybody who waits fails here.
+        self._attempt.payloads.encoded(payload, f"The payload of event {name!r}")
 
         async def body(scope: StepScope) -> Outcome:
             return Outcome(await self.waits.publish(name, payload, key, scope.effect_key))
@@ -186,12 +187,10 @@ class Step:
         await self.perform(StepSpec(self._key(f"publish:{name}"), name, "publish", [payload, key]), body)
 
     async def emit(self, kind: str, data: JSON) -> None:
-        """An event of the flow's own type on the thread's stream, once. Large data is the step's output instead."""
+        """An event of the flow's own type on the thread's stream, once. Large data is the step's output too."""
 
         async def body(_: StepScope) -> Outcome:
-            if reference := self._attempt.payloads.shown(data):
-                return Outcome(data, events=[(kind, {"output_ref": reference})])
-            return Outcome(None, events=[(kind, data)])
+            return Outcome(data if self._attempt.payloads.large(data) else None, events=[(kind, data)])
 
         await self.perform(StepSpec(self._key(f"emit:{kind}"), kind, "emit", data), body)
 

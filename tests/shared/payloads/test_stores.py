@@ -97,8 +97,9 @@ async def test_an_s3_that_cannot_be_reached_is_away_and_one_without_the_bucket_i
     bucket: str,
 ) -> None:
     ref = Ref.of("s3", new_thread_id(), DATA)
-    nobody, wrong = S3Blobs(BUCKET, prefix="", endpoint=f"http://127.0.0.1:{free_port()}"), S3Blobs(
-        "there-is-no-such-bucket", prefix="p", endpoint=bucket
+    nobody, wrong = (
+        S3Blobs(BUCKET, prefix="", endpoint=f"http://127.0.0.1:{free_port()}"),
+        S3Blobs("there-is-no-such-bucket", prefix="p", endpoint=bucket),
     )
     with pytest.raises(StoreAway):
         await nobody.put(ref, DATA)
