@@ -91,10 +91,13 @@ class Payloads:
             return await self._put_in("redis", thread_id, data)
 
     async def _put_in(self, store: str, thread_id: str, data: bytes) -> Ref:
-        ref = Ref.of(store, thread_id, data)
-        await self._mark(ref)
-        await self._stores[store].put(ref, data)
-        return ref
+        while True:
+            ref = Ref.of(store, thread_id, data)
+            await self._mark(ref)
+            await self._stores[store].put(ref, data)
+            if await self._marked(ref):
+                return ref
+            await self._stores[store].delete(ref)  # it was cleaned up after before it was there
 
     async def get(self, ref: Ref) -> bytes:
         """Raises Lost, StoreAway, AppError INVALID_CONFIG."""
@@ -137,6 +140,10 @@ class Payloads:
             await self._client.zadd(ThreadKeys(ref.thread_id).timers, {ref.marker: (now + UNNAMED_SECONDS) * 1000})
 
         await patiently(mark, self._patience_seconds)
+
+    async def _marked(self, ref: Ref) -> bool:
+        timers = ThreadKeys(ref.thread_id).timers
+        return await patiently(lambda: self._client.zscore(timers, ref.marker), self._patience_seconds) is not None
 
     async def _read(self, store: BlobStore, ref: Ref) -> bytes:
         deadline = None if self._patience_seconds is None else time.monotonic() + self._patience_seconds

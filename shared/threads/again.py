@@ -83,5 +83,5 @@ async def _again(store: ThreadStore, run: Run, new_id: str, origin: Origin, step
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,
         origin=origin,
-        steps=await store.copy_steps(steps, new_id),
+        steps=await store.copies.make(steps, new_id),
     )

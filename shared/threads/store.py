@@ -3,7 +3,6 @@
 What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,15 +17,15 @@ from shared.errors import AppError, ErrorCode
 from shared.ids import stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
-from shared.payloads.payloads import UNNAMED_SECONDS, Payloads
+from shared.payloads.payloads import Payloads
 from shared.redis import patiently
 from shared.threads.attempt import Attempt
 from shared.threads.brief import encode_brief
+from shared.threads.copies import Copies
 from shared.threads.scripts import Scripts
 from shared.threads.types import (
     Answer,
     BusyPolicy,
-    CopiedSteps,
     Expired,
     NewRun,
     NewThread,
@@ -41,7 +40,6 @@ from shared.threads.types import (
 from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 EVENTS_IN_ONE_READ = 500
-STEPS_IN_ONE_WRITE = 200
 
 
 class ThreadStore:
@@ -56,6 +54,7 @@ class ThreadStore:
         self, client: Redis, *, ring_seconds: float, patience_seconds: float | None, payloads: Payloads | None = None
     ) -> None:
         self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
+        self.copies = Copies(client, self.payloads, patience_seconds=patience_seconds)
         self._client = client
         self._scripts = Scripts(client, patience_seconds)
         self._patience_seconds = patience_seconds
@@ -126,6 +125,7 @@ class ThreadStore:
         blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
         head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
         lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
+        lists.append(new.steps.count if new.steps else 0)
         return await self._scripts.call("submit", names, [*head, *lists])
 
     async def unfinished(self, thread_id: str) -> list[str]:
@@ -183,37 +183,6 @@ class ThreadStore:
                 break
             start = f"({found[-1][0]}"
         return events[:count]
-
-    async def copy_steps(self, steps: Sequence[StepRecord], run_id: str) -> CopiedSteps | None:
-        """Finished steps of another run, for one that is submitted with them. Raises AppError RESULT_LOST, UNAVAILABLE.
-
-        Each copy has a name and blobs of its own, so that of two that are made at once either can be submitted.
-        """
-        k = thread_keys_of(run_id)
-        if not steps or await self._do(lambda: self._client.exists(k.run(run_id))):
-            return None
-        copies = [await self._step_in(k.thread_id, step) for step in steps]
-        name = secrets.token_hex(8)
-        journal, index = k.copy(name), k.copy(f"{name}:steps")
-        for start in range(0, len(copies), STEPS_IN_ONE_WRITE):
-            part = copies[start : start + STEPS_IN_ONE_WRITE]
-            entries: dict[Any, Any] = {step.key: step.entry() for step in part}
-            await self._do(partial(self._client.hset, journal, mapping=entries))
-            await self._do(partial(self._client.zadd, index, {step.key: step.number for step in part}))
-        for copy in (journal, index):
-            await self._do(partial(self._client.expire, copy, UNNAMED_SECONDS))
-        stored = {ref for step in copies for ref in step.refs} - {ref for step in steps for ref in step.refs}
-        return CopiedSteps(journal, index, [ref.marker for ref in stored])
-
-    async def _step_in(self, thread_id: str, step: StepRecord) -> StepRecord:
-        """With what it names in that thread."""
-        if step.payload and step.payload.thread_id != thread_id:
-            step = replace(step, payload=await self.payloads.copy(step.payload, thread_id))
-        wait = step.wait
-        if wait and wait.request_ref and wait.request_ref.thread_id != thread_id:
-            request_ref = await self.payloads.copy(wait.request_ref, thread_id)
-            step = replace(step, wait=replace(wait, request_ref=request_ref))
-        return step
 
     async def claim(self, run_id: str, worker: str, call: str, known: Attempt | None = None) -> Attempt | None:
         """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely.

@@ -4,7 +4,8 @@
 --      then of each unfinished run that the caller knows of, the head first: run, journal, waits
 -- ARGV 1 thread id, 2 run id, 3 what to do when the thread is busy (enqueue | reject | interrupt | rollback),
 --      4 ring after (ms), 5 data of run.queued (JSON), 6 data of run.canceled of those that it interrupts,
---      then counted lists: those runs' ids, the record's fields (name, value), markers of the blobs that it names
+--      then counted lists: those runs' ids, the record's fields (name, value), markers of the blobs that it names;
+--      how many steps were copied for it
 -- Answers {accepted, created_at, status, the run to ring for or ''}, {not_found}, {archived}, {busy, head run},
 --      {missing}: a blob or the copied steps were left for too long, and must be written again, or
 --      {changed}: the unfinished runs are others than the caller knows of (interrupt and rollback), who reads them again.
@@ -22,9 +23,10 @@ if head and on_busy == 'reject' then return {'busy', head} end
 local interrupted, fields, blobs, at
 interrupted, at = take(7, 1)
 fields, at = take(at, 2)
-blobs = take(at, 1)
-local copied = KEYS[12] ~= KEYS[10]
-if missing_blob(KEYS[8], blobs) or (copied and redis.call('EXISTS', KEYS[12]) == 0) then return {'missing'} end
+blobs, at = take(at, 1)
+local copied = tonumber(ARGV[at])
+local whole = copied == 0 or redis.call('HLEN', KEYS[12]) == copied and redis.call('ZCARD', KEYS[13]) == copied
+if not whole or missing_blob(KEYS[8], blobs) then return {'missing'} end
 local ring = ''
 if head and on_busy ~= 'enqueue' then
   local there = redis.call('LRANGE', KEYS[4], 0, -1)
@@ -44,7 +46,7 @@ end
 local now = now_ms()
 redis.call('HSET', KEYS[2], 'status', 'pending', 'epoch', 0, 'seq', 1, 'stalls', 0, 'step', 1, 'created_at', now,
   unpack(fields))
-if copied then
+if copied > 0 then
   for i = 10, 11 do
     redis.call('RENAME', KEYS[i + 2], KEYS[i])
     redis.call('PERSIST', KEYS[i])

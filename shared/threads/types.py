@@ -102,6 +102,7 @@ class CopiedSteps:
 
     journal: str
     index: str
+    count: int
     blobs: Sequence[str]
     """Markers of the blobs that they name."""
 

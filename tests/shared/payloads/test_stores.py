@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.config import PayloadsSettings
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_thread_id
 from shared.keys import ThreadKeys
@@ -53,8 +54,6 @@ async def test_a_damaged_blob_is_not_taken_for_the_result(redis_url: str, tmp_pa
     await blobs.put(ref, DATA)
     (tmp_path / ref.path).write_bytes(DATA[:-1])
     client = connect(redis_url, timeout_seconds=5, max_connections=2)
-    from shared.config import PayloadsSettings
-
     payloads = Payloads(client, {"folder": blobs}, PayloadsSettings(), patience_seconds=0)
     with pytest.raises(Lost, match="damaged"):
         await payloads.get(ref)
