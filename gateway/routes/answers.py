@@ -66,10 +66,11 @@ class Reference(BaseModel):
 
     sha256: str = Field(description="Of the value as JSON.")
     bytes: int = Field(description="Its length.")
+    error: str | None = Field(default=None, description="Why the value cannot be shown: `result_lost`, `unavailable`.")
 
     @classmethod
-    def of(cls, ref: Ref | None) -> Self | None:
-        return None if ref is None else cls(**ref.shown())
+    def of(cls, ref: Ref | None, error: str | None = None) -> Self | None:
+        return None if ref is None else cls(**ref.shown(), error=error)
 
 
 class RunAnswer(BaseModel):

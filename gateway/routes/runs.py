@@ -13,6 +13,7 @@ from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RunBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.whole import whole_run
 from gateway.stream.open import parse_last_id
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -59,10 +60,7 @@ async def create_run(
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
 async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAnswer:
     """With its input and output, however large."""
-    run = await services.run_of(caller, run_id)
-    value = services.store.payloads.value
-    whole = {"input": await value(run.input, run.input_ref), "output": await value(run.output, run.output_ref)}
-    return RunAnswer.of(run).model_copy(update=whole)
+    return await whole_run(services.store.payloads, await services.run_of(caller, run_id))
 
 
 @router.get(

@@ -1,6 +1,6 @@
 """Steps: one by one, and those that wait for people, with their answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fastapi import APIRouter
 
@@ -11,6 +11,7 @@ from gateway.routes.answers import Page, StepAnswer
 from gateway.routes.bodies import HumanBody, ResolveBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
 from shared.threads.types import Answer, StepRecord
 from shared.types import StepStatus, WaitKind
@@ -36,7 +37,7 @@ async def list_approvals(
 async def get_step(step_id: str, services: WithServices, caller: Caller) -> StepAnswer:
     """With its output and its request, however large."""
     run_id, step = await _step_of(services, caller, step_id)
-    return StepAnswer.of(run_id, await _whole(services, step))
+    return await whole_step(services.store.payloads, run_id, step)
 
 
 @router.post(
@@ -88,24 +89,17 @@ async def _answer(services: Services, caller: Principal, given: _Answered) -> St
     """Raises AppError CONFLICT where the step does not wait for this kind of answer."""
     run_id, step = await _step_of(services, caller, given.step_id)
     signaled = await services.store.signal(run_id, step.key, given.answer, [given.kind])
-    now = await _whole(services, await services.store.step_of(run_id, step.key) or step)
-    if signaled is None or not (signaled.answered or (given.again and _says(now, given.answer))):
+    now = await services.store.step_of(run_id, step.key) or step
+    shown = await whole_step(services.store.payloads, run_id, now)
+    if signaled is None or not (signaled.answered or (given.again and _says(shown, given.answer))):
         raise AppError(ErrorCode.CONFLICT, f"Step {given.step_id} is {now.status}: it waits for no such answer.")
     services.in_background(services.queue.ring(signaled.ring))
-    return StepAnswer.of(run_id, now)
+    return shown
 
 
-async def _whole(services: Services, step: StepRecord) -> StepRecord:
-    value = services.store.payloads.value
-    step = replace(step, result=await value(step.result, step.payload))
-    if step.wait is None:
-        return step
-    return replace(step, wait=replace(step.wait, request=await value(step.wait.request, step.wait.request_ref)))
-
-
-def _says(step: StepRecord, answer: Answer) -> bool:
+def _says(step: StepAnswer, answer: Answer) -> bool:
     """Whether the step already has this very answer: a request that is sent again."""
-    return (step.status, step.result) == (answer.status, answer.result)
+    return (step.status, step.output) == (answer.status, answer.result)
 
 
 async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple[str, StepRecord]:
