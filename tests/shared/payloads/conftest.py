@@ -42,7 +42,7 @@ Opens = Callable[[], Awaitable[Outside]]
 @pytest.fixture(params=["redis", "folder", "s3"])
 def payloads(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings with small limits, for each store."""
-    chosen = PayloadsSettings(inline_bytes=INLINE_BYTES, max_bytes=MAX_BYTES, store=request.param)
+    chosen = PayloadsSettings(inline_bytes=INLINE_BYTES, max_bytes=MAX_BYTES, spill_bytes=0, store=request.param)
     if request.param == "s3":
         endpoint = request.getfixturevalue("bucket")
         chosen = chosen.model_copy(update={"s3_bucket": BUCKET, "s3_endpoint": endpoint})

@@ -193,6 +193,7 @@ class Life(RuleBasedStateMachine):
         if run.status.terminal:
             found["output"] = await value(run.output, run.output_ref)
         for step in await self.store.journal(run_id):
+            assert all(ref.thread_id == run.thread_id for ref in step.refs), "no two threads share a blob's life"
             found[step.key] = await value(step.result, step.payload)
             if step.wait:
                 found[f"{step.key}?"] = await value(step.wait.request, step.wait.request_ref)

@@ -1,15 +1,17 @@
 """Every store keeps the same promises."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shared.config import PayloadsSettings
+from shared.config import PayloadsSettings, Settings
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_thread_id
 from shared.keys import ThreadKeys
-from shared.payloads.blobs import Lost, Ref, StoreAway
+from shared.payloads.blobs import BlobStore, Lost, Ref, StoreAway
 from shared.payloads.folder import FolderBlobs
+from shared.payloads.in_redis import RedisBlobs
 from shared.payloads.payloads import Payloads
 from shared.payloads.s3 import S3Blobs
 from shared.redis import connect
@@ -57,6 +59,97 @@ async def test_a_damaged_blob_is_not_taken_for_the_result(redis_url: str, tmp_pa
     payloads = Payloads(client, {"folder": blobs}, PayloadsSettings(), patience_seconds=0)
     with pytest.raises(Lost, match="damaged"):
         await payloads.get(ref)
+    await client.aclose()
+
+
+async def test_what_is_not_too_large_for_redis_stays_there_whatever_the_store(redis_url: str, tmp_path: Path) -> None:
+    settings = PayloadsSettings(store="folder", inline_bytes=1024, spill_bytes=4096)
+    client = connect(redis_url, timeout_seconds=5, max_connections=2)
+    store = Payloads.over(client, Settings(data=tmp_path, payloads=settings), patience_seconds=0)
+    kept = [await store.kept(new_thread_id(), b"x" * size) for size in (1024, 1025, 4096, 4097)]
+    assert [ref and ref.store for ref in kept] == [None, "redis", "redis", "folder"]
+    await client.aclose()
+
+
+class Refusing(FolderBlobs):
+    """Takes nothing, and says that it is away."""
+
+    async def put(self, ref: Ref, data: bytes) -> None:
+        raise StoreAway(ref.store, "no room")
+
+
+async def test_where_the_store_takes_nothing_a_result_is_kept_in_redis(
+    redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect(redis_url, timeout_seconds=5, max_connections=2)
+    stores: dict[str, BlobStore] = {"redis": RedisBlobs(client, patience_seconds=0), "folder": Refusing(tmp_path)}
+    store = Payloads(client, stores, PayloadsSettings(store="folder", spill_bytes=0), patience_seconds=0)
+    ref = await store.put(new_thread_id(), DATA)
+    assert (ref.store, await store.get(ref)) == ("redis", DATA)
+    assert "no room" in caplog.text
+    await client.aclose()
+
+
+class Slow(FolderBlobs):
+    """The first write takes more than an hour: it is cleaned up after before it is there."""
+
+    clean: Any
+
+    async def put(self, ref: Ref, data: bytes) -> None:
+        if clean := self.__dict__.pop("clean", None):
+            await clean(ref.marker)
+        await super().put(ref, data)
+
+
+async def test_a_write_that_was_cleaned_up_after_before_it_was_done_leaves_nothing(
+    redis_url: str, tmp_path: Path
+) -> None:
+    client = connect(redis_url, timeout_seconds=5, max_connections=2)
+    blobs = Slow(tmp_path)
+    store = Payloads(client, {"folder": blobs}, PayloadsSettings(store="folder", spill_bytes=0), patience_seconds=0)
+    blobs.clean = store.clean
+    ref = await store.put(new_thread_id(), DATA)
+    assert [path.name for path in tmp_path.rglob("*.*")] == [ref.name]
+    assert await store.get(ref) == DATA
+    await client.aclose()
+
+
+class Late(FolderBlobs):
+    """Twice away, then there."""
+
+    asked = 0
+
+    async def get(self, ref: Ref) -> bytes:
+        self.asked += 1
+        if self.asked < 3:
+            raise StoreAway(ref.store, "not yet")
+        return await super().get(ref)
+
+
+@pytest.mark.parametrize(("patience", "found"), [(None, True), (5, True), (0, False)])
+async def test_a_store_that_is_away_is_waited_for(
+    redis_url: str, tmp_path: Path, patience: float | None, found: bool
+) -> None:
+    client = connect(redis_url, timeout_seconds=5, max_connections=2)
+    blobs = Late(tmp_path)
+    store = Payloads(
+        client, {"folder": blobs}, PayloadsSettings(store="folder", spill_bytes=0), patience_seconds=patience
+    )
+    ref = await store.put(new_thread_id(), DATA)
+    if found:
+        assert await store.get(ref) == DATA
+    else:
+        with pytest.raises(StoreAway, match="not yet"):
+            await store.get(ref)
+    await client.aclose()
+
+
+async def test_a_store_that_is_not_configured_any_more_is_an_error_to_mend(redis_url: str) -> None:
+    client = connect(redis_url, timeout_seconds=5, max_connections=2)
+    store = Payloads.over(client, Settings(), patience_seconds=0)
+    with pytest.raises(AppError, match="s3_bucket") as caught:
+        await store.get(Ref.of("s3", new_thread_id(), DATA))
+    assert caught.value.code is ErrorCode.INVALID_CONFIG
     await client.aclose()
 
 
