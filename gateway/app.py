@@ -133,6 +133,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         for chore in chores:
             chore.cancel()
         await asyncio.wait({*chores, *services.tasks}, timeout=1)
+        await services.outside.close()
         for client in (redis, broker, counters_redis, streams_redis):
             await client.aclose()
         services.queue.close()

@@ -84,7 +84,10 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-Sent Events. `data` is an event's JSON, `id` the place to resume from. Without an id: "
         "`waiting` (nothing has happened yet), `keep_alive`, `gap` (events that are nowhere any more) and `error` "
-        "(408: the connection was idle or open for too long and is closed; 503: Redis is away, the stream waits).",
+        "(408: the connection was idle or open for too long and is closed; 503: Redis is away, the stream waits). "
+        "An event's data has at most 64 KiB: where it would have more, its longest fields are null and `FIELD_ref: "
+        "{sha256, bytes}` stands for each (`data_ref` alone, where that is not enough). GET /api/runs/{run_id} has a "
+        "run's input and output whole, GET /api/steps/{step_id} a step's output (the event names the step).",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
     },
     204: {"description": "The run has ended and `last_id` is its last event: there is no more to come."},

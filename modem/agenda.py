@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from shared.errors import AppError
 from shared.events.bus import Topic
 from shared.events.outside import Outside
 
@@ -15,6 +16,7 @@ log = logging.getLogger("trunkline.agenda")
 PER_SHARD = 50
 """Timers and topics of one shard in one tick."""
 AT_ONCE = 20
+POSTPONED_SECONDS = 30.0
 BATCHES = 40
 """Of one topic's waiters in one tick."""
 
@@ -41,6 +43,10 @@ class Agenda:
                 await do(what)
             except ResponseError:  # one run's broken data must not keep the others waiting
                 log.exception("%s cannot be done", what)
+            except AppError as error:  # the store of large results is away, or lost one
+                log.warning("%s cannot be done now: %s", what, error.detail)
+                if isinstance(what, str):
+                    await self._outside.store.postpone(what, POSTPONED_SECONDS)
 
     async def _on_time(self, timer: str) -> None:
         await self._outside.ring(await self._outside.answers.on_time(timer))

@@ -98,6 +98,8 @@ class Worker:
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
         impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        self._resources.push_async_callback(outside.close)
+        self._resources.push_async_callback(impatient.close)
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had

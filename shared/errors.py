@@ -35,6 +35,8 @@ class ErrorCode(StrEnum):
     STEP_FAILED = "step_failed"
     STEP_TIMEOUT = "step_timeout"
     WAIT_TIMEOUT = "wait_timeout"
+    RESULT_TOO_LARGE = "result_too_large"
+    RESULT_LOST = "result_lost"
     RUN_CANCELED = "run_canceled"
     NO_PROGRESS = "no_progress"
     REPLAY_MISMATCH = "replay_mismatch"

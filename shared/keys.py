@@ -72,6 +72,18 @@ class ThreadKeys:
         """HASH step key -> the kind of wait, of the run's open waits."""
         return f"{self.prefix}:run:{run_id}:waits"
 
+    def steps(self, run_id: str) -> str:
+        """ZSET of the run's step keys by the steps' numbers: a part of the journal can be found without the rest."""
+        return f"{self.prefix}:run:{run_id}:steps"
+
+    def copy(self, name: str) -> str:
+        """As the journal, or with `:steps` as its index: of a run that is not submitted yet."""
+        return f"{self.prefix}:copy:{name}"
+
+    def blob(self, name: str) -> str:
+        """STRING: a large result (shared/payloads)."""
+        return f"{self.prefix}:blob:{name}"
+
     def inbox(self, run_id: str) -> str:
         """LIST of messages that were put into the run while it went on."""
         return f"{self.prefix}:run:{run_id}:inbox"
@@ -96,6 +108,8 @@ def timers(shard: int) -> str:
 
     `wake|RUN|STEP KEY`: the wait's time is up. `clean|RUN|STEP KEY`: an answered wait leaves no trace in other slots.
     `tell|RUN`: an ended child's parent gets its result. `drop|RUN|STEP KEY`: an ended parent's child is canceled.
+    `blob|THREAD|STORE/NAME`: a blob that no transition has named yet. `gone|THREAD|STORE/NAME`: one that nobody can
+    name any more, and that is to be deleted.
     """
     return f"timers:{{{shard_tags()[shard]}}}"
 

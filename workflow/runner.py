@@ -29,6 +29,7 @@ from workflow.agent.agent import run_agent
 from workflow.agent.budget import account_of
 from workflow.engine.function import run_function
 from workflow.engine.journal import failure
+from workflow.engine.remembered import Remembered
 from workflow.engine.step import Drained, Step
 from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
@@ -63,6 +64,7 @@ class Runner:
         self._outside = outside
         self._runtime = runtime
         self._held: dict[str, _Held] = {}
+        self._remembered = Remembered()
 
     def running(self) -> list[str]:
         return list(self._held)
@@ -97,7 +99,8 @@ class Runner:
 
     async def _claim(self, run_id: str, worker: str) -> Attempt | None:
         """While a release rolls out, a run goes to a worker that has its function in its version, if there is one."""
-        claim = partial(self._store.claim, run_id, worker, secrets.token_hex(8))
+        known = self._remembered.take(run_id)
+        claim = partial(self._store.claim, run_id, worker, secrets.token_hex(8), known=known)
         try:
             return await claim(functions=self._runtime.functions.had)
         except Lacking as lacking:
@@ -128,6 +131,7 @@ class Runner:
             parked = step.parking.idle.is_set() and not flow.done() and await _park(attempt, step)
         await cancel([flow])
         if parked:
+            self._remembered.keep(attempt)
             return None
         if held.dropped.is_set():
             if not flow.cancelled() and isinstance(refused := flow.exception(), (Fenced, SandboxFenced)):
@@ -160,6 +164,8 @@ class Runner:
             if attempt.canceled.is_set():
                 return await self._end_canceled(attempt, step)
             return await attempt.give_back("message")
+        except AppError as error:  # the output is too large, or its store is away
+            return await self._end_failed(attempt, step, failure(error))
 
     async def _end_failed(self, attempt: Attempt, step: Step, error: JSON) -> str | None:
         log.warning("run %s failed: %s", attempt.run.id, error["detail"])

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
+from shared.payloads.blobs import Ref
 from shared.threads.types import Run, StepRecord, Thread, Wait, time_of
 from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
@@ -60,6 +61,18 @@ class RunAccepted(BaseModel):
     created_at: Timestamp
 
 
+class Reference(BaseModel):
+    """Stands for a large value, in lists (above `payloads.inline_bytes`) and in events."""
+
+    sha256: str = Field(description="Of the value as JSON.")
+    bytes: int = Field(description="Its length.")
+    error: str | None = Field(default=None, description="Why the value cannot be shown: `result_lost`, `unavailable`.")
+
+    @classmethod
+    def of(cls, ref: Ref | None, error: str | None = None) -> Self | None:
+        return None if ref is None else cls(**ref.shown(), error=error)
+
+
 class RunAnswer(BaseModel):
     run_id: str
     thread_id: str
@@ -67,9 +80,11 @@ class RunAnswer(BaseModel):
     runnable_id: str | None
     status: RunStatus
     cancel_requested: bool
-    input: JSON
+    input: JSON | None = Field(description="Null in lists where it is large, as `output`.")
+    input_ref: Reference | None
     parameters: JSON
-    output: Any
+    output: Any = Field(description="Null in lists where it is large (`output_ref`): GET /api/runs/{run_id} has it.")
+    output_ref: Reference | None
     error: JSON | None
     usage: JSON
     user_uuid: str | None
@@ -95,8 +110,10 @@ class RunAnswer(BaseModel):
             status=run.status,
             cancel_requested=run.cancel_requested,
             input=run.input,
+            input_ref=Reference.of(run.input_ref),
             parameters=run.parameters,
             output=run.output,
+            output_ref=Reference.of(run.output_ref),
             error=run.error,
             usage=run.usage,
             user_uuid=run.user_uuid,
@@ -118,12 +135,14 @@ class WaitAnswer(BaseModel):
     kind: WaitKind
     name: str | None = Field(description="An event's name; or the child run's id.")
     until: Timestamp | None = Field(description="When its time is up.")
-    request: Any = Field(description="What a human is asked.")
+    request: Any = Field(description="What a human is asked. Null in lists where it is large, as `output`.")
+    request_ref: Reference | None
 
     @classmethod
     def of(cls, wait: Wait) -> Self:
         until = None if wait.until is None else time_of(str(wait.until))
-        return cls(kind=wait.kind, name=wait.name, until=until, request=wait.request)
+        ref = Reference.of(wait.request_ref)
+        return cls(kind=wait.kind, name=wait.name, until=until, request=wait.request, request_ref=ref)
 
 
 class Published(BaseModel):
@@ -150,7 +169,8 @@ class StepAnswer(BaseModel):
     kind: str
     status: StepStatus
     tries: int
-    output: Any
+    output: Any = Field(description="Null in lists where it is large (`output_ref`): GET /api/steps/{step_id} has it.")
+    output_ref: Reference | None
     error: JSON | None
     duration_ms: int | None
     wait: WaitAnswer | None = Field(description="What it waits for, or waited for.")
@@ -166,6 +186,7 @@ class StepAnswer(BaseModel):
             status=step.status,
             tries=step.tries,
             output=step.result,
+            output_ref=Reference.of(step.payload),
             error=step.error,
             duration_ms=step.duration_ms,
             wait=WaitAnswer.of(step.wait) if step.wait else None,

@@ -13,6 +13,7 @@ from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.whole import whole_run
 from gateway.stream.open import parse_last_id
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -64,7 +65,8 @@ async def create_run(
 
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
 async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAnswer:
-    return RunAnswer.of(await services.run_of(caller, run_id))
+    """With its input and output, however large."""
+    return await whole_run(services.store.payloads, await services.run_of(caller, run_id))
 
 
 @router.get(
@@ -78,10 +80,10 @@ async def list_steps(
 ) -> Page[StepAnswer]:
     run = await services.run_of(caller, run_id)
     start = offset_of(cursor)
-    steps = await services.store.journal(run.id)
+    steps = await services.store.steps(run.id, start, limit + 1)
     return Page(
-        items=[StepAnswer.of(run.id, step) for step in steps[start : start + limit]],
-        next_cursor=str(start + limit) if len(steps) > start + limit else None,
+        items=[StepAnswer.of(run.id, step) for step in steps[:limit]],
+        next_cursor=str(start + limit) if len(steps) > limit else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Steps that wait for people: what waits, and their answers."""
+"""Steps: one by one, and those that wait for people, with their answers."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from gateway.routes.answers import Page, StepAnswer
 from gateway.routes.bodies import HumanBody, ResolveBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
 from shared.threads.types import Answer, StepRecord
 from shared.types import StepStatus, WaitKind
@@ -30,6 +31,13 @@ async def list_approvals(
         items=[StepAnswer.of(run_id, step) for run_id, step in found if step.open],
         next_cursor=str(start + limit) if len(step_ids) > limit else None,
     )
+
+
+@router.get("/steps/{step_id}", operation_id="getStep", summary="A step", responses=errors(404))
+async def get_step(step_id: str, services: WithServices, caller: Caller) -> StepAnswer:
+    """With its output and its request, however large."""
+    run_id, step = await _step_of(services, caller, step_id)
+    return await whole_step(services.store.payloads, run_id, step)
 
 
 @router.post(
@@ -82,15 +90,16 @@ async def _answer(services: Services, caller: Principal, given: _Answered) -> St
     run_id, step = await _step_of(services, caller, given.step_id)
     signaled = await services.store.signal(run_id, step.key, given.answer, [given.kind])
     now = await services.store.step_of(run_id, step.key) or step
-    if signaled is None or not (signaled.answered or (given.again and _says(now, given.answer))):
+    shown = await whole_step(services.store.payloads, run_id, now)
+    if signaled is None or not (signaled.answered or (given.again and _says(shown, given.answer))):
         raise AppError(ErrorCode.CONFLICT, f"Step {given.step_id} is {now.status}: it waits for no such answer.")
     services.in_background(services.queue.ring(signaled.ring))
-    return StepAnswer.of(run_id, now)
+    return shown
 
 
-def _says(step: StepRecord, answer: Answer) -> bool:
+def _says(step: StepAnswer, answer: Answer) -> bool:
     """Whether the step already has this very answer: a request that is sent again."""
-    return (step.status, step.result) == (answer.status, answer.result)
+    return (step.status, step.output) == (answer.status, answer.result)
 
 
 async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple[str, StepRecord]:

@@ -74,6 +74,16 @@ RULES = (
         "max_output_tokens should be less than context_tokens, or no room is left for the conversation",
     ),
     Rule(
+        ("payloads.inline_bytes", "payloads.max_bytes"),
+        lambda s: s.payloads.inline_bytes <= s.payloads.max_bytes,
+        "inline_bytes should not be more than max_bytes",
+    ),
+    Rule(
+        ("payloads.store", "payloads.s3_bucket"),
+        lambda s: s.payloads.store != "s3" or s.payloads.s3_bucket is not None,
+        "a store in S3 needs its bucket: set payloads.s3_bucket",
+    ),
+    Rule(
         ("stream.keep_alive_seconds", "stream.idle_timeout_seconds"),
         lambda s: s.stream.keep_alive_seconds < s.stream.idle_timeout_seconds,
         "keep_alive_seconds should be less than idle_timeout_seconds, or no keep-alive is ever sent",

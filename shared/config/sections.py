@@ -385,6 +385,36 @@ class EventsSettings(Section):
     max_events: Count = Field(default=10_000, description="Newest events kept under one name and key.")
 
 
+class PayloadsSettings(Section):
+    """Large inputs, outputs and results of steps, which are kept beside the run and named by it."""
+
+    inline_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=65_536, description="Largest value, as JSON, that stands in the run itself."
+    )
+    max_bytes: Annotated[int, Field(ge=1024, le=256 * MIB)] = Field(
+        default=10 * MIB, description="Largest value at all: a step with a larger result fails, and is not tried again."
+    )
+    store: Literal["redis", "folder", "s3"] = Field(
+        default="redis",
+        description="Where they are kept: redis, with their thread; folder, in the data folder, which all gateways "
+        "and workers must then share; s3, in a bucket (pip install 'trunkline[s3]').",
+    )
+    spill_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=MIB, description="Largest one that stays in Redis where the store is another."
+    )
+    s3_bucket: Text | None = Field(
+        default=None,
+        description="The bucket. Keys and region come from AWS's own variables, such as AWS_ACCESS_KEY_ID.",
+        examples=["trunkline-payloads"],
+    )
+    s3_endpoint: HttpUrl | None = Field(
+        default=None,
+        description="Address of an S3-compatible store. Unset: AWS.",
+        examples=["http://127.0.0.1:9000"],
+    )
+    s3_prefix: str = Field(default="payloads", description="What the names of its objects begin with.")
+
+
 class SandboxSettings(Section):
     """Where tools run."""
 
@@ -455,6 +485,7 @@ class Settings(Section):
     worker: WorkerSettings = WorkerSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     events: EventsSettings = EventsSettings()
+    payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     tools: ToolsSettings = ToolsSettings()
 
@@ -477,6 +508,10 @@ class Settings(Section):
     @property
     def sandbox_token_file(self) -> Path:
         return self.sandbox.token_file or self.data / "sandbox-token"
+
+    @property
+    def payload_folder(self) -> Path:
+        return self.data / "payloads"
 
     @property
     def workspaces(self) -> Path:

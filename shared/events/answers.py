@@ -12,6 +12,7 @@ from shared import keys
 from shared.errors import ErrorCode
 from shared.events.bus import Event, EventBus, Topic
 from shared.ids import child_run_id
+from shared.payloads.blobs import Lost
 from shared.redis import patiently
 from shared.threads.store import ThreadStore
 from shared.threads.types import Answer, Run, StepRecord
@@ -70,6 +71,9 @@ class Answers:
             ring = await self._tell_parent(run_id)
         elif what == "drop":
             ring = await self._cancel_child(child_run_id(run_id, rest[0]))
+        elif what in ("blob", "gone"):
+            await self._store.payloads.clean(timer)
+            return None
         elif step := await self._store.step_of(run_id, rest[0]):
             ring = await (self._wake(run_id, step) if what == "wake" else self._clean(run_id, step))
         await self._store.done(timer)
@@ -106,7 +110,11 @@ class Answers:
         if child is None or child.parent is None or not child.status.terminal:
             return None
         parent_id, _, step_key = child.parent.partition(" ")
-        signaled = await self._store.signal(parent_id, step_key, child_answer(child), [WaitKind.CHILD])
+        try:
+            answer = child_answer(child, await self._store.payloads.value(child.output, child.output_ref))
+        except Lost as lost:
+            answer = Answer(StepStatus.FAILED, error={"code": lost.code, "detail": lost.detail})
+        signaled = await self._store.signal(parent_id, step_key, answer, [WaitKind.CHILD])
         return signaled.ring if signaled else None
 
 
@@ -114,9 +122,9 @@ def event_answer(event: Event, topic: Topic) -> Answer:
     return Answer(StepStatus.SUCCEEDED, result={**event.as_json(), "place": topic.place})
 
 
-def child_answer(child: Run) -> Answer:
+def child_answer(child: Run, output: Any) -> Answer:
     if child.status is RunStatus.SUCCEEDED:
-        return Answer(StepStatus.SUCCEEDED, result=child.output)
+        return Answer(StepStatus.SUCCEEDED, result=output)
     error: JSON = {"code": ErrorCode.RUN_CANCELED, "detail": f"Its run {child.id} was canceled."}
     if child.status is RunStatus.FAILED and child.error:
         error = {"code": child.error["code"], "detail": f"Its run {child.id} failed: {child.error['detail']}"}

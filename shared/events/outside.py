@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from shared.config import Settings
 from shared.events.answers import Answers, Approvals
 from shared.events.bus import EventBus
+from shared.payloads.payloads import Payloads
 from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
 
@@ -25,6 +26,10 @@ class Outside:
     ring: Callable[[str | None], Awaitable[None]]
     fleet: WorkerRegistry
 
+    async def close(self) -> None:
+        """The client is not its own."""
+        await self.store.payloads.close()
+
     @classmethod
     def over(
         cls,
@@ -35,7 +40,9 @@ class Outside:
         patience_seconds: float | None,
     ) -> Self:
         """`patience_seconds`: how long a call waits for a Redis that is away (None: as long as it takes)."""
-        store = ThreadStore(client, ring_seconds=settings.worker.ring_seconds, patience_seconds=patience_seconds)
+        payloads = Payloads.over(client, settings, patience_seconds=patience_seconds)
+        ring_seconds = settings.worker.ring_seconds
+        store = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=patience_seconds, payloads=payloads)
         bus = EventBus(
             client,
             retention_seconds=settings.events.retention_seconds,

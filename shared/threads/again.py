@@ -25,9 +25,9 @@ async def retry(
     if run.base is not None and len(await store.messages(run.thread_id, run.base, 1)) == 0:
         steps = []  # its part of the conversation was rolled back
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
-    await store.copy_journal(new_id, steps)
-    new = replace(_again(run, new_id, origin, key_id), parameters={**run.parameters, **(parameters or {})})
-    return await store.submit(new, queued={"retried_from": run.id})
+    again = await _again(store, run, new_id, origin, steps)
+    again = replace(again, key_id=key_id, parameters={**run.parameters, **(parameters or {})})
+    return await store.submit(again, queued={"retried_from": run.id})
 
 
 async def fork_run(
@@ -47,8 +47,8 @@ async def fork_run(
         messages, base = messages[:base], None
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
-    await store.copy_journal(new_id, steps)
-    again = replace(_again(run, new_id, origin, key_id), input=input or run.input)
+    again = replace(await _again(store, run, new_id, origin, steps), key_id=key_id)
+    again = again if input is None else replace(again, input=input)
     return await store.submit(again, queued={"forked_from": run.id})
 
 
@@ -79,15 +79,15 @@ def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -
     return Origin(run.id, how, unfinished, base, run.model, run.version)
 
 
-def _again(run: Run, new_id: str, origin: Origin, key_id: str | None) -> NewRun:
+async def _again(store: ThreadStore, run: Run, new_id: str, origin: Origin, steps: Sequence[StepRecord]) -> NewRun:
     return NewRun(
         new_id,
         run.workspace,
-        input=run.input,
+        input=await store.payloads.value(run.input, run.input_ref),
         parameters=run.parameters,
         runnable_type=run.runnable_type,
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,
-        key_id=key_id,
         origin=origin,
+        steps=await store.copies.make(steps, new_id),
     )

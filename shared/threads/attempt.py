@@ -1,13 +1,16 @@
 """One claim of one run by one worker: everything its owner writes, fenced by the claim's epoch."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from shared.keys import ThreadKeys
+from shared.payloads.blobs import Ref
+from shared.payloads.payloads import Payloads
+from shared.threads.brief import encode_brief
 from shared.threads.scripts import Scripts
 from shared.threads.types import NewEvent, Run, StepRecord, Thread
 from shared.types import JSON, EventType, RunStatus
@@ -47,7 +50,8 @@ class Change:
 
 
 class Attempt:
-    """A run held by a worker. `journal` and `messages` are as they were when it was claimed.
+    """A run held by a worker. `journal` has its steps by their keys, as they are recorded by now; `messages` are as
+    they were when it was claimed. `size` is about how many bytes both have as JSON.
 
     Its writes go out one at a time and numbered, so that a repeated one changes nothing.
     `canceled` is set when an answer tells that somebody asked to cancel the run, `inbox` counts the messages that were
@@ -57,17 +61,21 @@ class Attempt:
     def __init__(
         self,
         scripts: Scripts,
+        payloads: Payloads,
         *,
         ring_ms: int,
         run: Run,
         thread: Thread,
-        journal: list[StepRecord],
+        journal: dict[str, StepRecord],
         messages: list[JSON],
+        size: int,
     ) -> None:
+        self.payloads = payloads
         self.run = run
         self.thread = thread
         self.journal = journal
         self.messages = messages
+        self.size = size
         self.inbox = run.inbox
         self.taken = 0
         self.canceled = asyncio.Event()
@@ -82,31 +90,72 @@ class Attempt:
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Appends events that stand for nothing durable. Raises Fenced."""
         k = self._keys
-        await self._write("emit", [k.run(self.run.id), k.metadata, k.stream], _counted([e.flat() for e in events]))
+        rows = [event.flat() for event in events]
+        await self._write("emit", [k.run(self.run.id), k.metadata, k.stream], _counted(rows))
 
-    async def commit(self, change: Change) -> None:
-        """Raises Fenced, IllegalStep."""
+    async def commit(self, change: Change) -> list[StepRecord]:
+        """Returns the steps as they are now recorded, what is large by reference.
+
+        Raises Fenced, IllegalStep, TooLarge.
+        """
         k = self._keys
         run_id = self.run.id
-        await self._write(
-            "commit",
-            [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers],
-            [
-                *_counted([step.row() for step in change.steps]),
-                *_counted([(orjson.dumps(message),) for message in change.messages]),
-                *_counted(list(change.run.items())),
-                *_counted(list(change.thread.items())),
-                *_counted([event.flat() for event in change.events]),
-            ],
-        )
+        names = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers]
+        names.append(k.steps(run_id))
+        messages = [(self.payloads.encoded(message, "A message"),) for message in change.messages]
+        events = [event.flat() for event in change.events]
+        fields = [*_counted(list(change.run.items())), *_counted(list(change.thread.items()))]
+        answer = ["missing"]
+        while answer[0] == "missing":
+            steps = [await self._by_reference(step) for step in change.steps]
+            stored = {ref for step in steps for ref in step.refs} - {ref for step in change.steps for ref in step.refs}
+            blobs = [(ref.marker,) for ref in stored]
+            rows = [step.row() for step in steps]
+            lists = [*_counted(rows), *_counted(messages), *fields, *_counted(events), *_counted(blobs)]
+            answer = await self._write("commit", names, lists)
+        self._learn(steps)
+        self.size += sum(len(row[2]) for row in rows) + sum(len(message[0]) for message in messages)
+        return steps
+
+    def _learn(self, steps: Iterable[StepRecord]) -> None:
+        self.journal |= {step.key: step for step in steps}
+
+    async def _by_reference(self, step: StepRecord) -> StepRecord:
+        """With what is large in it stored apart."""
+        if ref := await self._kept(step.result, f"The result of step {step.key}"):
+            step = replace(step, result=None, payload=ref)
+        wait = step.wait
+        if wait and (ref := await self._kept(wait.request, f"The request of step {step.key}")):
+            step = replace(step, wait=replace(wait, request=None, request_ref=ref))
+        return step
+
+    async def _kept(self, value: Any, what: str) -> Ref | None:
+        if value is None:
+            return None
+        return await self.payloads.kept(self.run.thread_id, self.payloads.encoded(value, what))
+
+    async def input(self) -> JSON:
+        """The run's. Raises AppError RESULT_LOST, UNAVAILABLE."""
+        found: JSON = await self.payloads.value(self.run.input, self.run.input_ref)
+        return found
+
+    async def result_of(self, step: StepRecord) -> Any:
+        """A finished step's result, read now where it is large. Raises AppError RESULT_LOST, UNAVAILABLE."""
+        return await self.payloads.value(step.result, step.payload)
 
     async def end(self, status: RunStatus, data: JSON, fields: Mapping[str, Any], *, taken: int = 0) -> str | None:
         """The run is over. `data` is its last event's, `taken` how many of the messages put into it were heeded.
 
-        Returns the run to ring for, if any. Raises Fenced, GoOn.
+        A large `output` among the fields is recorded by reference. Returns the run to ring for, if any.
+        Raises Fenced, GoOn, TooLarge.
         """
-        rows = [(name, orjson.dumps(value)) for name, value in fields.items()]
-        answer = await self._release(status, TERMINAL_EVENT[status], orjson.dumps(data), taken=taken, fields=rows)
+        answer, event = ["missing"], encode_brief(data)
+        while answer[0] == "missing":
+            ref = await self._kept(fields.get("output"), "The run's output")
+            kept = {**fields, "output": None, "output_ref": ref.as_json()} if ref else fields
+            rows = [(name, orjson.dumps(value)) for name, value in kept.items()]
+            blobs = [(ref.marker,)] if ref else []
+            answer = await self._release(status, TERMINAL_EVENT[status], event, taken=taken, fields=rows, blobs=blobs)
         if answer[0] == "go_on":
             raise GoOn(answer[1])
         return answer[1] or None
@@ -121,13 +170,15 @@ class Attempt:
         `ending`: it waits only to end, canceled. Otherwise raises GoOn when it is to be canceled. Raises Fenced.
         """
         waits = [{"step_id": f"{self.run.id}.{step.number}", **step.wait.shown()} for step in steps if step.wait]
-        data = orjson.dumps({"waits": waits})
+        data = encode_brief({"waits": waits})
         answer = await self._release(
             RunStatus.WAITING, EventType.RUN_WAITING, data, ending=ending, steps=[(step.key,) for step in steps]
         )
         match answer:
             case ["go_on", "answered", *entries]:
-                return [StepRecord.parse(*pair) for pair in zip(entries[::2], entries[1::2], strict=True)]
+                answered = [StepRecord.parse(*pair) for pair in zip(entries[::2], entries[1::2], strict=True)]
+                self._learn(answered)
+                return answered
             case ["go_on", why]:
                 raise GoOn(why)
         return []
@@ -142,10 +193,12 @@ class Attempt:
         ending: bool = False,
         fields: Sequence[tuple[str, bytes]] = (),
         steps: Sequence[tuple[str]] = (),
+        blobs: Sequence[tuple[str]] = (),
     ) -> list[str]:
         head = [status, self._ring_ms, event, data, taken, "ending" if ending else ""]
         keys = self._keys.of_ending(self.run.id)
-        answer = await self._write("release", keys, [*head, *_counted(fields), *_counted(steps)])
+        lists = [*_counted(fields), *_counted(steps), *_counted(blobs)]
+        answer = await self._write("release", keys, [*head, *lists])
         if answer[:2] == ["go_on", "canceled"]:
             self.canceled.set()
         return answer
@@ -159,7 +212,7 @@ class Attempt:
             raise Fenced(f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}")
         if answer[0] == "illegal":
             raise IllegalStep(f"{self.run.id}: step {answer[1]} may not go from {answer[2]} to {answer[3]}")
-        if name != "release":
+        if name != "release" and answer[0] != "missing":
             self.inbox = int(answer[2])
             if answer[1]:
                 self.canceled.set()

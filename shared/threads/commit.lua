@@ -1,18 +1,21 @@
 -- commit: what a step did becomes true at once: its journal entry, the messages it adds, its events, the record's fields.
--- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 messages, 6 waits, 7 timers
+-- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 messages, 6 waits, 7 timers, 8 steps
 -- ARGV 1 thread id, 2 run id, 3 epoch, 4 op, then counted lists: steps (key, status, JSON, and for one that waits: the
 --      kind of wait, when its time is up in ms or ''), messages (JSON), fields of the run (name, value), fields of the
---      thread (name, value), events (type, step number, data)
--- A journal entry is `STATUS JSON`. Answers {ok, cancel, messages put in}, {fenced, epoch, status} or
---      {illegal, step key, from, to}.
+--      thread (name, value), events (type, step number, data), markers of the blobs that the steps name
+-- A journal entry is `STATUS JSON`. Answers {ok, cancel, messages put in}, {fenced, epoch, status},
+--      {illegal, step key, from, to} or {missing, marker}: the blob must be written again.
 local refused = fence(KEYS[1], ARGV[3], ARGV[4])
 if refused then return refused end
-local steps, messages, run_fields, thread_fields, events, at
+local steps, messages, run_fields, thread_fields, events, blobs, at
 steps, at = take(5, 5)
 messages, at = take(at, 1)
 run_fields, at = take(at, 2)
 thread_fields, at = take(at, 2)
-events = take(at, 3)
+events, at = take(at, 3)
+blobs = take(at, 1)
+local gone = missing_blob(KEYS[7], blobs)
+if gone then return {'missing', gone} end
 
 -- A finished step never changes: that is what "no step is repeated" rests on.
 local start = {running = true, waiting = true, waiting_human = true, unknown = true, succeeded = true, failed = true}
@@ -32,6 +35,7 @@ end
 for i = 1, #steps, 5 do
   local key, status, kind, due = steps[i], steps[i + 1], steps[i + 3], steps[i + 4]
   redis.call('HSET', KEYS[4], key, status .. ' ' .. steps[i + 2])
+  redis.call('ZADD', KEYS[8], string.match(steps[i + 2], '"number":(%d+)'), key)
   if status ~= 'running' then redis.call('HSET', KEYS[1], 'stalls', 0) end
   if kind ~= '' then
     redis.call('HSET', KEYS[6], key, kind)
@@ -40,6 +44,7 @@ for i = 1, #steps, 5 do
     close_wait(KEYS[6], KEYS[7], ARGV[2], key)
   end
 end
+name_blobs(KEYS[7], blobs)
 for i = 1, #messages do redis.call('RPUSH', KEYS[5], messages[i]) end
 redis.call('HSET', KEYS[1], 'op', ARGV[4], unpack(run_fields))
 redis.call('HINCRBY', KEYS[1], 'seq', 1)

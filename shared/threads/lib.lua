@@ -159,6 +159,18 @@ local function cancel(k, thread_id, run_id, data)
   return {'canceled', ''}
 end
 
+-- The first of the blobs, by their markers on the agenda, that can be named no more: it was left unnamed for too long.
+local function missing_blob(timers, blobs)
+  for _, marker in ipairs(blobs) do
+    if not redis.call('ZSCORE', timers, marker) then return marker end
+  end
+end
+
+-- The transition names the blobs: they stay.
+local function name_blobs(timers, blobs)
+  for _, marker in ipairs(blobs) do redis.call('ZREM', timers, marker) end
+end
+
 -- n flattened items of ARGV from position at: a count, then count * width values. Returns the list and what follows.
 local function take(at, width)
   local count, list = tonumber(ARGV[at]), {}

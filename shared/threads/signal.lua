@@ -1,8 +1,10 @@
 -- signal: an open wait of a run gets its answer, whatever the run does at the moment. Who repeats it changes nothing.
 -- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 waits, 6 live, 7 rings, 8 timers
 -- ARGV 1 thread id, 2 run id, 3 step key, 4 the step's status now, 5 the answer (JSON object: fields of the step),
---      6 event, 7 its data, 8 ring after (ms), 9 the kinds of wait that may be answered so, with commas around each
--- Answers {answered, the run to ring for or ''}, {settled, the same}: it does not wait (any more), or {not_found}.
+--      6 event, 7 its data, 8 ring after (ms), 9 the kinds of wait that may be answered so, with commas around each,
+--      10 markers of the blobs that the answer names (counted)
+-- Answers {answered, the run to ring for or ''}, {settled, the same}: it does not wait (any more), {not_found}, or
+--      {missing, marker}: the blob must be written again.
 -- A journal entry is `STATUS JSON`; an answered one has the answer on a second line.
 local thread_id, run_id, key = ARGV[1], ARGV[2], ARGV[3]
 local status, epoch = unpack(redis.call('HMGET', KEYS[1], 'status', 'epoch'))
@@ -12,6 +14,10 @@ local kind = redis.call('HGET', KEYS[5], key)
 if not kind or not string.find(ARGV[9], ',' .. kind .. ',', 1, true) then
   return {'settled', status == 'pending' and run_id or ''}
 end
+local blobs = take(10, 1)
+local gone = missing_blob(KEYS[8], blobs)
+if gone then return {'missing', gone} end
+name_blobs(KEYS[8], blobs)
 local k = {run = KEYS[1], live = KEYS[6], rings = KEYS[7], ring_ms = tonumber(ARGV[8])}
 redis.call('HSET', KEYS[4], key, ARGV[4] .. ' ' .. string.match(entry, '^%S+ ([^\n]*)') .. '\n' .. ARGV[5])
 close_wait(KEYS[5], KEYS[8], run_id, key)

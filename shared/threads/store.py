@@ -4,6 +4,7 @@ What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,16 @@ import orjson
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 from shared.ids import stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
+from shared.payloads.blobs import Ref
+from shared.payloads.payloads import Payloads
 from shared.redis import patiently
 from shared.threads.attempt import Attempt, Lacking
+from shared.threads.brief import encode_brief
+from shared.threads.copies import Copies
 from shared.threads.scripts import Scripts
 from shared.threads.types import (
     Answer,
@@ -34,7 +40,6 @@ from shared.threads.types import (
 from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 EVENTS_IN_ONE_READ = 500
-STEPS_IN_ONE_WRITE = 200
 
 
 class ThreadStore:
@@ -42,9 +47,14 @@ class ThreadStore:
 
     `patience_seconds`: how long to wait for a Redis that is away before `redis.RedisError` is raised (None: for ever).
     `ring_seconds`: how long a runnable run may stay unclaimed before the sweeper tells the queue again.
+    `payloads`: where large results are; by default with their threads.
     """
 
-    def __init__(self, client: Redis, *, ring_seconds: float, patience_seconds: float | None) -> None:
+    def __init__(
+        self, client: Redis, *, ring_seconds: float, patience_seconds: float | None, payloads: Payloads | None = None
+    ) -> None:
+        self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
+        self.copies = Copies(client, self.payloads, patience_seconds=patience_seconds)
         self._client = client
         self._scripts = Scripts(client, patience_seconds)
         self._patience_seconds = patience_seconds
@@ -78,11 +88,14 @@ class ThreadStore:
     async def submit(self, new: NewRun, *, queued: dict[str, Any], on_busy: BusyPolicy = "enqueue") -> Submitted:
         """Puts a run into its thread; idempotent by id. `queued` is the data of its `run.queued` event.
 
-        Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject).
+        Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject),
+        RESULT_TOO_LARGE (its input), UNAVAILABLE (its steps were copied more than an hour ago).
         """
-        answer = await self._submit(new, queued, on_busy, [])
+        data = self.payloads.encoded(new.input, "The run's input")
+        input_ref = await self.payloads.kept(thread_of(new.id), data)
+        answer = await self._submit(new, input_ref, queued, on_busy, [])
         while answer == ["changed"]:
-            answer = await self._submit(new, queued, on_busy, await self.unfinished(thread_of(new.id)))
+            answer = await self._submit(new, input_ref, queued, on_busy, await self.unfinished(thread_of(new.id)))
         match answer:
             case ["accepted", created_at, status, ring]:
                 return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
@@ -91,21 +104,29 @@ class ThreadStore:
                     ErrorCode.CONFLICT,
                     f"The thread is busy with run {head}. Wait for its end, cancel it, or send on_busy=enqueue.",
                 )
+            case ["missing"] if not new.steps:
+                return await self.submit(new, queued=queued, on_busy=on_busy)
+            case ["missing"]:
+                raise AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
             case ["archived"]:
                 raise AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
         raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
 
-    async def _submit(self, new: NewRun, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]) -> list[Any]:
+    async def _submit(
+        self, new: NewRun, input_ref: Ref | None, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]
+    ) -> list[Any]:
         k = thread_keys_of(new.id)
-        names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages]
+        steps = [k.journal(new.id), k.steps(new.id)]
+        names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages, *steps]
+        names += [new.steps.journal, new.steps.index] if new.steps else steps
         for run_id in interrupted:
             names += [k.run(run_id), k.journal(run_id), k.waits(run_id)]
-        names.insert(9, k.journal(new.id))
-        fields = new.fields()
-        head = [k.thread_id, new.id, on_busy, self._ring_ms, orjson.dumps(queued), orjson.dumps({"reason": on_busy})]
-        return await self._scripts.call(
-            "submit", names, [*head, len(interrupted), *interrupted, len(fields) // 2, *fields]
-        )
+        fields = new.fields(input_ref)
+        blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
+        head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
+        lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
+        lists.append(new.steps.count if new.steps else 0)
+        return await self._scripts.call("submit", names, [*head, *lists])
 
     async def unfinished(self, thread_id: str) -> list[str]:
         """The thread's head run and those behind it."""
@@ -163,42 +184,42 @@ class ThreadStore:
             start = f"({found[-1][0]}"
         return events[:count]
 
-    async def copy_journal(self, run_id: str, steps: Sequence[StepRecord]) -> None:
-        """Gives finished steps to a run that is submitted after. Until it is, they are kept for an hour."""
-        k = thread_keys_of(run_id)
-        if await self._do(lambda: self._client.exists(k.run(run_id))):
-            return
-        for start in range(0, len(steps), STEPS_IN_ONE_WRITE):
-            part: dict[Any, Any] = {step.key: step.entry() for step in steps[start : start + STEPS_IN_ONE_WRITE]}
-            await self._do(partial(self._client.hset, k.journal(run_id), mapping=part))
-        if steps:
-            await self._do(lambda: self._client.expire(k.journal(run_id), 3600))
-
     async def claim(
-        self, run_id: str, worker: str, call: str, *, functions: Sequence[str] | None = None
+        self,
+        run_id: str,
+        worker: str,
+        call: str,
+        *,
+        known: Attempt | None = None,
+        functions: Sequence[str] | None = None,
     ) -> Attempt | None:
         """Takes a pending run for a worker; None when it is not to be had. `call`: a name, to repeat it safely.
 
+        `known`: an earlier attempt at the run, by whomever; only what is new since is read.
         `functions`: what the worker has, as `name` and `name@version` (None: it takes every run). Raises Lacking.
         """
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
-            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings],
-            [k.thread_id, run_id, worker, call, *((-1,) if functions is None else (len(functions), *functions))],
+            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings, k.steps(run_id)],
+            [k.thread_id, run_id, worker, call, *_known(known, functions)],
         )
         if answer[0] == "lacking":
             raise Lacking(answer[1])
         if answer[0] != "claimed":
             return None
         _, record, journal, messages, metadata = answer
+        steps = {key: StepRecord.parse(key, entry) for key, entry in _pairs(journal).items()}
+        added = [orjson.loads(message) for message in messages]
         return Attempt(
             self._scripts,
+            self.payloads,
             ring_ms=self._ring_ms,
             run=Run.parse(run_id, _pairs(record)),
             thread=Thread.parse(k.thread_id, _pairs(metadata)),
-            journal=[StepRecord.parse(key, entry) for key, entry in _pairs(journal).items()],
-            messages=[orjson.loads(message) for message in messages],
+            journal={**known.journal, **steps} if known else steps,
+            messages=[*known.messages, *added] if known else added,
+            size=sum(map(len, [*journal, *messages])) + (known.size if known else 0),
         )
 
     async def expire(self, run_id: str, worker: str, *, max_attempts: int) -> Expired:
@@ -246,14 +267,15 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         waits = [k.waits(run_id), k.live, k.rings, k.timers]
         event = EventType.STEP_FAILED if answer.status is StepStatus.FAILED else EventType.STEP_COMPLETED
-        found = await self._scripts.call(
-            "signal",
-            [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits],
-            [
-                *(k.thread_id, run_id, step_key, answer.status, answer.encode()),
-                *(event, orjson.dumps({"key": step_key, **answer.shown()}), self._ring_ms, f",{','.join(kinds)},"),
-            ],
-        )
+        shown = orjson.dumps({"key": step_key, **answer.shown()})
+        places = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits]
+        found, allowed = ["missing"], f",{','.join(kinds)},"
+        result = orjson.dumps(answer.result)
+        while found[0] == "missing":
+            ref = await self.payloads.kept(k.thread_id, result)
+            given = replace(answer, result=None, payload=ref) if ref else answer
+            head = [k.thread_id, run_id, step_key, given.status, given.encode(), event, shown, self._ring_ms, allowed]
+            found = await self._scripts.call("signal", places, [*head, *([1, ref.marker] if ref else [0])])
         return None if found[0] == "not_found" else Signaled(found[0] == "answered", found[1] or None)
 
     async def inject(self, run_id: str, message: JSON) -> bool:
@@ -262,7 +284,7 @@ class ThreadStore:
         answer = await self._scripts.call(
             "inject",
             [k.run(run_id), k.metadata, k.stream, k.inbox(run_id)],
-            [k.thread_id, run_id, orjson.dumps(message), orjson.dumps(message)],
+            [k.thread_id, run_id, orjson.dumps(message), encode_brief(message)],
         )
         return bool(answer[0] == "accepted")
 
@@ -276,7 +298,16 @@ class ThreadStore:
         return StepRecord.parse(step_key, entry) if entry else None
 
     async def step(self, run_id: str, number: int) -> StepRecord | None:
-        return next((step for step in await self.journal(run_id) if step.number == number), None)
+        k = thread_keys_of(run_id)
+        keys_of_it = await self._do(lambda: self._client.zrangebyscore(k.steps(run_id), number, number))
+        return await self.step_of(run_id, keys_of_it[0]) if keys_of_it else None
+
+    async def steps(self, run_id: str, start: int, count: int) -> list[StepRecord]:
+        """A page of the journal: so many steps, in the order they were started, after the first `start` ones."""
+        k = thread_keys_of(run_id)
+        found = await self._do(lambda: self._client.zrange(k.steps(run_id), start, start + count - 1))
+        entries = await self._do(lambda: self._client.hmget(k.journal(run_id), found)) if found else []
+        return [StepRecord.parse(key, entry) for key, entry in zip(found, entries, strict=True)]
 
     async def now_ms(self) -> int:
         """Redis' time."""
@@ -290,6 +321,11 @@ class ThreadStore:
         for shard in shards:
             pipeline.zrangebyscore(keys.timers(shard), "-inf", now, start=0, num=limit)
         return [member for members in (await pipeline.execute() if shards else []) for member in members]
+
+    async def postpone(self, timer: str, seconds: float) -> None:
+        """It stays on the agenda, if it still is there."""
+        due = await self.now_ms() + int(seconds * 1000)
+        await self._do(lambda: self._client.zadd(thread_keys_of(timer.split("|")[1]).timers, {timer: due}, xx=True))
 
     async def done(self, timer: str) -> None:
         """Takes it off the agenda."""
@@ -324,6 +360,15 @@ def after(one: str, other: str) -> bool:
 
 def _entry(entry_id: str, fields: Mapping[str, str]) -> StreamEntry:
     return StreamEntry(id=entry_id, type=fields["t"], run_id=fields["r"], event=fields["e"].encode())
+
+
+def _known(attempt: Attempt | None, functions: Sequence[str] | None) -> list[str | int]:
+    """What the worker has of the run, as `claim` takes it."""
+    steps = [*attempt.journal.values()] if attempt else []
+    highest: str | int = max((step.number for step in steps), default=0) if attempt else ""
+    unfinished = [step.key for step in steps if not step.finished]
+    head = [highest, len(attempt.messages) if attempt else 0, "any" if functions is None else ""]
+    return [*head, len(unfinished), *unfinished, len(functions or ()), *(functions or ())]
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

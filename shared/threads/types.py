@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 import orjson
 
 from shared.ids import thread_of
+from shared.payloads.blobs import Ref
+from shared.threads.brief import encode_brief
 from shared.types import JSON, EventType, Runnable, RunStatus, StepStatus, WaitKind
 
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
@@ -73,8 +75,9 @@ class NewRun:
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     origin: "Origin | None" = None
+    steps: "CopiedSteps | None" = None
 
-    def fields(self) -> list[str | bytes | int]:
+    def fields(self, input_ref: Ref | None) -> list[str | bytes | int]:
         optional: dict[str, str | int | None] = {
             "runnable_id": self.runnable_id,
             "user_uuid": self.user_uuid,
@@ -86,13 +89,25 @@ class NewRun:
         always: dict[str, str | bytes] = {
             "workspace": self.workspace,
             "runnable_type": self.runnable_type,
-            "input": orjson.dumps(self.input),
+            "input": orjson.dumps(None if input_ref else self.input),
             "parameters": orjson.dumps(self.parameters),
+            **({"input_ref": orjson.dumps(input_ref.as_json())} if input_ref else {}),
         }
         flat: list[str | bytes | int] = []
         for name, value in [*always.items(), *given.items()]:
             flat += [name, value]
         return flat
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedSteps:
+    """Steps of another run, kept for an hour under a name of their own for the run that is submitted with them."""
+
+    journal: str
+    index: str
+    count: int
+    blobs: Sequence[str]
+    """Markers of the blobs that they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +137,12 @@ class Run:
     status: RunStatus
     epoch: int
     worker: str | None
-    input: JSON
+    input: JSON | None
+    input_ref: Ref | None
+    """Where the input is, if it is large; then `input` is None. The same goes for the output."""
     parameters: JSON
     output: Any
+    output_ref: Ref | None
     error: JSON | None
     usage: JSON
     user_uuid: str | None
@@ -164,8 +182,10 @@ class Run:
             epoch=int(record["epoch"]),
             worker=record.get("worker") or None,
             input=orjson.loads(record["input"]),
+            input_ref=_ref(_json(record.get("input_ref"))),
             parameters=orjson.loads(record["parameters"]),
             output=_json(record.get("output")),
+            output_ref=_ref(_json(record.get("output_ref"))),
             error=_json(record.get("error")),
             usage=_json(record.get("usage")) or {},
             user_uuid=record.get("user_uuid"),
@@ -221,6 +241,13 @@ class StepRecord:
     """How many it added to the conversation."""
     wait: "Wait | None" = None
     """What it waits for, or waited for."""
+    payload: Ref | None = None
+    """Where the result is, if it is large; then `result` is None."""
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The blobs that it names."""
+        return [ref for ref in (self.payload, self.wait and self.wait.request_ref) if ref]
 
     @property
     def open(self) -> bool:
@@ -241,7 +268,8 @@ class StepRecord:
         # A newer release may have written fields that this one does not know.
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
         if known.get("wait"):
-            known["wait"] = Wait(**known["wait"] | {"kind": WaitKind(known["wait"]["kind"])})
+            known["wait"] = Wait.parse(known["wait"])
+        known["payload"] = _ref(known.get("payload"))
         return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:
@@ -257,6 +285,7 @@ class StepRecord:
                 "duration_ms": self.duration_ms,
                 "messages": self.messages,
                 "wait": self.wait and self.wait.as_json(),
+                **({"payload": self.payload.as_json()} if self.payload else {}),
             }
         )
 
@@ -282,7 +311,13 @@ class Wait:
     topics: Sequence[Sequence[str]] = ()
     """Of an event: (workspace, name, key, the last event that does not count) of each place where it may be."""
     request: Any = None
-    """What a human is asked."""
+    """What a human is asked, or what a child is to do."""
+    request_ref: Ref | None = None
+    """Where the request is, if it is large; then `request` is None."""
+
+    @classmethod
+    def parse(cls, known: JSON) -> Self:
+        return cls(**{**known, "kind": WaitKind(known["kind"]), "request_ref": _ref(known.get("request_ref"))})
 
     def shown(self) -> JSON:
         """As clients see it."""
@@ -291,6 +326,7 @@ class Wait:
 
     def as_json(self) -> JSON:
         fields = {"until": self.until, "name": self.name, "topics": self.topics, "request": self.request}
+        fields |= {"request_ref": self.request_ref and self.request_ref.as_json()}
         return {"kind": self.kind, **{name: value for name, value in fields.items() if value}}
 
 
@@ -301,9 +337,13 @@ class Answer:
     status: StepStatus
     result: Any = None
     error: JSON | None = None
+    payload: Ref | None = None
+    """As of a step."""
 
     def encode(self) -> bytes:
-        return orjson.dumps({"result": self.result, "error": self.error})
+        return orjson.dumps(
+            {"result": self.result, "error": self.error, "payload": self.payload and self.payload.as_json()}
+        )
 
     def shown(self) -> JSON:
         if self.status is StepStatus.PENDING:
@@ -330,7 +370,7 @@ class NewEvent:
     def flat(self) -> tuple[str, str | int, bytes]:
         if self.type not in EventType.__members__.values() and not CUSTOM_EVENT.fullmatch(self.type):
             raise ValueError(f"not an event type: {self.type!r}")
-        return self.type, "" if self.step is None else self.step, orjson.dumps(self.data)
+        return self.type, "" if self.step is None else self.step, encode_brief(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +385,10 @@ class StreamEntry:
 
 def time_of(milliseconds: str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def _ref(known: JSON | None) -> Ref | None:
+    return Ref.parse(known) if known else None
 
 
 def _json(text: str | None) -> Any:

@@ -62,7 +62,7 @@ class Checker:
             if seen.job:
                 found += [f"{seen.name}: {fault}" for fault in await self._streamed(seen, seen.job)]
                 found += [f"{seen.name}: {fault}" for fault in self._commanded(seen, seen.job)]
-        return found
+        return found + await self._blobs()
 
     async def _read(self) -> list[Seen]:
         seen = [await self._run(job.run_id, job, job.canceled) for job in self._jobs]
@@ -95,6 +95,27 @@ class Checker:
             await asyncio.sleep(0.5)
         return found
 
+    async def _blobs(self) -> list[str]:
+        """Each large value that a record names is there; each that nothing names is to be deleted in its hour."""
+        refs = [
+            ref for s in self.seen for ref in (s.run.input_ref, s.run.output_ref, *(r for p in s.steps for r in p.refs))
+        ]
+        named = {ref.name for ref in refs if ref}
+        there = {key.rpartition(":")[2] async for key in self._fleet.redis.scan_iter("thread:*:blob:*", count=1000)}
+        marked = {name async for name in self._marked()}
+        return [
+            *(f"large value lost: {name}" for name in named - there),
+            *(f"large value left behind: {name}" for name in there - named - marked),
+            *(["no large values: too few to mean anything"] if not named and len(self.seen) > 20 else []),
+        ]
+
+    async def _marked(self) -> Any:
+        async for key in self._fleet.redis.scan_iter("timers:*", count=1000):
+            timers: Any = await self._fleet.redis.zrange(key, 0, -1)
+            for timer in timers:
+                if timer.startswith("blob|"):
+                    yield timer.rpartition("/")[2]
+
     async def _indexed(self) -> Any:
         for pattern in (*INDEXES, "thread:*:waits"):
             async for key in self._fleet.redis.scan_iter(pattern, count=1000):
@@ -102,7 +123,8 @@ class Checker:
                 content = await (
                     self._fleet.redis.hgetall(key) if kind == "hash" else self._fleet.redis.zrange(key, 0, 9)
                 )
-                yield f"{key}: {content}"
+                if any(not str(entry).startswith("blob|") for entry in content):
+                    yield f"{key}: {content}"
 
     def _ledger(self) -> list[str]:
         found = []

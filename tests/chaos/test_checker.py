@@ -42,6 +42,8 @@ def a_run() -> Seen:
         input={},
         parameters={},
         output="Hello.",
+        input_ref=None,
+        output_ref=None,
         error=None,
         usage={},
         user_uuid=None,

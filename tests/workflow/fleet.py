@@ -24,11 +24,11 @@ async def as_any(call: Any) -> Any:
 
 
 class Fleet:
-    """`functions` are what its worker knows."""
+    """`functions` are what its worker knows; `settings` as of Settings."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, **settings: Any) -> None:
         self.client = client
-        self.out = outside(client)
+        self.out = outside(client, **settings)
         self.functions: list[DurableFunction] = []
 
     @property

@@ -69,7 +69,7 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
         Thinker(asker, budget, window, system=system, request=request, coalesce_ms=settings.agent.coalesce_ms),
         ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages),
     )
-    own = len(messages) + sum(known.messages for known in attempt.journal if known.finished)
+    own = len(messages) + sum(known.messages for known in attempt.journal.values() if known.finished)
     return agent, Conversation(messages, own=own, others=max(0, len(attempt.messages) - own))
 
 
@@ -78,7 +78,7 @@ async def _opening(attempt: Attempt, model: Model) -> list[JSON]:
     run = attempt.run
     if run.base is not None:
         return attempt.messages[: run.base + 1]
-    message = user_message(run.input)
+    message = user_message(await attempt.input())
     events = [NewEvent(EventType.AGENT_MESSAGE, message)]
     fields: dict[str, str | int | bytes] = {"base": len(attempt.messages), "model": model.name}
     await attempt.commit(Change(messages=[message], events=events, run=fields))

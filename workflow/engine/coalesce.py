@@ -12,6 +12,9 @@ from typing import Self
 from shared.tasks import cancel
 from shared.types import JSON
 
+PIECE_CHARS = 10_000
+"""In one event; as JSON a character has up to six bytes, and shared.threads.brief would leave more out."""
+
 Events = Sequence[tuple[str, JSON]]
 
 
@@ -71,10 +74,15 @@ class Coalescer(AbstractAsyncContextManager["Coalescer"]):
     def _take(self) -> list[tuple[str, JSON]]:
         pieces, self._pieces = self._pieces, []
         self._filled.clear()
-        return [self._event(label, "".join(parts)) for label, parts in pieces]
+        texts = [(label, "".join(parts)) for label, parts in pieces]
+        return [self._event(label, part) for label, text in texts for part in _parts(text)]
 
     async def _run(self) -> None:
         while True:
             await self._filled.wait()
             await self.flush()
             await asyncio.sleep(self._interval_seconds)
+
+
+def _parts(text: str) -> list[str]:
+    return [text[start : start + PIECE_CHARS] for start in range(0, len(text), PIECE_CHARS)]

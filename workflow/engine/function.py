@@ -20,7 +20,7 @@ async def run_function(attempt: Attempt, step: Step, functions: Functions) -> JS
     if run.version is None:
         await attempt.commit(Change(run={"version": function.version}))
     try:
-        output = await function(step, run.input.get("input"))
+        output = await function(step, (await attempt.input()).get("input"))
         orjson.dumps(output)  # what cannot be recorded fails here, in words
     except (AppError, Drained, Fenced):
         raise

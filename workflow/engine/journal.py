@@ -39,10 +39,11 @@ class Journal:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._steps = {step.key: step for step in attempt.journal}
-        self._numbers = max((step.number for step in attempt.journal), default=0)
-        self._finished = {step.number for step in attempt.journal if step.finished}
-        self._unvisited = {step.key for step in attempt.journal if step.finished}
+        recorded = attempt.journal.values()
+        self._steps = dict(attempt.journal)
+        self._numbers = max((step.number for step in recorded), default=0)
+        self._finished = {step.number for step in recorded if step.finished}
+        self._unvisited = {step.key for step in recorded if step.finished}
         self._next_unfinished = 1
         self._advance()
 
@@ -95,19 +96,19 @@ class Journal:
         return await self.move(replace(record, status=StepStatus.RUNNING), events)
 
     async def move(self, record: StepRecord, events: list[NewEvent]) -> StepRecord:
-        """Commits an unfinished step's new state. Raises Fenced."""
-        await self._attempt.commit(Change(steps=[record], events=events))
-        self._steps[record.key] = record
-        return record
+        """Commits an unfinished step's new state. Raises Fenced, TooLarge."""
+        [recorded] = await self._attempt.commit(Change(steps=[record], events=events))
+        self._steps[record.key] = recorded
+        return recorded
 
     async def finish(self, record: StepRecord, change: Change) -> None:
-        """Commits the step's end together with what else it makes true. Raises Fenced."""
+        """Commits the step's end together with what else it makes true. Raises Fenced, TooLarge."""
         self._finished.add(record.number)
         self._advance()
         fields: dict[str, str | int | bytes] = {"step": self._next_unfinished, **change.run}
         record = replace(record, messages=len(change.messages))
-        await self._attempt.commit(replace(change, steps=[record], run=fields))
-        self._steps[record.key] = record
+        [recorded] = await self._attempt.commit(replace(change, steps=[record], run=fields))
+        self._steps[record.key] = recorded
 
     def learn(self, record: StepRecord) -> None:
         """The step was answered from outside."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
+from shared.payloads.blobs import TooLarge
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent, StepRecord
 from shared.types import JSON, EventType, StepStatus
@@ -70,7 +71,8 @@ class Step:
         try. After a crash in the middle `fn` is done again; with `repeat=False` it is not: the run waits until
         somebody says what became of it (`POST /steps/{id}/resolve`).
 
-        Raises AppError as `fn` does (STEP_FAILED with its words for other exceptions, STEP_TIMEOUT), REPLAY_MISMATCH.
+        Raises AppError as `fn` does (STEP_FAILED with its words for other exceptions, STEP_TIMEOUT), RESULT_TOO_LARGE
+        (whatever `retry` says: it would be so again), REPLAY_MISMATCH.
         """
         key = self._key(name)
         tries = 1
@@ -107,7 +109,7 @@ class Step:
         """
         record = await self.journal.open(spec, alone=self.parking.alone)
         if record.finished:
-            return replay(record)
+            return await self._replay(record)
         if record.open:
             record = await self.waits.for_outcome(record)
         with self.parking.at_work():
@@ -117,7 +119,7 @@ class Step:
             in_flight = record.status is StepStatus.RUNNING
             begun = time.monotonic()
             try:
-                outcome = _decided(record, scope, settle)
+                outcome = _decided(record, await self._attempt.result_of(record), scope, settle)
                 if outcome is None:
                     record = await self._begin(record, spec, scope, started)
                     outcome = (await recover(scope) if in_flight and recover else None) or await body(scope)
@@ -143,15 +145,15 @@ class Step:
         Raises StepFailed WAIT_TIMEOUT after `timeout` seconds.
         """
         record = await self.waits.for_event(self._key(f"event:{name}"), name, key, timeout, look_back)
-        return replay(record)["payload"]
+        return (await self._replay(record))["payload"]
 
     async def sleep(self, seconds: float, *, key: str | None = None) -> None:
         """Waits so long, by Redis' time."""
-        replay(await self.waits.for_time(key or self._key("sleep"), seconds=seconds))
+        await self._replay(await self.waits.for_time(key or self._key("sleep"), seconds=seconds))
 
     async def sleep_until(self, when: datetime, *, key: str | None = None) -> None:
         """Waits until a point in time (with a time zone), by Redis' time."""
-        replay(await self.waits.for_time(key or self._key("sleep"), until=when))
+        await self._replay(await self.waits.for_time(key or self._key("sleep"), until=when))
 
     async def call(
         self, runnable: Any, input: Any = None, *, name: str | None = None, share_sandbox: bool = False
@@ -165,17 +167,19 @@ class Step:
         kind, runnable_id = runnable_of(runnable)
         key = self._key(f"call:{name or runnable_id or kind}")
         sandbox_of = self._attempt.thread.sandbox_of if share_sandbox else None
-        return replay(await self.waits.for_child(key, kind, runnable_id, input, sandbox_of))
+        return await self._replay(await self.waits.for_child(key, kind, runnable_id, input, sandbox_of))
 
     async def approve(self, request: Any, *, name: str = "approval", timeout: float | None = None) -> Any:
         """What a human answers (`POST /steps/{id}/human-complete`). `request` (JSON) is what they are asked.
 
         Raises StepFailed WAIT_TIMEOUT after `timeout` seconds.
         """
-        return replay(await self.waits.for_human(self._key(f"approve:{name}"), name, request, timeout))
+        return await self._replay(await self.waits.for_human(self._key(f"approve:{name}"), name, request, timeout))
 
     async def publish(self, name: str, payload: Any = None, key: str | None = None) -> None:
         """Publishes an event, once, to those who wait for it and those who will."""
+        # What is too large for everybody who waits fails here.
+        self._attempt.payloads.encoded(payload, f"The payload of event {name!r}")
 
         async def body(scope: StepScope) -> Outcome:
             return Outcome(await self.waits.publish(name, payload, key, scope.effect_key))
@@ -183,16 +187,22 @@ class Step:
         await self.perform(StepSpec(self._key(f"publish:{name}"), name, "publish", [payload, key]), body)
 
     async def emit(self, kind: str, data: JSON) -> None:
-        """An event of the flow's own type on the thread's stream, once."""
+        """An event of the flow's own type on the thread's stream, once. Large data is the step's output too."""
 
         async def body(_: StepScope) -> Outcome:
-            return Outcome(None, events=[(kind, data)])
+            return Outcome(data if self._attempt.payloads.large(data) else None, events=[(kind, data)])
 
         await self.perform(StepSpec(self._key(f"emit:{kind}"), kind, "emit", data), body)
 
     def _key(self, base: str) -> str:
         self._names[base] += 1
         return base if self._names[base] == 1 else f"{base}:{self._names[base]}"
+
+    async def _replay(self, record: StepRecord) -> Any:
+        """A finished step's result. Raises StepFailed for one that failed."""
+        if record.status is StepStatus.FAILED:
+            raise StepFailed(record.error or {})
+        return await self._attempt.result_of(record)
 
     async def _begin(
         self, record: StepRecord, spec: StepSpec, scope: StepScope, started: Sequence[tuple[str, JSON]]
@@ -207,10 +217,14 @@ class Step:
         return await self.journal.start(record, [NewEvent(kind, data, record.number) for kind, data in events])
 
     async def _finish(self, record: StepRecord, outcome: Outcome, begun: float) -> Any:
-        done = replace(record, status=outcome.status, result=outcome.result, duration_ms=_ms_since(begun))
+        done = replace(record, status=outcome.status, result=outcome.result, payload=None, duration_ms=_ms_since(begun))
         events = [*outcome.events, (EventType.STEP_COMPLETED, {"key": record.key, "duration_ms": done.duration_ms})]
         numbered = [NewEvent(kind, data, record.number) for kind, data in events]
-        await self.journal.finish(done, Change(messages=outcome.messages, events=numbered, run=outcome.run))
+        try:
+            await self.journal.finish(done, Change(messages=outcome.messages, events=numbered, run=outcome.run))
+        except TooLarge as error:
+            await self._fail(record, error, begun)
+            raise
         return outcome.result
 
     async def _fail(self, record: StepRecord, error: AppError, begun: float) -> None:
@@ -220,18 +234,10 @@ class Step:
         await self.journal.finish(failed, Change(events=[event]))
 
 
-def replay(record: StepRecord) -> Any:
-    """A finished step's result. Raises StepFailed for one that failed."""
-    if record.status is StepStatus.FAILED:
-        raise StepFailed(record.error or {})
-    return record.result
-
-
-def _decided(record: StepRecord, scope: StepScope, settle: Settle | None) -> Outcome | None:
+def _decided(record: StepRecord, decision: Any, scope: StepScope, settle: Settle | None) -> Outcome | None:
     """What somebody found out about an unknown outcome; None: it is to be done (again)."""
     if record.status is not StepStatus.PENDING or record.wait is None:
         return None
-    decision = record.result
     if decision["as"] == "repeat":
         return None
     if settle is not None:

@@ -63,6 +63,8 @@ class Waits:
 
         record = await self._wait(StepSpec(step_key, name, "event", key), wait, arrange)
         if record.status is StepStatus.SUCCEEDED:
+            result = await self._outside.store.payloads.value(record.result, record.payload)
+            record = replace(record, result=result, payload=None)
             self._had[name, record.result["place"]] = record.result["id"]
         return record
 
@@ -105,7 +107,8 @@ class Waits:
     async def _bear(self, record: StepRecord) -> str | None:
         """Submits the child that a step waits for. Returns the run to ring for, if any."""
         assert record.wait is not None
-        child_id, parent, asked = record.wait.name or "", self._run, record.wait.request
+        child_id, parent = record.wait.name or "", self._run
+        asked = await self._outside.store.payloads.value(record.wait.request, record.wait.request_ref)
         kind = Runnable(asked["type"])
         metadata = {"parent_run_id": parent.id}
         thread = NewThread(thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"])

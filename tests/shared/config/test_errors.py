@@ -182,6 +182,8 @@ def test_rules_of_single_settings(tmp_path: Path, environ: dict[str, str], rule:
             {"TRUNKLINE__LLM__MAX_OUTPUT_TOKENS": "8", "TRUNKLINE__LLM__CONTEXT_TOKENS": "8"},
             {"TRUNKLINE__LLM__CONTEXT_TOKENS": "9"},
         ),
+        ({"TRUNKLINE__PAYLOADS__MAX_BYTES": "2048"}, {"TRUNKLINE__PAYLOADS__INLINE_BYTES": "2048"}),
+        ({"TRUNKLINE__PAYLOADS__STORE": "s3"}, {"TRUNKLINE__PAYLOADS__S3_BUCKET": "b"}),
         ({"TRUNKLINE__STREAM__KEEP_ALIVE_SECONDS": "300"}, {"TRUNKLINE__STREAM__IDLE_TIMEOUT_SECONDS": "301"}),
     ],
 )

@@ -3,6 +3,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from shared.errors import AppError, ErrorCode
@@ -10,9 +11,10 @@ from shared.events.outside import Outside
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
 from shared.threads.attempt import Attempt, Fenced
+from shared.threads.brief import EVENT_BYTES
 from shared.threads.types import NewRun, NewThread
 from tests.workflow.support import outside
-from workflow.engine.coalesce import Coalescer
+from workflow.engine.coalesce import PIECE_CHARS, Coalescer
 from workflow.engine.step import Drained, Step, StepFailed
 
 
@@ -145,3 +147,18 @@ async def test_a_coalescer_keeps_order_and_loses_nothing_between_its_last_send_a
             await asyncio.sleep(0)
         sent.extend(await stream.rest())
     assert "".join(data["text"] for _, data in sent) == "".join(f"{i} " for i in range(200))
+
+
+async def test_a_flood_of_text_becomes_several_events_none_of_which_is_cut() -> None:
+    sent: list[tuple[str, Any]] = []
+
+    async def emit(events: Any) -> None:
+        sent.extend(events)
+
+    text = "\x01" * (3 * PIECE_CHARS + 1)
+    async with Coalescer(emit, lambda label, text: (label, {"text": text}), 0) as stream:
+        stream.add("output", text)
+        sent += await stream.rest()
+    assert "".join(data["text"] for _, data in sent) == text
+    assert len(sent) == 4
+    assert max(len(orjson.dumps(data)) for _, data in sent) < EVENT_BYTES
