@@ -110,13 +110,13 @@ async def test_to_take_over_a_run_costs_by_its_steps(fleet: Fleet, steps: int) -
     async def resumption(count: int) -> Cost:
         run_id = await fleet.submit("flow", count)
         await fleet.runner.execute(run_id, "dead", Signals())
-        await take_from("dead", run_id, fleet.out.store, a_runtime(Playbook([])))
+        await take_from("dead", run_id, fleet.out.store, a_runtime(Playbook([]), client=fleet.client))
         cost = await cost_of(fleet, partial(another.execute, run_id, "w2", Signals()))
         assert (await fleet.run(run_id)).status is RunStatus.SUCCEEDED
         return replace(cost, kept=0)
 
     fleet.functions.append(working(then=lambda: fleet.runner.drop("dead")))
-    another = Runner(fleet.out, a_runtime(Playbook([]), functions=fleet.functions))
+    another = Runner(fleet.out, a_runtime(Playbook([]), client=fleet.client, functions=fleet.functions))
     await resumption(1)
     assert_tenfold(await resumption(steps), await resumption(10 * steps))
 
