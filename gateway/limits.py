@@ -34,7 +34,7 @@ log = logging.getLogger("trunkline.gateway.limits")
 PATIENCE_SECONDS = 2.0
 """How long a request waits to be counted: long enough that a gateway under load, which is late itself, still counts."""
 AWAY_SECONDS = 0.05
-"""The same while Redis is known to be away: time enough to notice that it is back."""
+"""The same while Redis is known to be away. That it is back is noticed within half a second."""
 USAGE = "trunkline.usage"
 """A request's Usage in the ASGI scope, for the headers of its answer."""
 
