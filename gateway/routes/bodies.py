@@ -70,7 +70,9 @@ class Parameters(Body):
     model: Name | None = Field(default=None, description="A LiteLLM model name.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Model calls.")
-    max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = None
+    max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = Field(
+        default=None, description="In the hands of workers; what it waits does not count."
+    )
     max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = Field(default=None, description="US dollars.")
     max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = Field(
         default=None, description="Tokens, read and written."

@@ -256,7 +256,7 @@ class AgentSettings(Section):
     max_tokens: Count | None = Field(
         default=None, description="Tokens, read and written, that one run may use. Unset: no limit.", examples=[500_000]
     )
-    compact_at: Annotated[float, Field(gt=0, le=1)] = Field(
+    compact_at: Share = Field(
         default=0.8,
         description="Share of the model's context that a conversation may fill before its older part is summed up.",
     )
