@@ -6,7 +6,6 @@ Each is a lease in Redis, which its gateway renews: those of a gateway that was 
 import asyncio
 import logging
 import secrets
-from importlib.resources import files
 
 from redis.exceptions import RedisError
 
@@ -15,6 +14,7 @@ from gateway.counters import Counters
 from gateway.limits import unless_away
 from shared import keys
 from shared.errors import AppError, ErrorCode
+from shared.scripts import Scripts
 
 log = logging.getLogger("trunkline.gateway.limits")
 
@@ -29,7 +29,7 @@ class OpenStreams:
     def __init__(self, counters: Counters, max_per_key: int) -> None:
         self._counters = counters
         self._max = max_per_key
-        self._lease = counters.register_script(files(__package__).joinpath("open_stream.lua").read_text())
+        self._scripts = Scripts(counters, __package__, "open_stream")
         self._mine: dict[str, str] = {}
 
     async def open(self, caller: Principal) -> str:
@@ -70,4 +70,4 @@ class OpenStreams:
             await self._renew(key, streams, 0)
 
     async def _renew(self, key: str, streams: list[str], most: int) -> int:
-        return int(await self._lease(keys=[key], args=[int(LEASE_SECONDS * 1000), most, *streams]))
+        return int(await self._scripts.call("open_stream", [key], [int(LEASE_SECONDS * 1000), most, *streams]))

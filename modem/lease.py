@@ -11,7 +11,6 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any
 
 import orjson
@@ -20,6 +19,7 @@ import redis
 from modem.watchdog import Watchdog
 from shared import keys, workers
 from shared.config import RedisSettings, WorkerSettings
+from shared.scripts import source
 
 log = logging.getLogger("trunkline.lease")
 
@@ -37,7 +37,7 @@ class Lease:
         self._client = redis.Redis.from_url(
             redis_settings.url, socket_timeout=settings.renew_seconds, socket_connect_timeout=settings.renew_seconds
         )
-        self._renew = self._client.register_script(files(workers).joinpath("renew.lua").read_text())
+        self._renew = self._client.register_script(source(workers.__name__, "renew"))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self._watchdog = Watchdog(settings.hang_seconds, look_seconds=settings.renew_seconds)

@@ -13,6 +13,11 @@ from redis.backoff import NoBackoff
 
 T = TypeVar("T")
 
+
+class NotReplicated(errors.RedisError):
+    """A change is there, but not yet on as many replicas as it must be: call again."""
+
+
 # What passes by itself: the server is away, starting, failing over, or (MISCONF) cannot write its log for now.
 _PASSING = (
     errors.ConnectionError,
@@ -23,6 +28,7 @@ _PASSING = (
     errors.MasterDownError,
     errors.ReadOnlyError,
     errors.OutOfMemoryError,
+    NotReplicated,
 )
 _PASSING_WORDS = ("MISCONF", "NOREPLICAS", "UNBLOCKED")
 

@@ -72,7 +72,7 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
         all_tools=built_in_tools().only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
-        budgets=Budgets(client, patience_seconds=None),
+        budgets=Budgets(client, patience_seconds=None, replicas=settings.redis.replicas),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
         functions=Functions.of_modules(settings.workflow.modules),
     )

@@ -5,16 +5,14 @@ so any number of calls at once spend no more than is allowed. All calls may be r
 """
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from shared.budgets.exhausted import exhausted
 from shared.budgets.types import NO_LIMITS, Account, Ask, Grant, Limits, Owner, Spent, micro
 from shared.errors import AppError
-from shared.redis import patiently
+from shared.scripts import Scripts
 from shared.threads.attempt import Fenced
 
 OWNERS = tuple(Owner)
@@ -23,17 +21,13 @@ OWNERS = tuple(Owner)
 class Budgets:
     """All workspaces' budgets in one Redis.
 
-    `patience_seconds`: how long to wait for a Redis that is away before `redis.RedisError` is raised (None: for ever).
+    `patience_seconds`, `replicas`: as of `Scripts`.
     """
 
-    def __init__(self, client: Redis, *, patience_seconds: float | None) -> None:
-        folder = files(__package__)
-        library = folder.joinpath("lib.lua").read_text()
-        self._scripts: dict[str, AsyncScript] = {
-            name: client.register_script(library + folder.joinpath(f"{name}.lua").read_text())
-            for name in ("reserve", "settle", "close")
-        }
-        self._patience_seconds = patience_seconds
+    def __init__(self, client: Redis, *, patience_seconds: float | None, replicas: int = 0) -> None:
+        self._scripts = Scripts(
+            client, __package__, "reserve", "settle", "close", patience_seconds=patience_seconds, replicas=replicas
+        )
 
     async def reserve(self, account: Account, limits: Mapping[Owner, Limits], ask: Ask) -> Grant | None:
         """Sets aside what a call may take. None: ask again later.
@@ -72,9 +66,7 @@ class Budgets:
     async def _call(
         self, name: str, account: Account, args: list[Any], patience_seconds: float | None = None
     ) -> list[Any]:
-        script, keys = self._scripts[name], account.hashes()
-        patience = self._patience_seconds if patience_seconds is None else patience_seconds
-        answer: list[Any] = await patiently(lambda: script(keys=keys, args=args), patience)
+        answer: list[Any] = await self._scripts.call(name, account.hashes(), args, patience_seconds=patience_seconds)
         return answer
 
 

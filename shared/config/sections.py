@@ -103,6 +103,11 @@ class RedisSettings(Section):
         default=5, description="Patience with one command and with one connection attempt."
     )
     max_connections: Count = Field(default=200, description="Connections that one process may open.")
+    replicas: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Replicas that must have a change before it counts: for a Redis with failover. While "
+        "there are fewer, work waits.",
+    )
     full_at: Share = Field(
         default=0.8,
         description="Part of Redis' maxmemory in use from which on new work is refused (503): what runs can finish.",

@@ -7,7 +7,6 @@ taken away only after its step was answered (which a repetition does not change)
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Self
 
 import orjson
@@ -15,6 +14,7 @@ from redis.asyncio import Redis
 
 from shared import keys
 from shared.redis import patiently
+from shared.scripts import Scripts
 from shared.types import JSON
 
 
@@ -63,17 +63,21 @@ class Event:
 class EventBus:
     """`retention_seconds`: how long an event waits for those who come later, of which each topic keeps `max_events`.
 
-    `patience_seconds`: as of the thread store.
+    `patience_seconds`, `replicas`: as of `Scripts`.
     """
 
     def __init__(
-        self, client: Redis, *, retention_seconds: float, max_events: int, patience_seconds: float | None
+        self,
+        client: Redis,
+        *,
+        retention_seconds: float,
+        max_events: int,
+        patience_seconds: float | None,
+        replicas: int = 0,
     ) -> None:
-        folder = files(__package__)
         self._client = client
-        self._publish, self._register, self._matches = (
-            client.register_script(folder.joinpath(f"{name}.lua").read_text())
-            for name in ("publish", "register", "matches")
+        self._scripts = Scripts(
+            client, __package__, "publish", "register", "matches", patience_seconds=patience_seconds, replicas=replicas
         )
         self._retention_ms = int(retention_seconds * 1000)
         self._max_events = max_events
@@ -90,21 +94,21 @@ class EventBus:
         k = topic.keys
         names = [k.events, k.waiters, k.deliveries, k.event_id(event_key or "")]
         args: list[Any] = [topic.member, event, self._retention_ms, self._max_events, "1" if event_key else ""]
-        event_id, waited_for = await self._do(lambda: self._publish(keys=names, args=args))
+        event_id, waited_for = await self._scripts.call("publish", names, args)
         return str(event_id), bool(waited_for)
 
     async def register(self, topic: Topic, waiter: str, after: str) -> Event | None:
         """Registers a waiter, unless an event is there: that one. `after`: the last event that does not count."""
         k = topic.keys
         args = [waiter, after.partition("-")[0]]
-        found = await self._do(lambda: self._register(keys=[k.events, k.waiters], args=args))
+        found = await self._scripts.call("register", [k.events, k.waiters], args)
         return Event.parse(*found) if found else None
 
     async def matches(self, topic: Topic, limit: int) -> list[tuple[str, Event]]:
         """Waiters whose event has come. None: the topic needs no delivery any more."""
         k = topic.keys
         args: list[str | int] = [topic.member, limit]
-        found = await self._do(lambda: self._matches(keys=[k.events, k.waiters, k.deliveries], args=args))
+        found = await self._scripts.call("matches", [k.events, k.waiters, k.deliveries], args)
         rows = zip(found[::3], found[1::3], found[2::3], strict=True)
         return [(waiter, Event.parse(event_id, event)) for waiter, event_id, event in rows]
 

@@ -42,12 +42,20 @@ class Outside:
         """`patience_seconds`: how long a call waits for a Redis that is away (None: as long as it takes)."""
         payloads = Payloads.over(client, settings, patience_seconds=patience_seconds)
         ring_seconds = settings.worker.ring_seconds
-        store = ThreadStore(client, ring_seconds=ring_seconds, patience_seconds=patience_seconds, payloads=payloads)
+        replicas = settings.redis.replicas
+        store = ThreadStore(
+            client,
+            ring_seconds=ring_seconds,
+            patience_seconds=patience_seconds,
+            replicas=replicas,
+            payloads=payloads,
+        )
         bus = EventBus(
             client,
             retention_seconds=settings.events.retention_seconds,
             max_events=settings.events.max_events,
             patience_seconds=patience_seconds,
+            replicas=replicas,
         )
         approvals = Approvals(client, patience_seconds=patience_seconds)
         return cls(store, bus, approvals, Answers(store, bus, approvals), ring, WorkerRegistry(client))

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Mapping
 from hashlib import sha256
-from importlib.resources import files
 from typing import Any, Self
 
 import orjson
@@ -23,6 +22,7 @@ from shared.payloads.blobs import BlobStore, Lost, Ref, StoreAway, TooLarge
 from shared.payloads.folder import FolderBlobs
 from shared.payloads.in_redis import RedisBlobs
 from shared.redis import patiently
+from shared.scripts import Scripts
 
 UNNAMED_SECONDS = 3600
 
@@ -47,7 +47,7 @@ class Payloads:
         self._stores = stores
         self._settings = settings
         self._patience_seconds = patience_seconds
-        self._disown = client.register_script(files(__package__).joinpath("disown.lua").read_text())
+        self._scripts = Scripts(client, __package__, "disown", patience_seconds=patience_seconds)
 
     @classmethod
     def over(cls, client: Redis, settings: Settings, *, patience_seconds: float | None) -> Self:
@@ -121,10 +121,8 @@ class Payloads:
     async def clean(self, marker: str) -> None:
         """A marker is due: what it stands for is deleted, unless it was named meanwhile. Raises StoreAway."""
         timers, gone = ThreadKeys(Ref.of_marker(marker).thread_id).timers, f"gone{marker[4:]}"
-        if marker != gone:
-            disown = self._disown
-            if not await patiently(lambda: disown(keys=[timers], args=[marker, gone]), self._patience_seconds):
-                return
+        if marker != gone and not await self._scripts.call("disown", [timers], [marker, gone]):
+            return
         ref = Ref.of_marker(gone)
         if ref.store in self._stores:
             await self._stores[ref.store].delete(ref)

@@ -11,7 +11,6 @@ that nobody gave back (its worker died just then) is found when somebody finds t
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Self
 
 import orjson
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.config import Settings
 from shared.keys import thread_keys_of
+from shared.scripts import Scripts
 from shared.types import Priority, RunStatus
 
 CHECK_MS = 5_000
@@ -71,19 +71,16 @@ class Slots:
     """`limit`: runs of one workspace at the same time. Calls may be repeated, and raise RedisError."""
 
     def __init__(self, client: Redis, limit: int, *, ring_seconds: float) -> None:
-        folder = files(__package__)
-        library = folder.joinpath("lib.lua").read_text()
         self._client = client
         self._limit = limit
         self._ring_ms = int(ring_seconds * 1000)
-        self._ask = client.register_script(library + folder.joinpath("ask.lua").read_text())
-        self._free = client.register_script(library + folder.joinpath("free.lua").read_text())
+        self._scripts = Scripts(client, __package__, "ask", "free")
 
     async def ask(self, workspace: str, runs: Sequence[Entrant]) -> list[Ring]:
         """Runs of one workspace want to go on. Returns all that may now; who asked and is not among them is parked."""
         names = [*_keys(workspace), keys.slots_checked(workspace)]
         args = [self._limit, CHECK_MS, *(word for run in runs for word in (run.run_id, run.rank))]
-        granted, suspects, now = await self._ask(keys=names, args=args)
+        granted, suspects, now = await self._scripts.call("ask", names, args)
         rings = _rings(granted)
         may = {ring.run_id for ring in rings}
         asked = {run.run_id for run in runs}
@@ -102,7 +99,7 @@ class Slots:
         return await self._give_back(workspace, [word for pair in stale for word in pair]) if stale else []
 
     async def _give_back(self, workspace: str, pairs: list[str]) -> list[Ring]:
-        granted, now = await self._free(keys=_keys(workspace), args=[self._limit, *pairs])
+        granted, now = await self._scripts.call("free", _keys(workspace), [self._limit, *pairs])
         rings = _rings(granted)
         await self._ring_later(int(now), soon=[ring.run_id for ring in rings], late=[])
         return rings

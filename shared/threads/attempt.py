@@ -10,8 +10,8 @@ import orjson
 from shared.keys import ThreadKeys
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
+from shared.scripts import Scripts
 from shared.threads.brief import encode_brief
-from shared.threads.scripts import Scripts
 from shared.threads.types import NewEvent, Run, StepRecord, Thread
 from shared.types import JSON, EventType, RunStatus
 
@@ -207,7 +207,7 @@ class Attempt:
         async with self._turn:
             self._ops += 1
             head = [self.run.thread_id, self.run.id, self.run.epoch, self._ops]
-            answer = await self._scripts.call(name, keys, [*head, *args])
+            answer: list[str] = await self._scripts.call(name, keys, [*head, *args], lasting=name != "emit")
         if answer[0] == "fenced":
             raise Fenced(f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}")
         if answer[0] == "illegal":

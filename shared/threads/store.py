@@ -19,10 +19,10 @@ from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.redis import patiently
+from shared.scripts import Scripts
 from shared.threads.attempt import Attempt, Lacking
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
-from shared.threads.scripts import Scripts
 from shared.threads.types import (
     Answer,
     BusyPolicy,
@@ -39,24 +39,31 @@ from shared.threads.types import (
 )
 from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
+SCRIPTS = ("create", "submit", "claim", "emit", "commit", "release", "expire", "cancel", "signal", "inject")
 EVENTS_IN_ONE_READ = 500
 
 
 class ThreadStore:
     """Threads in one Redis.
 
-    `patience_seconds`: how long to wait for a Redis that is away before `redis.RedisError` is raised (None: for ever).
+    `patience_seconds`, `replicas`: as of `Scripts`.
     `ring_seconds`: how long a runnable run may stay unclaimed before the sweeper tells the queue again.
     `payloads`: where large results are; by default with their threads.
     """
 
     def __init__(
-        self, client: Redis, *, ring_seconds: float, patience_seconds: float | None, payloads: Payloads | None = None
+        self,
+        client: Redis,
+        *,
+        ring_seconds: float,
+        patience_seconds: float | None,
+        replicas: int = 0,
+        payloads: Payloads | None = None,
     ) -> None:
         self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
         self.copies = Copies(client, self.payloads, patience_seconds=patience_seconds)
         self._client = client
-        self._scripts = Scripts(client, patience_seconds)
+        self._scripts = Scripts(client, __package__, *SCRIPTS, patience_seconds=patience_seconds, replicas=replicas)
         self._patience_seconds = patience_seconds
         self._ring_ms = int(ring_seconds * 1000)
 
@@ -126,7 +133,8 @@ class ThreadStore:
         head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
         lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
         lists.append(new.steps.count if new.steps else 0)
-        return await self._scripts.call("submit", names, [*head, *lists])
+        answer: list[Any] = await self._scripts.call("submit", names, [*head, *lists])
+        return answer
 
     async def unfinished(self, thread_id: str) -> list[str]:
         """The thread's head run and those behind it."""

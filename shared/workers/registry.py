@@ -4,12 +4,11 @@ A worker may go on while its name is in the ZSET `workers`, even if its lease ha
 was away): then it may still renew. Once a sweeper has buried it, it may not, and registers under a new name.
 """
 
-from importlib.resources import files
-
 import orjson
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.scripts import Scripts
 
 
 class WorkerRegistry:
@@ -17,12 +16,11 @@ class WorkerRegistry:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._alive = client.register_script(source("alive"))
-        self._bury = client.register_script(source("bury"))
+        self._scripts = Scripts(client, __package__, "alive", "bury")
 
     async def alive(self) -> list[str]:
         """Those whose lease goes on, sorted: whom to count on."""
-        return sorted(await self._alive(keys=[keys.WORKERS]))
+        return sorted(await self._scripts.call("alive", [keys.WORKERS], []))
 
     async def names(self) -> list[str]:
         """Those who are not buried, sorted: whose runs nobody may take."""
@@ -37,10 +35,4 @@ class WorkerRegistry:
 
     async def bury(self) -> list[str]:
         """Removes workers whose lease has ended. Returns their names."""
-        return list(await self._bury(keys=[keys.WORKERS]))
-
-
-def source(name: str) -> str:
-    """The text of a script beside this file."""
-    folder = files(__package__)
-    return folder.joinpath("lib.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+        return list(await self._scripts.call("bury", [keys.WORKERS], []))

@@ -7,6 +7,5 @@ if ARGV[3] == 'new' then
 elseif not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end
-local t = redis.call('TIME')
-redis.call('ZADD', KEYS[1], tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZADD', KEYS[1], now_ms() + tonumber(ARGV[2]), ARGV[1])
 return 1

@@ -15,8 +15,8 @@ from typing import Any
 from unittest.mock import patch
 
 from shared.queue import RunQueue
+from shared.scripts import Scripts
 from shared.slots.slots import Ring
-from shared.threads.scripts import Scripts
 from tests.chaos.control import Orders, death_path, folder, orders_path
 
 POLL_SECONDS = 0.05
@@ -79,10 +79,10 @@ class Hooks:
     def _watch_scripts(self) -> None:
         call = Scripts.call
 
-        async def watched(scripts: Scripts, name: str, keys: list[str], args: list[Any]) -> list[Any]:
+        async def watched(scripts: Scripts, name: str, keys: list[str], args: list[Any], **how: Any) -> Any:
             before, after = points_of(name, args)
             self.point(before)
-            answer = await call(scripts, name, keys, args)
+            answer = await call(scripts, name, keys, args, **how)
             self.point(after)
             if self.draining:
                 self.point("mid_drain")

@@ -137,13 +137,13 @@ async def live_and_die(redis_url: str, run_id: str, ledger: Ledger, dies_at: int
     out = outside(client)
     call = out.store._scripts.call
 
-    async def mortal_call(name: str, keys: list[str], args: list[Any]) -> list[Any]:
+    async def mortal_call(name: str, keys: list[str], args: list[Any], **how: Any) -> Any:
         mortal.point()
-        answer = await call(name, keys, args)
+        answer = await call(name, keys, args, **how)
         mortal.point()
         return answer
 
-    out.store._scripts.call = mortal_call  # type: ignore[method-assign]
+    out.store._scripts.call = mortal_call  # type: ignore[assignment, method-assign]
     try:
         await Runner(out, a_runtime(Playbook(BOOK), ledger)).execute(run_id, "w1", Signals())
     except Died:

@@ -70,13 +70,13 @@ class Life(RuleBasedStateMachine):
     def _let_the_hour_pass_between_blob_and_transition(self) -> None:
         call = self.store._scripts.call
 
-        async def late(name: str, keys: list[str], args: list[Any]) -> list[Any]:
+        async def late(name: str, keys: list[str], args: list[Any], **how: Any) -> Any:
             if self.late and name in ("submit", "commit", "release", "signal"):
                 self.late = False
                 await self.pass_an_hour()
-            return await call(name, keys, args)
+            return await call(name, keys, args, **how)
 
-        self.store._scripts.call = late  # type: ignore[method-assign]
+        self.store._scripts.call = late  # type: ignore[assignment, method-assign]
 
     def value(self, *, large: bool) -> Any:
         """No two are the same, but for every third."""

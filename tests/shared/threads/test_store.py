@@ -166,14 +166,14 @@ async def test_times_are_right_on_every_day_of_the_calendar(redis_client: Redis)
 async def test_a_write_that_the_network_delivers_late_changes_nothing(store: ThreadStore) -> None:
     run_id = await a_run(store, await a_thread(store))
     attempt = await an_attempt(store, run_id)
-    sent: list[tuple[str, list[str], list[object]]] = []
+    sent: list[tuple[str, list[str], list[Any]]] = []
     call = store._scripts.call
 
-    async def recorded(name: str, keys: list[str], args: list[object]) -> list[object]:
+    async def recorded(name: str, keys: list[str], args: list[Any], **how: Any) -> Any:
         sent.append((name, keys, args))
-        return await call(name, keys, args)
+        return await call(name, keys, args, **how)
 
-    store._scripts.call = recorded  # type: ignore[method-assign]
+    store._scripts.call = recorded  # type: ignore[assignment, method-assign]
     for text in "abc":
         await attempt.emit([NewEvent(EventType.AGENT_DELTA, {"text": text})])
     before = await store.events(attempt.run.thread_id)

@@ -90,12 +90,12 @@ class Fleet(RuleBasedStateMachine):
         """A client library repeats a call whose answer was lost: the second answer is the one that counts."""
         call = self.store._scripts.call
 
-        async def twice(name: str, keys: list[str], args: list[Any]) -> list[Any]:
+        async def twice(name: str, keys: list[str], args: list[Any], **how: Any) -> Any:
             self.calls.append((name, keys, args))
-            answer = await call(name, keys, args)
-            return await call(name, keys, args) if next(self.numbers) % 2 else answer
+            answer = await call(name, keys, args, **how)
+            return await call(name, keys, args, **how) if next(self.numbers) % 2 else answer
 
-        self.store._scripts.call = twice  # type: ignore[method-assign]
+        self.store._scripts.call = twice  # type: ignore[assignment, method-assign]
         self.deliver = call
 
     @precondition(lambda self: len(self.calls) > 4)

@@ -1,7 +1,6 @@
 """Which workers there are, by leases in Redis' own time."""
 
 from collections.abc import AsyncIterator
-from importlib.resources import files
 
 import pytest
 from redis.asyncio import Redis
@@ -9,6 +8,7 @@ from redis.asyncio import Redis
 from shared import keys, workers
 from shared.ids import slot_of
 from shared.redis import connect
+from shared.scripts import source
 from shared.workers.registry import WorkerRegistry
 
 LEASE_MS = 60_000
@@ -28,7 +28,7 @@ def registry(client: Redis) -> WorkerRegistry:
 
 async def renew(client: Redis, name: str, lease_ms: int = LEASE_MS, *more: str) -> int:
     """As a worker's lease does it."""
-    script = client.register_script(files(workers).joinpath("renew.lua").read_text())
+    script = client.register_script(source(workers.__name__, "renew"))
     return int(await script(keys=[keys.WORKERS], args=[name, lease_ms, *more]))
 
 
