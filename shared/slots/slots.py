@@ -24,7 +24,7 @@ from shared.types import Priority, RunStatus
 
 CHECK_MS = 5_000
 """Pause between looks for stale slots of a full workspace, and the age at which a slot may be one."""
-PARKED_MS = 60_000
+PARKED_MS = 20_000
 """After about so long the sweeper rings for a parked run, in case that nobody else did."""
 LEVEL = 1e13
 """In a rank, priority goes before age: more than any time in milliseconds."""

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -16,6 +16,7 @@ from shared.ids import SHARDS, new_run_id, new_thread_id
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
 from shared.slots.slots import slots_of
+from shared.tasks import cancel
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread
 from shared.types import Priority, RunStatus
@@ -133,9 +134,7 @@ async def watched(client: Redis) -> AsyncIterator[Watch]:
     watch = Watch(client)
     watching = asyncio.create_task(watch.run())
     yield watch
-    watching.cancel()
-    with suppress(asyncio.CancelledError):
-        await watching
+    await cancel([watching])
 
 
 @pytest.mark.slow
