@@ -21,7 +21,7 @@ async def submitted(store: ThreadStore) -> str:
 
 
 async def claim(store: ThreadStore, run_id: str, call: str, known: Attempt | None = None) -> Attempt:
-    attempt = await store.claim(run_id, "worker", call, known)
+    attempt = await store.claim(run_id, "worker", call, known=known)
     assert attempt is not None
     return attempt
 
