@@ -227,7 +227,9 @@ def clean(text: str) -> str:
 
 
 def summary(arguments: Any) -> str:
-    """A call's arguments in one line."""
+    """A call's arguments in one line; None: they were too long for their event."""
+    if arguments is None:
+        return "…"
     try:
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:

@@ -137,13 +137,14 @@ class Life(RuleBasedStateMachine):
         assert self.do(attempt._by_reference(step)).payload
 
     @precondition(lambda self: self.attempts)
-    @rule(data=st.data(), asked=LARGE, answered=LARGE)
-    def ask_and_answer(self, data: st.DataObject, asked: bool, answered: bool) -> None:
+    @rule(data=st.data(), asked=LARGE, answered=LARGE, late=st.booleans())
+    def ask_and_answer(self, data: st.DataObject, asked: bool, answered: bool, late: bool) -> None:
         attempt = data.draw(st.sampled_from(self.attempts))
         wait = Wait(WaitKind.HUMAN, request=self.value(large=asked))
         step = self.new_step(attempt, StepStatus.WAITING_HUMAN, wait=wait)
         self.do(attempt.commit(Change(steps=[step])))
         answer = Answer(StepStatus.SUCCEEDED, result=self.value(large=answered))
+        self.late = late
         assert self.do(self.store.signal(attempt.run.id, step.key, answer, [WaitKind.HUMAN])).answered
         self.expected[attempt.run.id] |= {step.key: answer.result, f"{step.key}?": wait.request}
 
