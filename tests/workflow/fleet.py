@@ -10,13 +10,14 @@ from modem.agenda import Agenda
 from shared.events.bus import Topic
 from shared.ids import SHARDS, new_run_id, new_thread_id
 from shared.threads.types import NewRun, NewThread, Run
-from shared.types import Runnable, RunStatus
+from shared.types import Runnable, RunStatus, StepStatus
 from tests.workflow.support import Playbook, a_runtime, outside, turn
 from workflow.engine.durable import DurableFunction, durable
 from workflow.engine.step import Step
 from workflow.runner import Runner, Signals
 
 Flow = Callable[[Step, Any], Awaitable[Any]]
+FINISHED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELED)
 
 
 async def as_any(call: Any) -> Any:
@@ -24,12 +25,19 @@ async def as_any(call: Any) -> Any:
 
 
 class Fleet:
-    """`functions` are what its worker knows; `settings` as of Settings."""
+    """`functions` are what its worker knows; `settings` as of Settings.
 
-    def __init__(self, client: Redis, **settings: Any) -> None:
+    `parks`: each attempt ends with the first step that it has finished, and another one replays the run so far.
+    """
+
+    def __init__(self, client: Redis, *, parks: bool = False, **settings: Any) -> None:
         self.client = client
         self.out = outside(client, **settings)
         self.functions: list[DurableFunction] = []
+        self.attempts = 0
+        self._draining = asyncio.Event()
+        if parks:
+            self._park_after_each_step()
 
     @property
     def runner(self) -> Runner:
@@ -50,7 +58,20 @@ class Fleet:
     async def work(self) -> None:
         """Until nothing is rung for and nothing is due."""
         while run_id := await self._rung():
-            await self.out.ring(await self.runner.execute(run_id, "w1", Signals()))
+            self.attempts += 1
+            self._draining.clear()
+            await self.out.ring(await self.runner.execute(run_id, "w1", Signals(draining=self._draining)))
+
+    def _park_after_each_step(self) -> None:
+        call = self.out.store._scripts.call
+
+        async def parking(name: str, keys: list[str], args: list[Any], **how: Any) -> Any:
+            answer = await call(name, keys, args, **how)
+            if name == "commit" and args[4] and args[6] in FINISHED:
+                self._draining.set()
+            return answer
+
+        self.out.store._scripts.call = parking  # type: ignore[assignment, method-assign]
 
     async def _rung(self) -> str | None:
         await Agenda(self.out).tick(range(SHARDS))
