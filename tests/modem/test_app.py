@@ -83,7 +83,8 @@ async def test_a_worker_that_waits_for_its_runs_at_a_shutdown_keeps_no_message(
     assert process.poll() is None
     here = set(await taken(client, await client.llen("taken")))
     there = {json.loads(message)["headers"]["argsrepr"][2:-2] for message in await client.lrange(QUEUE, 0, -1)}
-    assert here | there == {f"late-{number}" for number in range(30)}
+    # The signal may have come between the taking of a message and its acknowledgement: then it is there once more.
+    assert (here | there) - {"long"} == {f"late-{number}" for number in range(30)}
     assert len(here) <= 2
     await client.delete("long")
     assert await asyncio.to_thread(process.wait, BOUND_SECONDS) == 0
