@@ -7,7 +7,7 @@ from typing import Any
 from shared.errors import AppError, ErrorCode
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread, Origin, Run, StepRecord, Submitted
-from shared.types import JSON, Runnable, RunStatus, StepStatus
+from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
 
 async def retry(
@@ -21,11 +21,12 @@ async def retry(
         raise AppError(
             ErrorCode.CONFLICT, f"Run {run.id} is {run.status}: only one that failed or was canceled can be retried."
         )
-    steps = kept_for_retry(run, await store.journal(run.id))
+    journal = await store.journal(run.id)
+    steps = kept_for_retry(run, journal)
     if run.base is not None and len(await store.messages(run.thread_id, run.base, 1)) == 0:
         steps = []  # its part of the conversation was rolled back
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
-    again = await _again(store, run, new_id, origin, steps)
+    again = await _again(store, run, new_id, origin, [*steps, *under_way(journal)])
     again = replace(again, key_id=key_id, parameters={**run.parameters, **(parameters or {})})
     return await store.submit(again, queued={"retried_from": run.id})
 
@@ -41,13 +42,14 @@ async def fork_run(
         raise AppError(
             ErrorCode.INVALID_REQUEST, "An agent's run with another task begins anew: fork it from its first step."
         )
-    steps = [known for known in await store.journal(run.id) if known.number < step and known.finished]
+    journal = [known for known in await store.journal(run.id) if known.number < step]
+    steps = [known for known in journal if known.finished and known.status is not StepStatus.CANCELED]
     messages, base = await conversation(store, run, steps), run.base
     if input is not None and base is not None:
         messages, base = messages[:base], None
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
-    again = replace(await _again(store, run, new_id, origin, steps), key_id=key_id)
+    again = replace(await _again(store, run, new_id, origin, [*steps, *under_way(journal)]), key_id=key_id)
     again = again if input is None else replace(again, input=input)
     return await store.submit(again, queued={"forked_from": run.id})
 
@@ -65,6 +67,20 @@ def kept_for_retry(run: Run, steps: Sequence[StepRecord]) -> list[StepRecord]:
     culprits = [step for step in finished if step.status is StepStatus.FAILED and _same(step.error, run.error)]
     last = max((step.number for step in culprits), default=None)
     return [step for step in finished if step.number != last]
+
+
+def under_way(steps: Sequence[StepRecord]) -> list[StepRecord]:
+    """Steps whose effect had begun (only those that must not be repeated unseen say so) and has no known outcome."""
+
+    def asked(step: StepRecord) -> bool:
+        unanswered = step.open or step.status is StepStatus.CANCELED
+        return unanswered and step.wait is not None and step.wait.kind is WaitKind.OUTCOME
+
+    return [
+        replace(step, status=StepStatus.RUNNING, wait=None, inherited=True)
+        for step in steps
+        if step.status is StepStatus.RUNNING or asked(step)
+    ]
 
 
 def _same(step_error: JSON | None, run_error: JSON | None) -> bool:

@@ -243,6 +243,8 @@ class StepRecord:
     """What it waits for, or waited for."""
     payload: Ref | None = None
     """Where the result is, if it is large; then `result` is None."""
+    inherited: bool = False
+    """Its effect was under way in the run that this one begins with: what became of it, nobody knows."""
 
     @property
     def refs(self) -> list[Ref]:
@@ -286,6 +288,7 @@ class StepRecord:
                 "messages": self.messages,
                 "wait": self.wait and self.wait.as_json(),
                 **({"payload": self.payload.as_json()} if self.payload else {}),
+                **({"inherited": True} if self.inherited else {}),
             }
         )
 

@@ -24,6 +24,10 @@ from workflow.tool.memory import Memory
 from workflow.tool.registry import Registry
 
 UNKNOWN = "outcome_unknown"
+BEGAN_ELSEWHERE = (
+    "This call was under way when an earlier run of this work ended. Whether it took effect, fully or in part, is not "
+    "known. Look at the state of things before you repeat it."
+)
 LONGEST_ID = 64
 
 
@@ -61,6 +65,8 @@ class ToolCaller:
             return outcome
 
         async def recover(scope: StepScope) -> Outcome | None:
+            if scope.inherited:
+                return await self._outcome(scope, call, _began_elsewhere)
             return await self._outcome(scope, call, lambda ctx: recover_call(parsed, ctx))
 
         def settle(_: StepScope, decision: JSON) -> Outcome:
@@ -106,6 +112,10 @@ class ToolCaller:
             return EventType.TOOL_OUTPUT, {"tool_call_id": call.id, "stream": stream, "text": text}
 
         return Coalescer(scope.emit, event, self._interval_seconds)
+
+
+async def _began_elsewhere(_: ToolContext) -> ToolResult | None:
+    raise OutcomeUnknown(BEGAN_ELSEWHERE)
 
 
 def _short(call_id: str) -> str:

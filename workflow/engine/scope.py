@@ -44,6 +44,8 @@ class StepScope:
         self.effect_key = f"{attempt.run.id}/{effect}"
         """Names the effect, the same in every attempt and try: a tool or a sandbox tells a repeated call by it."""
         self.epoch = attempt.run.epoch
+        self.inherited = record.inherited
+        """Whether it was another run that began the effect: its key is not known here."""
 
     async def emit(self, events: Sequence[tuple[str, JSON]]) -> None:
         """Events that stand for nothing durable (text deltas, a command's output). Raises Fenced."""

@@ -214,6 +214,8 @@ class Step:
             return record
         if record.status is StepStatus.RUNNING:
             record = replace(record, tries=record.tries + 1)
+        else:
+            record = replace(record, inherited=False)
         return await self.journal.start(record, [NewEvent(kind, data, record.number) for kind, data in events])
 
     async def _finish(self, record: StepRecord, outcome: Outcome, begun: float) -> Any:

@@ -1,0 +1,97 @@
+"""What a retry or a fork makes of effects that were under way in the run that it begins with."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.ids import new_run_id, new_thread_id
+from shared.redis import connect
+from shared.threads import again
+from shared.threads.types import Answer, NewRun, NewThread
+from shared.types import RunStatus, StepStatus, WaitKind
+from tests.support.stack import until
+from tests.workflow.fleet import Fleet
+from tests.workflow.support import Ledger, Playbook, a_runtime, turn
+from workflow.engine.step import Step
+from workflow.runner import Runner, Signals
+
+
+@pytest.fixture
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    client = connect(redis_url, timeout_seconds=5, max_connections=50)
+    yield Fleet(client)
+    await client.aclose()
+
+
+async def retried(fleet: Fleet, run_id: str) -> str:
+    run = await fleet.run(run_id)
+    new_id = new_run_id(run.thread_id)
+    await fleet.out.ring((await again.retry(fleet.out.store, run, new_id, key_id=None)).ring)
+    return new_id
+
+
+async def forked(fleet: Fleet, run_id: str) -> str:
+    run, thread = await fleet.run(run_id), NewThread(new_thread_id(), "w")
+    new_id = new_run_id(thread.id)
+    submitted = await again.fork_run(fleet.out.store, run, thread, new_id, key_id=None, step=99, input=None)
+    await fleet.out.ring(submitted.ring)
+    return new_id
+
+
+@pytest.mark.parametrize("once_more", [retried, forked])
+async def test_a_functions_effect_that_was_under_way_is_not_repeated_before_somebody_says_so(
+    fleet: Fleet, once_more: Any
+) -> None:
+    ledger: list[str] = []
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def pay() -> None:
+            ledger.append("paid")
+            await asyncio.Event().wait()
+
+        return await step.do("pay", pay, repeat=False)
+
+    run_id, runner = await fleet.start(flow), fleet.runner
+    attempt = asyncio.create_task(runner.execute(run_id, "w1", Signals()))
+    await until(lambda: ledger == ["paid"], 5)
+    runner.cancel(run_id)
+    await attempt
+    second = await once_more(fleet, run_id)
+    await fleet.until(second, RunStatus.WAITING)
+    await fleet.out.ring((await fleet.out.store.cancel(second, reason="test"))[1])
+    await fleet.until(second, RunStatus.CANCELED)
+    third = await once_more(fleet, second)
+    await fleet.until(third, RunStatus.WAITING)
+    assert ledger == ["paid"]
+    found = Answer(StepStatus.PENDING, result={"as": "done", "output": "receipt 7"})
+    signaled = await fleet.out.store.signal(third, "pay", found, [WaitKind.OUTCOME])
+    assert signaled is not None
+    await fleet.out.ring(signaled.ring)
+    assert (await fleet.until(third, RunStatus.SUCCEEDED)).output == "receipt 7"
+    await fleet.work()
+    assert await fleet.leftovers() == []
+
+
+@pytest.mark.parametrize("tool", ["keyed", "blind", "look"])
+async def test_an_agent_is_told_that_nobody_knows_what_became_of_its_call(fleet: Fleet, tool: str) -> None:
+    ledger = Ledger()
+    book = Playbook([turn("I act.", ("a", tool, "{}")), turn("Done.")])
+    thread = await fleet.out.store.create_thread(NewThread(new_thread_id(), "w"))
+    run_id = new_run_id(thread.id)
+    await fleet.out.store.submit(NewRun(run_id, "w", {"task": "Act."}), queued={})
+    runner = Runner(fleet.out, a_runtime(book, ledger))
+    ledger.dies = lambda: runner.cancel(run_id) if ledger.effects else None
+    await runner.execute(run_id, "w1", Signals())
+    ledger.dies = lambda: None
+    assert (await fleet.run(run_id)).status is RunStatus.CANCELED
+    second = await retried(fleet, run_id)
+    await runner.execute(second, "w1", Signals())
+    assert (await fleet.run(second)).status is RunStatus.SUCCEEDED
+    told = (await fleet.out.store.messages(thread.id))[2]["content"]
+    if tool == "look":  # it only reads
+        assert told == "look done"
+    else:
+        assert "not known" in told
+        assert sum(ledger.effects.values()) == 1
