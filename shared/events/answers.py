@@ -15,7 +15,7 @@ from shared.ids import child_run_id
 from shared.payloads.blobs import Lost
 from shared.redis import patiently
 from shared.threads.store import ThreadStore
-from shared.threads.types import Answer, Run, StepRecord
+from shared.threads.types import PARENT_ENDED, Answer, Run, StepRecord
 from shared.types import JSON, RunStatus, StepStatus, WaitKind
 
 WAITERS_AT_ONCE = 50
@@ -101,7 +101,7 @@ class Answers:
     async def _cancel_child(self, run_id: str) -> str | None:
         if await self._store.run(run_id) is None:
             return None
-        _, ring = await self._store.cancel(run_id, reason="the run that called it ended")
+        _, ring = await self._store.cancel(run_id, reason=PARENT_ENDED)
         return ring
 
     async def _tell_parent(self, run_id: str) -> str | None:
@@ -126,6 +126,8 @@ def child_answer(child: Run, output: Any) -> Answer:
     if child.status is RunStatus.SUCCEEDED:
         return Answer(StepStatus.SUCCEEDED, result=output)
     error: JSON = {"code": ErrorCode.RUN_CANCELED, "detail": f"Its run {child.id} was canceled."}
+    if child.cancel_reason == PARENT_ENDED:  # nothing that its parent got to see
+        return Answer(StepStatus.CANCELED, error=error)
     if child.status is RunStatus.FAILED and child.error:
         error = {"code": child.error["code"], "detail": f"Its run {child.id} failed: {child.error['detail']}"}
     return Answer(StepStatus.FAILED, error=error)

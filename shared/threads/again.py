@@ -92,7 +92,8 @@ def _same(step_error: JSON | None, run_error: JSON | None) -> bool:
 def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -> Origin:
     numbers = {step.number for step in steps}
     unfinished = next(number for number in range(1, len(numbers) + 2) if number not in numbers)
-    return Origin(run.id, how, unfinished, base, run.model, run.version)
+    effects_of = run.effects_of if how == "retried_from" else None
+    return Origin(run.id, how, unfinished, base, run.model, run.version, effects_of)
 
 
 async def _again(store: ThreadStore, run: Run, new_id: str, origin: Origin, steps: Sequence[StepRecord]) -> NewRun:

@@ -145,7 +145,7 @@ end
 local function cancel(k, thread_id, run_id, data)
   local status, epoch, following = unpack(redis.call('HMGET', k.run, 'status', 'epoch', 'next'))
   if status == 'succeeded' or status == 'failed' or status == 'canceled' then return {'ended', following or ''} end
-  redis.call('HSET', k.run, 'cancel', 1)
+  redis.call('HSETNX', k.run, 'cancel', data)
   if status == 'waiting' then make_pending(k, run_id) end
   if epoch ~= '0' then return {'requested', status == 'running' and '' or run_id} end
   if redis.call('HGET', k.metadata, 'head') == run_id then

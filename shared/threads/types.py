@@ -32,6 +32,10 @@ class NewThread:
         return [*fields, "sandbox_of", self.sandbox_of] if self.sandbox_of else fields
 
 
+PARENT_ENDED = "the run that called it ended"
+"""Why a child is canceled with its parent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Thread:
     id: str
@@ -120,10 +124,12 @@ class Origin:
     base: int | None
     model: str | None
     version: int | None
+    effects_of: str | None
+    """The run after which effects are named: a retry's are those of the run that it retries."""
 
     def fields(self) -> dict[str, str | int | None]:
         fields: dict[str, str | int | None] = {self.how: self.run_id, "step": self.step, "base": self.base}
-        return fields | {"model": self.model, "version": self.version}
+        return fields | {"model": self.model, "version": self.version, "effects_of": self.effects_of}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,10 @@ class Run:
     parent: str | None
     retried_from: str | None
     forked_from: str | None
-    cancel_requested: bool
+    effects_of: str
+    """The first of the runs that retry one another, itself if it retries none."""
+    cancel_reason: str | None
+    """Why it is to be canceled, or was; None: nobody asked for it."""
     inbox: int
     """How many messages were put into it while it went on."""
     created_at: datetime
@@ -169,6 +178,10 @@ class Run:
     @property
     def thread_id(self) -> str:
         return thread_of(self.id)
+
+    @property
+    def cancel_requested(self) -> bool:
+        return self.cancel_reason is not None
 
     @classmethod
     def parse(cls, run_id: str, record: Mapping[str, str]) -> Self:
@@ -193,7 +206,8 @@ class Run:
             parent=record.get("parent"),
             retried_from=record.get("retried_from"),
             forked_from=record.get("forked_from"),
-            cancel_requested="cancel" in record,
+            effects_of=record.get("effects_of", run_id),
+            cancel_reason=orjson.loads(record["cancel"])["reason"] if "cancel" in record else None,
             inbox=int(record.get("inbox", 0)),
             created_at=time_of(record["created_at"]),
             started_at=time_of(record["started_at"]) if "started_at" in record else None,

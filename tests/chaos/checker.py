@@ -38,6 +38,8 @@ class Seen:
     """Whether its client, or its parent's, canceled it."""
     run: Run
     steps: list[StepRecord]
+    given: frozenset[str]
+    """The steps that it began with, finished by the run that it retries."""
     events: list[Event]
 
     @property
@@ -62,6 +64,7 @@ class Checker:
             if seen.job:
                 found += [f"{seen.name}: {fault}" for fault in await self._streamed(seen, seen.job)]
                 found += [f"{seen.name}: {fault}" for fault in self._commanded(seen, seen.job)]
+                found += [f"{seen.name}: {fault}" for fault in await self._told(seen, seen.job)]
         return found + await self._blobs()
 
     async def _read(self) -> list[Seen]:
@@ -78,7 +81,9 @@ class Checker:
         entries: list[Any] = await self._fleet.redis.xrange(thread_keys_of(run_id).stream) or []
         own = [(entry_id, fields["e"]) for entry_id, fields in entries if fields["r"] == run_id]
         events = [{"id": entry_id, **orjson.loads(event)} for entry_id, event in own]
-        return Seen(job, canceled, run, await self._store.journal(run_id), events)
+        before = await self._store.journal(run.retried_from) if run.retried_from else []
+        given = frozenset(step.key for step in before if step.finished)
+        return Seen(job, canceled, run, await self._store.journal(run_id), given, events)
 
     async def _leftovers(self) -> list[str]:
         """Index entries, open waits and workers that nobody has. They are cleaned up after a run's end, not with it."""
@@ -133,7 +138,8 @@ class Checker:
             for op, tool in (seen.job.ops if seen.job else {}).items():
                 if tool in EXACT:
                     count = len(keys_of[op])
-                    if count > 1 or (count == 0 and seen.run.status is RunStatus.SUCCEEDED):
+                    missing = count == 0 and seen.run.status is RunStatus.SUCCEEDED and not _announced(seen)
+                    if count > 1 or missing:
                         found.append(f"{seen.name}: {tool} {op} took effect {count} times")
                 elif tool in ONCE:
                     found += self._blind(seen, op, tool)
@@ -155,6 +161,14 @@ class Checker:
         ran = made.read_text().count("x") if made.exists() else 0
         if not 2 - _announced(seen) <= ran <= 2:
             yield f"its two commands ran {ran} times"
+
+    async def _told(self, seen: Seen, job: Job) -> list[str]:
+        """A message that was taken is in the conversation, once, unless the run ended otherwise than well."""
+        if not job.told or seen.run.status is not RunStatus.SUCCEEDED:
+            return []
+        messages = await self._store.messages(job.thread_id)
+        count = sum(message.get("content") == f"told {job.op}" for message in messages)
+        return [] if count == 1 else [f"its message is in the conversation {count} times"]
 
     async def _streamed(self, seen: Seen, job: Job) -> Iterator[str]:
         """What the client saw, piece by piece, is what a late reader sees, and what the stream has."""
@@ -201,8 +215,12 @@ def steps_committed_once(seen: Seen) -> Iterator[str]:
     for step in seen.steps:
         count = ends.pop(step.key, 0)
         settled = sum(e["type"] == "step.completed" and e["data"].get("repeat", False) for e in _of(seen, step.key))
-        wanted = 1 + settled if step.finished and step.status is not StepStatus.CANCELED else settled
-        if count != wanted:
+        wanted = {settled + (step.finished and step.status is not StepStatus.CANCELED)}
+        if step.status is StepStatus.CANCELED:
+            wanted.add(settled + 1)  # a child that ended with the run
+        if step.key in seen.given:
+            wanted.add(0)
+        if count not in wanted:
             yield f"step {step.key} ({step.status}) ended {count} times"
         if not step.finished and seen.run.status is RunStatus.SUCCEEDED:
             yield f"step {step.key} is {step.status} though the run has succeeded"

@@ -21,7 +21,12 @@ from tests.support.eventsource import ENDS, RECONNECT_SECONDS, Received, connect
 ASK_SECONDS = 180
 """How long a request is repeated."""
 CLERK_SECONDS = 0.5
-KINDS = ["agent"] * 9 + ["order"] * 7 + ["canceled agent"] * 2 + ["canceled order"] + ["stuck"]
+KINDS = [
+    *["agent"] * 8,
+    *["order"] * 6,
+    *["canceled agent", "retried agent", "retried order", "told agent", "interrupted agent"],
+    *["canceled order", "stuck"],
+]
 LATER_SECONDS = 5
 Later = Callable[[], Awaitable[None]]
 LONGEST_PAUSE_SECONDS = 0.8
@@ -42,6 +47,7 @@ class Job:
     thread_id: str = ""
     run_id: str = ""
     canceled: bool = False
+    told: bool = False
     events: list[Received] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
@@ -115,6 +121,8 @@ class Load:
         finally:
             following.cancel()
         self._fleet.history.add("job", number=job.number, kind=job.kind, run=job.run_id)
+        if "retried" in job.kind and job.events[-1].type == "run.canceled":
+            await self._retry(job)
 
     async def _agent(self, job: Job, choices: random.Random) -> Later | None:
         """Starts an agent's run. Returns what its client does while it goes on."""
@@ -132,7 +140,9 @@ class Load:
         job.thread_id = (await self.post("/api/agent/initiate", {}, f"{job.op}-t"))["thread_id"]
         path = f"/api/agent/{job.thread_id}/execute"
         job.run_id = (await self.post(path, {"task": task}, f"{job.op}-r"))["run_id"]
-        return partial(self._cancel, job) if job.kind == "canceled agent" else None
+        later = {"canceled": self._cancel, "retried": self._cancel, "told": self._tell, "interrupted": self._interrupt}
+        what = later.get(job.kind.partition(" ")[0])
+        return partial(what, job) if what else None
 
     async def _order(self, job: Job, choices: random.Random) -> Later | None:
         """Starts a durable function's run, as `_agent` does."""
@@ -145,13 +155,46 @@ class Load:
         body = {"runnable_type": "function", "runnable_id": "order", "input": input}
         accepted = await self.post("/api/runs", body, f"{job.op}-r")
         job.run_id, job.thread_id = accepted["run_id"], accepted["thread_id"]
-        if job.kind == "canceled order":
+        if job.kind != "order":
             return partial(self._cancel, job)
         return None if early else partial(self._pay, job)
 
     async def _cancel(self, job: Job) -> None:
         job.canceled = True
         await self.post(f"/api/runs/{job.run_id}/cancel", {}, f"{job.op}-c")
+
+    async def _retry(self, job: Job) -> None:
+        """What was canceled is done after all, by another run, whose are the effects now."""
+        if "order" in job.kind:
+            await self._pay(job)
+        again = self._beside(job, (await self.post(f"/api/runs/{job.run_id}/retry", {}, f"{job.op}-again"))["run_id"])
+        again.ops, job.ops = job.ops, {}
+        await self._follow(again)
+
+    async def _tell(self, job: Job) -> None:
+        """A message for the agent, unless it is done already. What the script answers then is its own affair."""
+        try:
+            await self.post(f"/api/agent/{job.thread_id}/message", {"content": f"told {job.op}"}, f"{job.op}-told")
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 409:
+                raise
+        else:
+            job.told, job.text = True, ""
+
+    async def _interrupt(self, job: Job) -> None:
+        """Another task, now: the one under way is canceled."""
+        job.canceled = True
+        body = {"task": f"{job.op}: instead [[tokens:5]]", "on_busy": "interrupt"}
+        accepted = await self.post(f"/api/agent/{job.thread_id}/execute", body, f"{job.op}-instead")
+        instead = self._beside(job, accepted["run_id"])
+        instead.text = "".join(f"t{i:05d} " for i in range(5))
+        await self._follow(instead)
+
+    def _beside(self, job: Job, run_id: str) -> Job:
+        """Another run of the same client, in the same thread."""
+        found = Job(len(self.jobs), job.kind, job.op, text=job.text, thread_id=job.thread_id, run_id=run_id)
+        self.jobs.append(found)
+        return found
 
     async def _pay(self, job: Job) -> None:
         await self.post("/api/events", {"name": "paid", "key": job.op, "payload": job.op}, f"{job.op}-paid")
@@ -220,7 +263,7 @@ class Load:
     def _op_of(self, step: dict[str, Any]) -> str | None:
         """What the step of unknown outcome was to do."""
         job = next((job for job in self.jobs if job.run_id == step["run_id"]), None)
-        if job is not None and job.kind == "order":
+        if job is not None and "order" in job.kind:
             return f"{job.op}:send"
         for event in job.events if job else ():
             if event.type == "tool.request" and event.data["step_id"] == step["step_id"]:

@@ -51,7 +51,8 @@ def a_run() -> Seen:
         parent=None,
         retried_from=None,
         forked_from=None,
-        cancel_requested=False,
+        effects_of="t.r",
+        cancel_reason=None,
         inbox=0,
         created_at=time_of("1"),
         started_at=None,
@@ -80,7 +81,7 @@ def a_run() -> Seen:
         event(15, "step.completed", 2, step=2, key="sleep"),
         event(20, "run.completed", 2),
     ]
-    return Seen(Job(1, "agent", "op", text="Hello."), False, run, steps, events)
+    return Seen(Job(1, "agent", "op", text="Hello."), False, run, steps, frozenset(), events)
 
 
 def without(seen: Seen, *ids: str) -> Seen:

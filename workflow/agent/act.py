@@ -98,7 +98,7 @@ class ToolCaller:
             run_id=scope.run_id,
             step_id=scope.step_id,
             call_id=call.id,
-            key=scope.effect_key,
+            key=scope.key,
             epoch=scope.epoch,
             sandbox=self._sandbox,
             output=show,

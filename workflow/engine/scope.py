@@ -41,8 +41,10 @@ class StepScope:
         self.number = record.number
         self.run_id = attempt.run.id
         self.step_id = f"{attempt.run.id}.{record.number}"
-        self.effect_key = f"{attempt.run.id}/{effect}"
-        """Names the effect, the same in every attempt and try: a tool or a sandbox tells a repeated call by it."""
+        self.effect_key = f"{attempt.run.effects_of}/{effect}"
+        """Names the effect to the world outside, the same in every attempt and try, and in a retry of the run."""
+        self.key = f"{attempt.run.id}/{effect}"
+        """Names the call to a sandbox, the same in every attempt: it tells a repeated one by it."""
         self.epoch = attempt.run.epoch
         self.inherited = record.inherited
         """Whether it was another run that began the effect: its key is not known here."""

@@ -200,7 +200,7 @@ class Step:
 
     async def _replay(self, record: StepRecord) -> Any:
         """A finished step's result. Raises StepFailed for one that failed."""
-        if record.status is StepStatus.FAILED:
+        if record.status in (StepStatus.FAILED, StepStatus.CANCELED):
             raise StepFailed(record.error or {})
         return await self._attempt.result_of(record)
 

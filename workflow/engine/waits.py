@@ -14,7 +14,7 @@ from shared.events.answers import event_answer
 from shared.events.bus import Topic
 from shared.events.outside import Outside
 from shared.ids import child_run_id, thread_of
-from shared.threads.types import NewEvent, NewRun, NewThread, Run, StepRecord, Wait
+from shared.threads.types import PARENT_ENDED, NewEvent, NewRun, NewThread, Run, StepRecord, Wait
 from shared.types import JSON, EventType, Runnable, StepStatus, WaitKind
 from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec
@@ -96,9 +96,7 @@ class Waits:
             if record.wait is None or record.wait.kind is not WaitKind.CHILD:
                 continue
             await self._bear(record)
-            child, ring = await self._outside.store.cancel(
-                record.wait.name or "", reason="the run that called it ended"
-            )
+            child, ring = await self._outside.store.cancel(record.wait.name or "", reason=PARENT_ENDED)
             await self._outside.ring(ring)
             if not child.status.terminal:
                 going_on.append(record)

@@ -14,6 +14,9 @@ from shared.types import RunStatus, StepStatus, WaitKind
 from tests.support.stack import until
 from tests.workflow.fleet import Fleet
 from tests.workflow.support import Ledger, Playbook, a_runtime, turn
+from workflow.engine.durable import durable
+from workflow.engine.retry import NonRetryable
+from workflow.engine.scope import StepScope
 from workflow.engine.step import Step
 from workflow.runner import Runner, Signals
 
@@ -95,3 +98,43 @@ async def test_an_agent_is_told_that_nobody_knows_what_became_of_its_call(fleet:
     else:
         assert "not known" in told
         assert sum(ledger.effects.values()) == 1
+
+
+async def test_a_retry_names_an_effect_as_the_run_that_it_retries_did(fleet: Fleet) -> None:
+    keys: list[str] = []
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def charge(scope: StepScope) -> str:
+            keys.append(scope.effect_key)
+            if len(keys) < 3:
+                raise NonRetryable("the answer was lost")
+            return "charged"
+
+        return await step.do("charge", charge)
+
+    run_id = await fleet.start(flow)
+    for _ in range(2):
+        await fleet.until(run_id, RunStatus.FAILED)
+        run_id = await retried(fleet, run_id)
+    assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == "charged"
+    await fleet.until(await forked(fleet, run_id), RunStatus.SUCCEEDED)
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+async def test_a_child_that_was_canceled_with_its_parent_is_called_again(fleet: Fleet) -> None:
+    async def child(step: Step, _: Any) -> Any:
+        return await step.wait_for_event("go")
+
+    async def flow(step: Step, _: Any) -> Any:
+        return await step.call("function:child")
+
+    fleet.functions.append(durable("child")(child))
+    run_id = await fleet.start(flow)
+    await fleet.until(run_id, RunStatus.WAITING)
+    await fleet.out.ring((await fleet.out.store.cancel(run_id, reason="test"))[1])
+    await fleet.until(run_id, RunStatus.CANCELED)
+    second = await retried(fleet, run_id)
+    await fleet.until(second, RunStatus.WAITING)
+    await fleet.publish("go", "gone")
+    assert (await fleet.until(second, RunStatus.SUCCEEDED)).output == "gone"

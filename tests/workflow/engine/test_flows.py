@@ -199,7 +199,7 @@ async def test_a_canceled_run_ends_after_its_children(fleet: Fleet) -> None:
         assert canceled.ended_at is not None
         assert ended.ended_at is not None
         assert ended.ended_at <= canceled.ended_at
-    assert {step.status for step in await fleet.out.store.journal(run_id)} == {StepStatus.FAILED}
+    assert {step.status for step in await fleet.out.store.journal(run_id)} == {StepStatus.CANCELED}
     await fleet.work()
     assert await fleet.leftovers() == []
 
