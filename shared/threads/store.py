@@ -37,7 +37,7 @@ from shared.threads.types import (
     Thread,
     time_of,
 )
-from shared.types import JSON, EventType, RunStatus, WaitKind
+from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 SCRIPTS = ("create", "submit", "claim", "emit", "commit", "release", "expire", "cancel", "signal", "inject")
 EVENTS_IN_ONE_READ = 500
@@ -274,7 +274,8 @@ class ThreadStore:
         """Answers an open wait of one of the kinds. Repeated, it changes nothing. None: there is no such step."""
         k = thread_keys_of(run_id)
         waits = [k.waits(run_id), k.live, k.rings, k.timers]
-        event = EventType.STEP_FAILED if answer.error else EventType.STEP_COMPLETED
+        ill = answer.status in (StepStatus.FAILED, StepStatus.CANCELED)
+        event = EventType.STEP_FAILED if ill else EventType.STEP_COMPLETED
         shown = orjson.dumps({"key": step_key, **answer.shown()})
         places = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), *waits]
         found, allowed = ["missing"], f",{','.join(kinds)},"
