@@ -2,8 +2,7 @@
 -- KEYS 1 streams (ZSET, stream by the end of its lease in ms)
 -- ARGV 1 lease (ms), 2 how many streams the key may have (0: as many as it likes), 3.. streams
 -- Answers how many it has now, or 0 when that would be too many and nothing was changed.
-local t = redis.call('TIME')
-local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local now = now_ms()
 local lease, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if most > 0 and redis.call('ZCARD', KEYS[1]) + #ARGV - 2 > most then return 0 end

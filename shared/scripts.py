@@ -9,7 +9,7 @@ from redis.commands.core import AsyncScript
 
 from shared.redis import NotReplicated, patiently
 
-LIBRARY = "lib"
+CLOCK = files("shared").joinpath("clock.lua")
 REPLICAS_MS = 1000
 
 
@@ -59,6 +59,6 @@ class Scripts:
 
 
 def source(package: str, name: str) -> str:
-    """A script's text, after that of its package's library, if there is one."""
-    library, script = (files(package).joinpath(f"{part}.lua") for part in (LIBRARY, name))
-    return (library.read_text() if library.is_file() else "") + script.read_text()
+    """A script's text, after the clock's and that of its package's `lib.lua`, if there is one."""
+    library, script = (files(package).joinpath(f"{part}.lua") for part in ("lib", name))
+    return CLOCK.read_text() + (library.read_text() if library.is_file() else "") + script.read_text()

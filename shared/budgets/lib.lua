@@ -1,4 +1,4 @@
--- What the budget scripts share. This text is put before each of them by store.py.
+-- What the budget scripts share. This text is put before each of them by scripts.py.
 --
 -- Conventions: as in shared/threads/lib.lua. All keys of a workspace's budgets share a hash tag, so that one script sees
 -- all budgets that a call counts in. KEYS are the same for all scripts:
@@ -17,11 +17,6 @@ local AMOUNTS = {'cost', 'tokens', 'turns'}
 local FIELDS = {'period', 'window', 'cost', 'tokens', 'turns', 'ms', 'held_cost', 'held_tokens', 'held_turns'}
 -- Seconds without use after which a count is forgotten. A run's journal knows what it has spent (see reserve).
 local KEPT = {40 * 86400, 40 * 86400, 400 * 86400, 400 * 86400, 400 * 86400}
-
-local function now_ms()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
 
 -- Names the day or the month (UTC) that it is. Lua has no calendar here; the days are Howard Hinnant's civil_from_days.
 local function window_of(period, ms)

@@ -3,8 +3,7 @@
 -- ARGV 1 topic, 2 event (JSON), 3 retention (ms), 4 most events kept, 5 '1' if the event has a key of its own
 -- Answers {id, 1 if somebody waits for it}.
 -- An id is `MS-0`, one ms after the last at least, so that MS alone orders events and can be a waiter's score.
-local t = redis.call('TIME')
-local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local now = now_ms()
 local id = ARGV[5] == '1' and redis.call('GET', KEYS[4])
 if not id then
   local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]

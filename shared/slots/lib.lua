@@ -1,13 +1,8 @@
--- What the scripts about slots share. This text is put before each of them by slots.py.
+-- What the scripts about slots share. This text is put before each of them by scripts.py.
 -- KEYS 1 slots (ZSET, run by when it got or confirmed its slot, in ms), 2 parked (ZSET, run by rank: the lowest is next)
 -- Both belong to one workspace. Runs' records are on other slots of the cluster, so nothing here looks at them.
 
 local AT_ONCE = 100 -- more than that are let in by the next call
-
-local function now_ms()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
 
 -- Parked runs get the slots that are free. Answers them: run, rank in turn.
 local function let_in(limit)

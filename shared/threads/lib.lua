@@ -1,12 +1,7 @@
--- What every transition of a thread shares. This text is put before each script by store.py.
+-- What every transition of a thread shares. This text is put before each script by scripts.py.
 --
 -- Conventions: KEYS are declared by each script's header. Times are Redis's own (TIME), in milliseconds.
 -- A script validates before its first write. It answers an array whose first item is a word.
-
-local function now_ms()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
 
 -- 1732150000123 -> "2024-11-21T00:46:40.123Z". Lua has no calendar here; the days are Howard Hinnant's civil_from_days.
 local function rfc3339(ms)
