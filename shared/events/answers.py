@@ -75,7 +75,7 @@ class Answers:
             await self._store.payloads.clean(timer)
             return None
         elif step := await self._store.step_of(run_id, rest[0]):
-            ring = await (self._wake(run_id, step) if what == "wake" else self._clean(run_id, step))
+            ring = await (self._wake(run_id, step) if what == "wake" else self.forget(run_id, step))
         await self._store.done(timer)
         return ring
 
@@ -89,14 +89,17 @@ class Answers:
         signaled = await self._store.signal(run_id, step.key, answer, [step.wait.kind])
         return signaled.ring if signaled else None
 
-    async def _clean(self, run_id: str, step: StepRecord) -> None:
-        """An answered wait is forgotten wherever else it may stand."""
+    async def forget(self, run_id: str, step: StepRecord) -> str | None:
+        """A wait that is over stands nowhere else any more, and nobody works for a child that nobody waits for."""
         if step.wait is None:
-            return
+            return None
         for workspace, name, place, _ in step.wait.topics:
             await self._bus.forget(Topic(workspace, name, place), f"{run_id}/{step.key}")
         if step.wait.kind in (WaitKind.HUMAN, WaitKind.OUTCOME) and (run := await self._store.run(run_id)):
             await self._approvals.remove(run.workspace, f"{run_id}.{step.number}")
+        if step.wait.kind is WaitKind.CHILD and step.status is StepStatus.CANCELED:
+            return await self._cancel_child(child_run_id(run_id, step.key))
+        return None
 
     async def _cancel_child(self, run_id: str) -> str | None:
         if await self._store.run(run_id) is None:

@@ -344,7 +344,7 @@ class Wait:
     def as_json(self) -> JSON:
         fields = {"until": self.until, "name": self.name, "topics": self.topics, "request": self.request}
         fields |= {"request_ref": self.request_ref and self.request_ref.as_json()}
-        return {"kind": self.kind, **{name: value for name, value in fields.items() if value}}
+        return {"kind": self.kind, **{name: value for name, value in fields.items() if value not in (None, ())}}
 
 
 @dataclass(frozen=True, slots=True)
