@@ -22,8 +22,11 @@ TERMINAL_EVENT = {
 }
 
 
-class Fenced(Exception):
-    """The run is no longer this attempt's: another worker has it, or it has ended. Stop, and write nothing more."""
+class Fenced(BaseException):
+    """The run is no longer this attempt's: another worker has it, or it has ended. Stop, and write nothing more.
+
+    No Exception: a flow that catches what its steps raise must not take it for a step's failure.
+    """
 
 
 class Lacking(Exception):
@@ -55,7 +58,7 @@ class Attempt:
 
     Its writes go out one at a time and numbered, so that a repeated one changes nothing.
     `canceled` is set when an answer tells that somebody asked to cancel the run, `inbox` counts the messages that were
-    put into it, `taken` those that its flow has heeded.
+    put into it, `taken` those that its flow has heeded. `fenced` is what its first refused write has raised.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Attempt:
         self.size = size
         self.inbox = run.inbox
         self.taken = 0
+        self.fenced: Fenced | None = None
         self.canceled = asyncio.Event()
         if run.cancel_requested:
             self.canceled.set()
@@ -209,7 +213,9 @@ class Attempt:
             head = [self.run.thread_id, self.run.id, self.run.epoch, self._ops]
             answer: list[str] = await self._scripts.call(name, keys, [*head, *args], lasting=name != "emit")
         if answer[0] == "fenced":
-            raise Fenced(f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}")
+            why = f"{self.run.id}: epoch {self.run.epoch} is over, the run is {answer[2]} at epoch {answer[1]}"
+            self.fenced = Fenced(why)
+            raise self.fenced
         if answer[0] == "illegal":
             raise IllegalStep(f"{self.run.id}: step {answer[1]} may not go from {answer[2]} to {answer[3]}")
         if name != "release" and answer[0] != "missing":
