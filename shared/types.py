@@ -15,6 +15,11 @@ class Runnable(StrEnum):
     FUNCTION = "function"
 
 
+FUNCTION_PARAMETERS = frozenset({"max_seconds", "priority"})
+"""Of a run's parameters, those that a durable function's run heeds; an agent's heeds all."""
+AGENT_PARAMETERS = FUNCTION_PARAMETERS | {"model", "temperature", "tools", "max_turns", "max_cost", "max_tokens"}
+
+
 class RunStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"

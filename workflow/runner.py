@@ -20,17 +20,17 @@ from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.ids import thread_of
 from shared.log import bound
-from shared.tasks import cancel
+from shared.tasks import TimeLimit, cancel
 from shared.threads.attempt import Attempt, Fenced, GoOn, Lacking
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run
 from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
-from workflow.agent.budget import account_of
+from workflow.agent.budget import account_of, late, seconds_limit
 from workflow.engine.function import run_function
 from workflow.engine.journal import failure
 from workflow.engine.remembered import Remembered
-from workflow.engine.step import Drained, Step
+from workflow.engine.step import Step
 from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
 
@@ -129,26 +129,34 @@ class Runner:
         while not parked and not flow.done() and not any(stop.is_set() for stop in stops):
             await _first_of(flow, (*stops, step.parking.idle))
             parked = step.parking.idle.is_set() and not flow.done() and await _park(attempt, step)
+        broken_off = not flow.done()
+        step.journal.close()
         await cancel([flow])
         if parked:
             self._remembered.keep(attempt)
             return None
+        if attempt.fenced:
+            raise attempt.fenced
         if held.dropped.is_set():
-            if not flow.cancelled() and isinstance(refused := flow.exception(), (Fenced, SandboxFenced)):
-                raise refused
             return None
-        if attempt.canceled.is_set() and (flow.cancelled() or flow.exception()):
-            return await self._end_canceled(attempt, step)
-        if flow.cancelled() or isinstance(flow.exception(), Drained):
-            return await attempt.give_back("drain")
+        # What a flow makes of being stopped is not its outcome: it may catch anything.
+        if broken_off or step.journal.drained:
+            return await self._end_stopped(attempt, step)
         return await self._end(attempt, step, flow)
 
+    async def _end_stopped(self, attempt: Attempt, step: Step) -> str | None:
+        if attempt.canceled.is_set():
+            return await self._end_canceled(attempt, step)
+        return await attempt.give_back("drain")
+
     async def _end(self, attempt: Attempt, step: Step, flow: asyncio.Task[JSON]) -> str | None:
-        match flow.exception():
+        match asyncio.CancelledError() if flow.cancelled() else flow.exception():
             case None:
                 return await self._end_succeeded(attempt, step, flow.result())
             case Fenced() | SandboxFenced() as fenced:
                 raise fenced
+            case _ if attempt.canceled.is_set():
+                return await self._end_canceled(attempt, step)
             case AppError() as error:
                 return await self._end_failed(attempt, step, failure(error))
             case crash:
@@ -190,10 +198,17 @@ class Runner:
 
 async def _flow(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     """What the run executes, to its end. Returns the data of `run.completed`."""
-    if attempt.run.runnable_type is Runnable.FUNCTION:
-        result = await run_function(attempt, step, runtime.functions)
-    else:
-        result = await run_agent(attempt, step, runtime)
+    limit = seconds_limit(attempt.run, runtime.settings)
+    try:
+        async with TimeLimit(limit - attempt.run.ran_seconds) as clock:
+            if attempt.run.runnable_type is Runnable.FUNCTION:
+                result = await run_function(attempt, step, runtime.functions)
+            else:
+                result = await run_agent(attempt, step, runtime)
+    except (AppError, TimeoutError) as error:
+        if not clock.expired():
+            raise
+        raise late(attempt.run, limit) from error
     step.journal.check_replayed()
     return result
 

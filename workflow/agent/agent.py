@@ -37,13 +37,8 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     """
     budget = RunBudget(attempt.run, runtime.budgets, runtime.settings)
     try:
-        async with budget.clock() as clock:
-            agent, conversation = await _prepared(attempt, step, runtime, budget)
-            return await agent.run(conversation)
-    except TimeoutError as error:
-        if not clock.expired():
-            raise
-        raise budget.late() from error
+        agent, conversation = await _prepared(attempt, step, runtime, budget)
+        return await agent.run(conversation)
     finally:
         # Whoever cancels the run need not wait for it: it ends by itself.
         await asyncio.shield(budget.close())

@@ -10,7 +10,7 @@ from shared.budgets.exhausted import exhausted
 from shared.budgets.store import Budgets
 from shared.budgets.types import NOTHING, UNKNOWN, Account, Ask, Grant, Limits, Owner, Spent
 from shared.config import Settings
-from shared.tasks import TimeLimit
+from shared.errors import AppError
 from shared.threads.types import Run
 from shared.types import JSON
 from workflow.llm.types import (
@@ -70,6 +70,17 @@ def limits_of(run: Run, settings: Settings) -> dict[Owner, Limits]:
     return {owner: limit for owner, limit in limits.items() if limit.any}
 
 
+def seconds_limit(run: Run, settings: Settings) -> float:
+    """How long workers may have it in their hands, all attempts together."""
+    limit: float = run.parameters.get("max_seconds", settings.agent.max_seconds)
+    return limit
+
+
+def late(run: Run, limit: float) -> AppError:
+    """The error of a run that has taken its time."""
+    return exhausted(account_of(run), Owner.RUN, "ms", limit=round(limit * 1000), spent=round(limit * 1000))
+
+
 class RunBudget:
     """Of one attempt, whose calls come one after another. `usage`: of the run so far, as its journal knows it.
 
@@ -79,7 +90,6 @@ class RunBudget:
     def __init__(self, run: Run, budgets: Budgets, settings: Settings) -> None:
         parameters, agent = run.parameters, settings.agent
         self.max_turns: int = parameters.get("max_turns", agent.max_turns)
-        self.max_seconds: float = parameters.get("max_seconds", agent.max_seconds)
         self.usage = NO_USAGE
         self._run = run
         self._account = account_of(run)
@@ -100,14 +110,6 @@ class RunBudget:
         """Raises AppError BUDGET_EXHAUSTED."""
         if turn > self.max_turns:
             raise exhausted(self._account, Owner.RUN, "turns", limit=self.max_turns, spent=turn - 1)
-
-    def clock(self) -> TimeLimit:
-        """A context manager that ends the attempt when the run has taken its time. See `late`."""
-        return TimeLimit(self.max_seconds - self._run.ran_seconds)
-
-    def late(self) -> Exception:
-        limit = round(self.max_seconds * 1000)
-        return exhausted(self._account, Owner.RUN, "ms", limit=limit, spent=limit)
 
     def paid(self, model: Model, step_id: str, *, input_tokens: int, output_tokens: int) -> Model:
         """The model, for one step's calls: what we think that it reads, and the longest answer that we let it give."""

@@ -5,10 +5,11 @@ import logging
 import orjson
 
 from shared.errors import AppError, ErrorCode
-from shared.threads.attempt import Attempt, Change, Fenced
+from shared.threads.attempt import Attempt, Change
 from shared.types import JSON
 from workflow.engine.durable import Functions
-from workflow.engine.step import Drained, Step
+from workflow.engine.retry import in_words
+from workflow.engine.step import Step
 
 log = logging.getLogger("trunkline.function")
 
@@ -22,9 +23,9 @@ async def run_function(attempt: Attempt, step: Step, functions: Functions) -> JS
     try:
         output = await function(step, (await attempt.input()).get("input"))
         orjson.dumps(output)  # what cannot be recorded fails here, in words
-    except (AppError, Drained, Fenced):
+    except AppError:
         raise
     except Exception as error:  # a user's code may raise anything
         log.warning("function %s failed", function.name, exc_info=True)
-        raise AppError(ErrorCode.STEP_FAILED, f"{type(error).__name__}: {error}") from error
+        raise AppError(ErrorCode.STEP_FAILED, in_words(error)) from error
     return {"output": output}

@@ -2,19 +2,27 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from shared.errors import AppError, ErrorCode
-from shared.secrets import mask_secrets
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent, StepRecord
 from shared.types import JSON, StepStatus
+from workflow.engine.retry import in_words
 
 TURNS_FOR_OTHERS = 3
 """Of the event loop, in which the other branches of a flow may ask for their recorded steps."""
+
+
+class Drained(BaseException):
+    """The worker is shutting down: no new step starts. The run goes on elsewhere.
+
+    No Exception: a flow that catches what its steps raise must not take it for a step's failure.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +43,15 @@ class StepSpec:
 
 
 class Journal:
-    """The steps of one run, as its attempt knows them."""
+    """The steps of one run, as its attempt knows them.
+
+    `drained`: a step was refused, so there are no further ones, but those under way reach their end.
+    """
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+        self._closed = False
+        self.drained = False
         recorded = attempt.journal.values()
         self._steps = dict(attempt.journal)
         self._numbers = max((step.number for step in recorded), default=0)
@@ -56,18 +69,31 @@ class Journal:
         """Those that wait for an answer."""
         return [step for step in self._steps.values() if step.open]
 
-    async def open(self, spec: StepSpec, *, alone: bool = False) -> StepRecord:
+    def close(self) -> None:
+        """The attempt is broken off: whatever its flow still does, nothing of it is recorded."""
+        self._closed = True
+
+    def drain(self) -> Drained:
+        """To be raised by the step that does not start any more."""
+        self.drained = True
+        return Drained()
+
+    async def open(self, spec: StepSpec, *, alone: Callable[[], bool]) -> StepRecord:
         """The step as it is known, or a new one with the next number, `pending`.
 
-        `alone`: no other branch of the flow is at work. Raises AppError REPLAY_MISMATCH where the journal holds the
-        same key for other work, or holds finished steps that the code does not ask for before it does something new.
+        `alone`: whether no other branch of the flow is at work. Raises AppError REPLAY_MISMATCH where the journal holds
+        the same key for other work, or holds finished steps that the code does not ask for before it does something
+        new. Raises Drained for a new step after one was refused.
         """
         known = self._steps.get(spec.key)
         digest = hashlib.sha256(orjson.dumps([spec.name, spec.input], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         if known is None:
-            if self._unvisited and alone:
+            if self.drained:
+                raise self.drain()
+            if self._unvisited and alone():
                 await self._let_others_visit()
-                self.check_replayed()
+                if alone():
+                    self.check_replayed()
             self._numbers += 1
             known = StepRecord(spec.key, self._numbers, spec.name, spec.kind, StepStatus.PENDING, digest)
             self._steps[spec.key] = known
@@ -96,13 +122,15 @@ class Journal:
         return await self.move(replace(record, status=StepStatus.RUNNING), events)
 
     async def move(self, record: StepRecord, events: list[NewEvent]) -> StepRecord:
-        """Commits an unfinished step's new state. Raises Fenced, TooLarge."""
+        """Commits an unfinished step's new state. Raises Fenced, TooLarge, CancelledError once closed."""
+        self._check_open()
         [recorded] = await self._attempt.commit(Change(steps=[record], events=events))
         self._steps[record.key] = recorded
         return recorded
 
     async def finish(self, record: StepRecord, change: Change) -> None:
-        """Commits the step's end together with what else it makes true. Raises Fenced, TooLarge."""
+        """Commits the step's end together with what else it makes true. Raises as `move`."""
+        self._check_open()
         self._finished.add(record.number)
         self._advance()
         fields: dict[str, str | int | bytes] = {"step": self._next_unfinished, **change.run}
@@ -121,6 +149,10 @@ class Journal:
         while self._next_unfinished in self._finished:
             self._next_unfinished += 1
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise asyncio.CancelledError("the attempt is broken off")
+
     async def _let_others_visit(self) -> None:
         for _ in range(TURNS_FOR_OTHERS):
             await asyncio.sleep(0)
@@ -129,4 +161,4 @@ class Journal:
 def failure(error: AppError) -> JSON:
     """A failed step's or run's error, as it is recorded."""
     retryable = {"retryable": True} if getattr(error, "retryable", False) else {}
-    return {"code": error.code, "detail": mask_secrets(error.detail), **retryable}
+    return {"code": error.code, "detail": in_words(error.detail), **retryable}

@@ -22,7 +22,6 @@ class Parking:
         self._at_work = 0
         self._open: dict[str, tuple[StepRecord, asyncio.Future[StepRecord]]] = {}
 
-    @property
     def alone(self) -> bool:
         """Whether no step is at work, and none waits."""
         return not self._at_work and not self._open
@@ -55,7 +54,10 @@ class Parking:
     def answer(self, records: Iterable[StepRecord]) -> None:
         self.idle.clear()
         for record in records:
-            self._open[record.key][1].set_result(record)
+            _, answer = self._open.get(record.key, (record, None))
+            if answer and not answer.done():  # its branch may have been cancelled meanwhile
+                answer.set_result(record)
+        self._look(TURNS_FOR_OTHERS)
 
     def _look(self, turns: int) -> None:
         if self._at_work or not self._open:

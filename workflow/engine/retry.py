@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 
 from shared.errors import AppError, ErrorCode
+from shared.secrets import mask_secrets
+
+LONGEST_DETAIL = 10_000
+"""Characters of an error's text."""
+CLIPPED = " ... (clipped)"
 
 
 class StepError(AppError):
@@ -36,6 +41,12 @@ class Retry:
         if tries >= self.max_attempts or not getattr(error, "retryable", False):
             return None
         return min(self.max_seconds, self.backoff_seconds * self.factor ** (tries - 1))
+
+
+def in_words(raised: Exception | str) -> str:
+    """An error's text as it is recorded and shown: without secrets, and of a bounded length."""
+    text = mask_secrets(raised if isinstance(raised, str) else f"{type(raised).__name__}: {raised}")
+    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - len(CLIPPED)] + CLIPPED
 
 
 ONCE = Retry(max_attempts=1)

@@ -26,12 +26,8 @@ from workflow.engine.journal import Journal, StepSpec, failure
 from workflow.engine.parking import Parking
 from workflow.engine.retry import ONCE, Retry, StepError
 from workflow.engine.scope import AskHuman, Body, Outcome, Postponed, Recovery, Settle, StepScope
-from workflow.engine.waits import Waits, runnable_of
+from workflow.engine.waits import Waits, parameters_of, runnable_of
 from workflow.engine.work import Fn, attempted
-
-
-class Drained(Exception):
-    """The worker is shutting down: no new step starts. The run goes on elsewhere."""
 
 
 class StepFailed(AppError):
@@ -114,7 +110,7 @@ class Step:
             record = await self.waits.for_outcome(record)
         with self.parking.at_work():
             if self._draining.is_set():
-                raise Drained
+                raise self.journal.drain()
             scope = StepScope(self._attempt, record, spec.effect or spec.key)
             in_flight = record.status is StepStatus.RUNNING
             begun = time.monotonic()
@@ -156,18 +152,28 @@ class Step:
         await self._replay(await self.waits.for_time(key or self._key("sleep"), until=when))
 
     async def call(
-        self, runnable: Any, input: Any = None, *, name: str | None = None, share_sandbox: bool = False
+        self,
+        runnable: Any,
+        input: Any = None,
+        *,
+        name: str | None = None,
+        share_sandbox: bool = False,
+        parameters: JSON | None = None,
     ) -> Any:
         """The output of a child run, in a thread of its own: of an agent (`agent`) or a durable function (it, or
         `function:NAME`). An agent's input is its task. It ends with this run, at the latest. `share_sandbox`: it works
-        in this thread's sandbox, not in one of its own.
+        in this thread's sandbox, not in one of its own. `parameters`: as of a request's, such as `max_cost`.
 
-        Raises StepFailed with the child's code when it fails, RUN_CANCELED when it is canceled.
+        Raises StepFailed with the child's code when it fails, RUN_CANCELED when it is canceled; AppError
+        INVALID_REQUEST for a parameter that it has no use for.
         """
         kind, runnable_id = runnable_of(runnable)
         key = self._key(f"call:{name or runnable_id or kind}")
-        sandbox_of = self._attempt.thread.sandbox_of if share_sandbox else None
-        return await self._replay(await self.waits.for_child(key, kind, runnable_id, input, sandbox_of))
+        child = {"type": kind, "id": runnable_id, "input": input}
+        child["sandbox_of"] = self._attempt.thread.sandbox_of if share_sandbox else None
+        if parameters:
+            child["parameters"] = parameters_of(kind, parameters)
+        return await self._replay(await self.waits.for_child(key, child))
 
     async def approve(self, request: Any, *, name: str = "approval", timeout: float | None = None) -> Any:
         """What a human answers (`POST /steps/{id}/human-complete`). `request` (JSON) is what they are asked.
@@ -202,7 +208,8 @@ class Step:
         """A finished step's result. Raises StepFailed for one that failed."""
         if record.status in (StepStatus.FAILED, StepStatus.CANCELED):
             raise StepFailed(record.error or {})
-        return await self._attempt.result_of(record)
+        with self.parking.at_work():  # the result may have to be read
+            return await self._attempt.result_of(record)
 
     async def _begin(
         self, record: StepRecord, spec: StepSpec, scope: StepScope, started: Sequence[tuple[str, JSON]]

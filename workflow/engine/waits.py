@@ -15,7 +15,7 @@ from shared.events.bus import Topic
 from shared.events.outside import Outside
 from shared.ids import child_run_id, thread_of
 from shared.threads.types import PARENT_ENDED, NewEvent, NewRun, NewThread, Run, StepRecord, Wait
-from shared.types import JSON, EventType, Runnable, StepStatus, WaitKind
+from shared.types import AGENT_PARAMETERS, FUNCTION_PARAMETERS, JSON, EventType, Runnable, StepStatus, WaitKind
 from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec
 from workflow.engine.parking import Parking
@@ -63,7 +63,8 @@ class Waits:
 
         record = await self._wait(StepSpec(step_key, name, "event", key), wait, arrange)
         if record.status is StepStatus.SUCCEEDED:
-            result = await self._outside.store.payloads.value(record.result, record.payload)
+            with self._parking.at_work():
+                result = await self._outside.store.payloads.value(record.result, record.payload)
             record = replace(record, result=result, payload=None)
             self._had[name, record.result["place"]] = record.result["id"]
         return record
@@ -77,17 +78,16 @@ class Waits:
         # How long is not part of what it is: a flow may reckon it from the time of day.
         return await self._wait(StepSpec(step_key, "sleep", "timer"), wait, _nothing)
 
-    async def for_child(
-        self, step_key: str, kind: Runnable, runnable_id: str | None, input: Any, sandbox_of: str | None
-    ) -> StepRecord:
+    async def for_child(self, step_key: str, child: JSON) -> StepRecord:
+        """`child`: its type, id, input and parameters, and whose sandbox it has."""
+
         async def wait() -> Wait:
             return Wait(WaitKind.CHILD, name=child_run_id(self._run.id, step_key), request=child)
 
         async def arrange(record: StepRecord) -> None:
             await self._outside.ring(await self._bear(record))
 
-        child = {"type": kind, "id": runnable_id, "input": input, "sandbox_of": sandbox_of}
-        return await self._wait(StepSpec(step_key, runnable_id or kind, "child", child), wait, arrange)
+        return await self._wait(StepSpec(step_key, child["id"] or child["type"], "child", child), wait, arrange)
 
     async def cancel_children(self) -> list[StepRecord]:
         """Returns the steps whose children have not ended yet. One that was not yet born is born to be canceled."""
@@ -109,6 +109,7 @@ class Waits:
         asked = await self._outside.store.payloads.value(record.wait.request, record.wait.request_ref)
         kind = Runnable(asked["type"])
         metadata = {"parent_run_id": parent.id}
+        inherited = {name: parent.parameters[name] for name in INHERITED if name in parent.parameters}
         thread = NewThread(thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"])
         await self._outside.store.create_thread(thread)
         new = NewRun(
@@ -117,7 +118,7 @@ class Waits:
             input=input_of(kind, asked["input"]),
             runnable_type=kind,
             runnable_id=asked["id"],
-            parameters={name: parent.parameters[name] for name in INHERITED if name in parent.parameters},
+            parameters=inherited | asked.get("parameters", {}),
             user_uuid=parent.user_uuid,
             key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",
@@ -141,7 +142,7 @@ class Waits:
 
     async def for_outcome(self, record: StepRecord) -> StepRecord:
         with self._parking.at_work():
-            await self._list_for_people(record)
+            await self._arrange(record, self._list_for_people)
         return await self._answered(record)
 
     async def inbox(self, start: int) -> list[JSON]:
@@ -172,8 +173,16 @@ class Waits:
         with self._parking.at_work():
             if not record.open:
                 record = await self._write_down(replace(record, wait=await wait()))
-            await arrange(record)
+            await self._arrange(record, arrange)
         return await self._answered(record)
+
+    async def _arrange(self, record: StepRecord, arrange: Callable[[StepRecord], Awaitable[None]]) -> None:
+        """Arranging is not fenced: by an attempt that stood still it may come after the wait was cleaned up after."""
+        await arrange(record)
+        if arrange is not _nothing:
+            known = await self._outside.store.step_of(self._run.id, record.key)
+            if known and not known.open:
+                await self._outside.ring(await self._outside.answers.forget(self._run.id, known))
 
     async def _write_down(self, record: StepRecord) -> StepRecord:
         assert record.wait is not None
@@ -205,6 +214,18 @@ def runnable_of(runnable: Any) -> tuple[Runnable, str | None]:
         ErrorCode.INVALID_REQUEST,
         f"step.call cannot run {runnable!r}. Give it a durable function, 'function:NAME' or 'agent'.",
     )
+
+
+def parameters_of(kind: Runnable, parameters: JSON) -> JSON:
+    """What `step.call` gives a child. Raises AppError INVALID_REQUEST for what would have no effect."""
+    known = AGENT_PARAMETERS if kind is Runnable.AGENT else FUNCTION_PARAMETERS
+    if unknown := sorted(parameters.keys() - known):
+        raise AppError(
+            ErrorCode.INVALID_REQUEST,
+            f"{', '.join(unknown)}: no parameter of {'an agent' if kind is Runnable.AGENT else 'a function'}. "
+            f"There are {', '.join(sorted(known))}.",
+        )
+    return parameters
 
 
 def input_of(kind: Runnable, input: Any) -> JSON:

@@ -9,8 +9,7 @@ import orjson
 
 from shared.errors import AppError, ErrorCode
 from shared.tasks import TimeLimit
-from shared.threads.attempt import Fenced
-from workflow.engine.retry import NonRetryable, Retry, StepError
+from workflow.engine.retry import NonRetryable, Retry, StepError, in_words
 from workflow.engine.scope import StepScope
 
 Fn = Callable[..., Awaitable[Any]]
@@ -25,7 +24,7 @@ async def attempted(fn: Fn, scope: StepScope, retry: Retry, timeout: float | Non
             result = await (fn(scope) if _takes_scope(fn) else fn())
         orjson.dumps(result)  # what cannot be recorded fails here, in words
         return result
-    except (AppError, Fenced):
+    except AppError:
         raise
     except TimeoutError as error:
         if not clock.expired():
@@ -43,4 +42,4 @@ def _takes_scope(fn: Fn) -> bool:
 
 
 def _failed(error: Exception, *, retryable: bool) -> StepError:
-    return StepError(ErrorCode.STEP_FAILED, f"{type(error).__name__}: {error}", retryable=retryable)
+    return StepError(ErrorCode.STEP_FAILED, in_words(error), retryable=retryable)

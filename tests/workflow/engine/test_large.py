@@ -1,5 +1,6 @@
 """Large values in flows: kept apart, read when they are asked for, refused in words above the limit."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -191,3 +192,51 @@ async def test_each_large_thing_is_refused_by_its_name(fleet: Fleet, what: str) 
     assert run.error is not None
     assert run.error["code"] == ErrorCode.RESULT_TOO_LARGE
     assert run.error["detail"].startswith(what)
+
+
+async def test_a_branch_that_reads_a_large_result_is_waited_for_by_one_that_goes_on(fleet: Fleet) -> None:
+    async def flow(step: Step, _: Any) -> Any:
+        async def left() -> Any:
+            await step.do("big", giving(LARGE * 20))
+            return await step.do("after", giving(1))
+
+        async def right() -> Any:
+            await step.sleep(0.05)
+            return await step.do("new", giving(2))
+
+        return await asyncio.gather(left(), right())
+
+    run_id = await fleet.start(flow)
+    async with asyncio.timeout(10):
+        while not (run := await fleet.run(run_id)).status.terminal:
+            await fleet.work()
+            await asyncio.sleep(0.02)
+    assert (run.output, run.error) == ([1, 2], None)
+
+
+@pytest.mark.parametrize("inside_a_step", [True, False])
+async def test_what_a_users_code_raises_is_recorded_clipped_and_is_the_same_on_replay(
+    fleet: Fleet, inside_a_step: bool
+) -> None:
+    seen: list[str] = []
+
+    async def fail() -> None:
+        raise ValueError("begin " + "x" * 10**6 + " sk-proj-abcdefgh12345678")
+
+    async def flow(step: Step, _: Any) -> Any:
+        if not inside_a_step:
+            await fail()
+        try:
+            await step.do("fail", fail)
+        except AppError as error:
+            seen.append(error.detail)
+        await step.sleep(0)
+        raise ValueError(seen[-1])
+
+    run = await fleet.until(await fleet.start(flow), RunStatus.FAILED)
+    assert run.error is not None
+    assert len(run.error["detail"]) <= 10_000
+    assert run.error["detail"].startswith("ValueError: ")
+    assert "clipped" in run.error["detail"]
+    assert len(set(seen)) == int(inside_a_step)
+    assert all(len(detail) <= 10_000 for detail in seen)

@@ -15,7 +15,8 @@ from shared.threads.brief import EVENT_BYTES
 from shared.threads.types import NewRun, NewThread
 from tests.workflow.support import outside
 from workflow.engine.coalesce import PIECE_CHARS, Coalescer
-from workflow.engine.step import Drained, Step, StepFailed
+from workflow.engine.journal import Drained
+from workflow.engine.step import Step, StepFailed
 
 
 @pytest.fixture
