@@ -6,7 +6,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.types import JSON
+from shared.types import FUNCTION_PARAMETERS, JSON
 
 
 def _storable(value: Any) -> Any:
@@ -82,6 +82,17 @@ class Parameters(Body):
         default=None, description="Which runs workers take first. Unset: normal."
     )
 
+    @property
+    def unheeded_by_functions(self) -> str | None:
+        """What to say of those that would have no effect on a durable function's run."""
+        given = sorted(self.model_dump(exclude_none=True).keys() - FUNCTION_PARAMETERS)
+        if not given:
+            return None
+        return (
+            f"a function's run does not heed {', '.join(given)}; it may give parameters to the agents that it calls "
+            "(step.call)"
+        )
+
 
 OnBusy = Annotated[
     Literal["enqueue", "reject", "interrupt", "rollback"],
@@ -131,6 +142,8 @@ class RunBody(Body):
         _storable(self.input)
         if self.runnable_type == "function" and self.runnable_id is None:
             raise ValueError("a function's run needs its name in runnable_id")
+        if self.runnable_type == "function" and (unheeded := self.parameters.unheeded_by_functions):
+            raise ValueError(unheeded)
         if self.runnable_type == "agent":
             AgentInput.model_validate(self.input, strict=True)
         return self

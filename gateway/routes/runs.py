@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from gateway.auth import Principal
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
+from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody
@@ -15,7 +16,7 @@ from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
 from gateway.routes.whole import whole_run
 from gateway.stream.open import parse_last_id
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Run, StreamEntry, Submitted
@@ -119,8 +120,11 @@ async def retry_run(
     body: RetryBody | None = None,
 ) -> RunAnswer:
     """A new run in the same thread (`retried_from`), which keeps the steps that this one has finished."""
-    parameters = (body or RetryBody()).parameters.model_dump(exclude_none=True)
+    changes = (body or RetryBody()).parameters
+    parameters = changes.model_dump(exclude_none=True)
     run = await services.run_of(caller, run_id)
+    if run.runnable_type is Runnable.FUNCTION and (unheeded := changes.unheeded_by_functions):
+        raise invalid([FieldError(place="body.parameters", detail=unheeded)])
     request = ["retry", run.id, parameters]
     new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(run.thread_id))
     submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id, parameters=parameters)

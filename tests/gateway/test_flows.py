@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from gateway.routes.bodies import Parameters
 from modem.agenda import Agenda
 from shared.ids import SHARDS
-from shared.types import RunStatus
+from shared.types import AGENT_PARAMETERS, RunStatus
 from tests.gateway.support import Gateway
 from tests.workflow.support import Playbook, a_runtime, turn
 from workflow.engine.durable import durable
@@ -113,6 +114,29 @@ async def test_bad_input_is_refused_with_its_place(gateway: Gateway, path: str, 
     answer = await gateway.client.post(path, json=body)
     assert answer.status_code == 400, answer.text
     assert any(error["place"].startswith(place) for error in answer.json()["errors"]), answer.text
+
+
+UNHEEDED = [{"max_turns": 3}, {"max_cost": 1}, {"max_tokens": 100}, {"model": "m"}, {"temperature": 1}, {"tools": []}]
+
+
+def test_what_runs_heed_is_what_requests_may_say() -> None:
+    assert Parameters.model_fields.keys() == AGENT_PARAMETERS
+
+
+@pytest.mark.parametrize("parameters", UNHEEDED, ids=lambda parameters: next(iter(parameters)))
+async def test_a_function_is_given_no_parameter_that_would_have_no_effect(
+    gateway: Gateway, worker: Worker, parameters: Any
+) -> None:
+    body = {"runnable_type": "function", "runnable_id": "chain", "parameters": parameters}
+    refused = [await gateway.client.post("/api/runs", json=body)]
+    run = await start(gateway, worker, "chain", parameters={"max_seconds": 60, "priority": "low"})
+    assert run["status"] == "failed"
+    retry = f"/api/runs/{run['run_id']}/retry"
+    refused.append(await gateway.client.post(retry, json={"parameters": parameters}))
+    for answer in refused:
+        assert answer.status_code == 400, answer.text
+        assert next(iter(parameters)) in answer.text
+    assert (await gateway.client.post(retry, json={"parameters": {"max_seconds": 90}})).status_code == 201
 
 
 async def test_an_event_for_a_run_that_is_not_there_is_refused(gateway: Gateway) -> None:
