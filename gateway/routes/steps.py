@@ -1,16 +1,19 @@
 """Steps: one by one, and those that wait for people, with their answers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter
 
 from gateway.auth import Principal
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices
+from gateway.idempotency import token
 from gateway.openapi import errors
 from gateway.routes.answers import Page, StepAnswer
 from gateway.routes.bodies import HumanBody, ResolveBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.runs import STEP_NUMBER
 from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
 from shared.threads.types import Answer, StepRecord
@@ -49,12 +52,8 @@ async def get_step(step_id: str, services: WithServices, caller: Caller) -> Step
 async def human_complete(
     step_id: str, body: HumanBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> StepAnswer:
-    request = ["human-complete", step_id, body.model_dump()]
-    await services.idempotency.reserve(caller.workspace, idempotency_key, request, step_id)
-    answer = Answer(StepStatus.SUCCEEDED, result=body.output)
-    return await _answer(
-        services, caller, _Answered(step_id, WaitKind.HUMAN, answer, again=idempotency_key is not None)
-    )
+    given = _Given(["human-complete", step_id, body.model_dump()], idempotency_key, WaitKind.HUMAN)
+    return await _answer(services, caller, step_id, given, Answer(StepStatus.SUCCEEDED, result=body.output))
 
 
 @router.post(
@@ -67,45 +66,37 @@ async def resolve(
     step_id: str, body: ResolveBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> StepAnswer:
     """For a step that was at work when its worker died, and whose effect must not be repeated unseen."""
-    request = ["resolve", step_id, body.model_dump()]
-    await services.idempotency.reserve(caller.workspace, idempotency_key, request, step_id)
+    given = _Given(["resolve", step_id, body.model_dump()], idempotency_key, WaitKind.OUTCOME)
     answer = Answer(StepStatus.PENDING, result={"as": body.decision, "output": body.output})
-    return await _answer(
-        services, caller, _Answered(step_id, WaitKind.OUTCOME, answer, again=idempotency_key is not None)
-    )
+    return await _answer(services, caller, step_id, given, answer)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """`again`: the request may be one that is sent again."""
+class _Given:
+    """A request that answers a step's wait of this kind."""
 
-    step_id: str
+    request: list[Any]
+    key: str | None
     kind: WaitKind
-    answer: Answer
-    again: bool
 
 
-async def _answer(services: Services, caller: Principal, given: _Answered) -> StepAnswer:
-    """Raises AppError CONFLICT where the step does not wait for this kind of answer."""
-    run_id, step = await _step_of(services, caller, given.step_id)
-    signaled = await services.store.signal(run_id, step.key, given.answer, [given.kind])
+async def _answer(services: Services, caller: Principal, step_id: str, given: _Given, answer: Answer) -> StepAnswer:
+    """The step as it is then. Raises AppError CONFLICT where it does not wait for this kind of answer."""
+    await services.idempotency.reserve(caller.workspace, given.key, given.request, step_id)
+    run_id, step = await _step_of(services, caller, step_id)
+    by = token(given.key, given.request)
+    signaled = await services.store.signal(run_id, step.key, answer, [given.kind], by=by)
     now = await services.store.step_of(run_id, step.key) or step
-    shown = await whole_step(services.store.payloads, run_id, now)
-    if signaled is None or not (signaled.answered or (given.again and _says(shown, given.answer))):
-        raise AppError(ErrorCode.CONFLICT, f"Step {given.step_id} is {now.status}: it waits for no such answer.")
+    if signaled is None or not signaled.answered:
+        raise AppError(ErrorCode.CONFLICT, f"Step {step_id} is {now.status}: it waits for no such answer.")
     services.in_background(services.queue.ring(signaled.ring))
-    return shown
-
-
-def _says(step: StepAnswer, answer: Answer) -> bool:
-    """Whether the step already has this very answer: a request that is sent again."""
-    return (step.status, step.output) == (answer.status, answer.result)
+    return await whole_step(services.store.payloads, run_id, now)
 
 
 async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple[str, StepRecord]:
     """Raises AppError NOT_FOUND, for a step of somebody else too."""
     run_id, _, number = step_id.rpartition(".")
-    run = await services.run_of(caller, run_id) if number.isdecimal() else None
+    run = await services.run_of(caller, run_id) if STEP_NUMBER.fullmatch(number) else None
     step = await services.store.step(run.id, int(number)) if run else None
     if run is None or step is None:
         raise AppError(ErrorCode.NOT_FOUND, f"There is no step {step_id[:100]}.")
