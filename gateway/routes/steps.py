@@ -1,9 +1,13 @@
 """Steps: one by one, and those that wait for people, with their answers."""
 
+import asyncio
+import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
+from redis.exceptions import ResponseError
 
 from gateway.auth import Principal
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices
@@ -12,12 +16,18 @@ from gateway.openapi import errors
 from gateway.routes.answers import Page, StepAnswer
 from gateway.routes.bodies import HumanBody, ResolveBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.paging import Cursor, Limit, bad_cursor
 from gateway.routes.runs import STEP_NUMBER
 from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
 from shared.threads.types import Answer, StepRecord
 from shared.types import StepStatus, WaitKind
+
+READ_AT_ONCE = 20
+CURSOR = re.compile(r"([0-9]{1,15})-(.+)")
+"""Since when a step waits (milliseconds), and its id."""
+
+log = logging.getLogger("trunkline.gateway")
 
 router = APIRouter(tags=["steps"], route_class=StrictJsonRoute)
 
@@ -26,14 +36,43 @@ router = APIRouter(tags=["steps"], route_class=StrictJsonRoute)
 async def list_approvals(
     services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[StepAnswer]:
-    """Oldest first: approvals (`wait.kind` human), and steps whose outcome nobody knows (`outcome`)."""
-    start = offset_of(cursor)
-    step_ids = await services.outside.approvals.list(caller.workspace, start, limit + 1)
-    found = [await _step_of(services, caller, step_id) for step_id in step_ids[:limit]]
+    """Oldest first: approvals (`wait.kind` human), and steps whose outcome nobody knows (`outcome`).
+
+    What is answered meanwhile is left out, so a page may have fewer items than `limit`.
+    """
+    found = await services.outside.approvals.page(caller.workspace, _place_of(cursor), limit + 1)
+    at_once = asyncio.Semaphore(READ_AT_ONCE)
+
+    async def read(step_id: str) -> StepAnswer | None:
+        async with at_once:
+            return await _waiting(services, caller, step_id)
+
+    answers = await asyncio.gather(*(read(step_id) for _, step_id in found[:limit]))
     return Page(
-        items=[StepAnswer.of(run_id, step) for run_id, step in found if step.open],
-        next_cursor=str(start + limit) if len(step_ids) > limit else None,
+        items=[answer for answer in answers if answer],
+        next_cursor="{}-{}".format(*found[limit - 1]) if len(found) > limit else None,
     )
+
+
+def _place_of(cursor: str | None) -> tuple[int, str] | None:
+    """Raises AppError INVALID_REQUEST."""
+    if cursor is None:
+        return None
+    if (known := CURSOR.fullmatch(cursor)) is None:
+        raise bad_cursor()
+    return int(known[1]), known[2]
+
+
+async def _waiting(services: Services, caller: Principal, step_id: str) -> StepAnswer | None:
+    """None for a step that does not wait any more, or that this release cannot read: the others are listed."""
+    try:
+        run_id, step = await _step_of(services, caller, step_id)
+    except AppError:
+        return None
+    except (ResponseError, ValueError, TypeError, KeyError):
+        log.exception("step %s cannot be read", step_id)
+        return None
+    return StepAnswer.of(run_id, step) if step.open else None
 
 
 @router.get("/steps/{step_id}", operation_id="getStep", summary="A step", responses=errors(404))

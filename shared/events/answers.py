@@ -6,6 +6,7 @@ Everything here may be repeated, by anybody: the agenda (`keys.timers`) keeps wh
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -38,9 +39,19 @@ class Approvals:
     async def remove(self, workspace: str, step_id: str) -> None:
         await self._do(lambda: self._client.zrem(keys.approvals(workspace), step_id))
 
-    async def list(self, workspace: str, start: int, count: int) -> list[str]:
-        found = await self._do(lambda: self._client.zrange(keys.approvals(workspace), start, start + count - 1))
-        return [str(step_id) for step_id in found]
+    async def page(self, workspace: str, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+        """So many of them, as (since when in milliseconds, step id), behind one that was there."""
+        name, after = keys.approvals(workspace), after or (0, "")
+        found: list[tuple[int, str]] = []
+        start = 0
+        while len(found) < count:
+            read = partial(self._client.zrangebyscore, name, after[0], "+inf", start=start, num=count, withscores=True)
+            rows = [(int(since), str(step_id)) for step_id, since in await self._do(read)]
+            found += [row for row in rows if row > after]
+            if len(rows) < count:
+                break
+            start += count
+        return found[:count]
 
     async def _do(self, call: Any) -> Any:
         return await patiently(call, self._patience_seconds)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from modem.agenda import Agenda
+from shared import keys
 from shared.ids import SHARDS
+from shared.keys import thread_keys_of
 from shared.types import RunStatus
 from tests.gateway.support import Gateway
 from tests.workflow.support import Playbook, a_runtime, turn
@@ -131,6 +133,34 @@ async def test_a_human_answers_once(gateway: Gateway, worker: Worker) -> None:
     await worker.work(run["run_id"])
     assert (await get(gateway, run["run_id"]))["output"] == {"yes": True}
     assert (await gateway.client.get("/api/approvals")).json()["items"] == []
+
+
+async def test_no_approval_is_skipped_when_others_are_answered_between_two_pages(
+    gateway: Gateway, worker: Worker
+) -> None:
+    runs = [(await start(gateway, worker, "ask", number))["run_id"] for number in range(6)]
+    approvals = keys.approvals("default")
+    for number, run_id in enumerate(runs):  # three and three began to wait at the same time
+        await gateway.redis.zadd(approvals, {f"{run_id}.1": 1 + number // 3})
+    first = (await gateway.client.get("/api/approvals?limit=2")).json()
+    for item in first["items"]:
+        await gateway.client.post(f"/api/steps/{item['step_id']}/human-complete", json={"output": 1})
+        await gateway.redis.zrem(approvals, item["step_id"])
+    seen, cursor = [item["run_id"] for item in first["items"]], first["next_cursor"]
+    while cursor:
+        page = (await gateway.client.get("/api/approvals", params={"limit": 2, "cursor": cursor})).json()
+        seen += [item["run_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+    assert sorted(seen) == sorted(runs)
+    assert (await gateway.client.get("/api/approvals?cursor=2")).status_code == 400
+
+
+async def test_an_approval_that_cannot_be_read_keeps_no_other_from_the_list(gateway: Gateway, worker: Worker) -> None:
+    gone, broken, sound = [(await start(gateway, worker, "ask", number))["run_id"] for number in range(3)]
+    await gateway.redis.delete(thread_keys_of(gone).run(gone))
+    await gateway.redis.hset(thread_keys_of(broken).run(broken), "status", "of_tomorrow")
+    items = (await gateway.client.get("/api/approvals")).json()["items"]
+    assert [item["run_id"] for item in items] == [sound]
 
 
 async def test_only_what_waits_for_a_human_can_be_answered_by_one(gateway: Gateway, worker: Worker) -> None:
