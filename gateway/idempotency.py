@@ -6,6 +6,7 @@ gateway that dies halfway, or fifty copies at once, do no harm.
 
 import hashlib
 import re
+import secrets
 from typing import Any
 
 import orjson
@@ -33,18 +34,43 @@ class Idempotency:
         """
         if key is None:
             return new_id
-        if not KEY.fullmatch(key):
-            detail = "should be 1 to 255 visible ASCII characters"
-            raise invalid([FieldError(place="header.Idempotency-Key", detail=detail)])
-        digest = hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        name, mine = keys.idempotency(workspace, key), f"{digest} {new_id}"
+        name, digest = _place(workspace, key), _digest(request)
+        mine = f"{digest} {new_id}"
         kept = await patiently(
             lambda: self._client.set(name, mine, nx=True, get=True, ex=KEPT_SECONDS), self._patience_seconds
         )
-        first_digest, _, first_id = str(kept or mine).partition(" ")
-        if first_digest != digest:
-            raise AppError(
-                ErrorCode.IDEMPOTENCY_CONFLICT,
-                f"Idempotency-Key {key!r} was used for another request in the last 24 hours. Use a new key.",
-            )
-        return first_id
+        return _reserved(str(kept or mine), key, digest)
+
+    async def reserved(self, workspace: str, key: str | None, request: list[Any]) -> str | None:
+        """The id that the same request was given before, if any. Raises as `reserve`."""
+        if key is None:
+            return None
+        name = _place(workspace, key)
+        kept = await patiently(lambda: self._client.get(name), self._patience_seconds)
+        return None if kept is None else _reserved(str(kept), key, _digest(request))
+
+
+def token(key: str | None, request: list[Any]) -> str:
+    """Names a request, the same each time that it is sent again; without a key each one is another."""
+    return secrets.token_hex(16) if key is None else _digest([key, request])[:32]
+
+
+def _place(workspace: str, key: str) -> str:
+    if not KEY.fullmatch(key):
+        detail = "should be 1 to 255 visible ASCII characters"
+        raise invalid([FieldError(place="header.Idempotency-Key", detail=detail)])
+    return keys.idempotency(workspace, key)
+
+
+def _digest(request: list[Any]) -> str:
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _reserved(kept: str, key: str, digest: str) -> str:
+    first_digest, _, first_id = kept.partition(" ")
+    if first_digest != digest:
+        raise AppError(
+            ErrorCode.IDEMPOTENCY_CONFLICT,
+            f"Idempotency-Key {key!r} was used for another request in the last 24 hours. Use a new key.",
+        )
+    return first_id

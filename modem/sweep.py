@@ -1,4 +1,4 @@
-"""The sweeper: dead workers' runs, what is due, runs that nobody was told of. Every worker sweeps its share of shards.
+"""The sweeper: dead workers' runs, and runs that nobody was told of. Every worker sweeps its share of shards.
 
 All it does may be done twice or by two workers at once: the store's scripts decide.
 """
@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
 
-from modem.agenda import Agenda
 from shared import keys
 from shared.config import WorkerSettings
 from shared.ids import SHARDS
@@ -28,6 +26,8 @@ SHORT_QUEUE = 100
 RINGS_PER_TICK = 1000
 STRAY_SECONDS = 5.0
 TAKEN_AT_ONCE = 20
+POSTPONED_SECONDS = 30.0
+"""For a run that cannot be taken: it is tried again after that."""
 
 
 class Sweeper:
@@ -44,7 +44,6 @@ class Sweeper:
         broker: Redis,
         registry: WorkerRegistry,
         queue: RunQueue,
-        agenda: Agenda,
         running: Callable[[], Iterable[str]],
         take_from: Callable[[str, str], Awaitable[str | None]],
     ) -> None:
@@ -53,11 +52,11 @@ class Sweeper:
         self._broker = broker
         self._registry = registry
         self._queue = queue
-        self._agenda = agenda
         self._running = running
         self._take_from = take_from
         self._strays: set[tuple[str, str]] = set()
         self._look_for_strays_at = 0.0
+        self._put_off: dict[str, float] = {}
         self._server: str | None = None
         self._patient_until = 0.0
 
@@ -66,10 +65,10 @@ class Sweeper:
         while True:
             try:
                 await self.tick(my_name.name)
-            except RedisError as error:
+            except Exception as error:
                 if passes(error):  # Redis was away: perhaps for all, whose leases ended meanwhile
                     self._be_patient(self._settings.lease_seconds)
-                log.warning("could not sweep: %s", error)
+                log.warning("could not sweep: %s", error, exc_info=not passes(error))
             await asyncio.sleep(self._settings.sweep_seconds)
 
     async def tick(self, my_name: str | None) -> None:
@@ -83,7 +82,6 @@ class Sweeper:
         shards = share_of(my_name, await self._registry.names())
         # Whoever else has a share of the shards may have died too, without being buried yet.
         await self._expire_orphans(range(SHARDS) if buried else shards)
-        await self._agenda.tick(shards)
         await self._ring_again(shards)
         if my_name is not None and time.monotonic() > self._look_for_strays_at:
             self._look_for_strays_at = time.monotonic() + STRAY_SECONDS
@@ -131,10 +129,16 @@ class Sweeper:
                 log.warning("run %s loses its worker %s", run_id, worker)
                 try:
                     await self._queue.ring(await self._take_from(worker, run_id))
-                except ResponseError:  # one run's broken data must not keep the others waiting
+                except Exception as error:
+                    if passes(error):
+                        raise
+                    # One run's broken data must not keep the others waiting.
                     log.exception("run %s cannot be taken from %s", run_id, worker)
+                    self._put_off[run_id] = time.monotonic() + POSTPONED_SECONDS
 
-        await asyncio.gather(*(take(worker, run_id) for worker, run_id in held))
+        now = time.monotonic()
+        self._put_off = {run_id: until for run_id, until in self._put_off.items() if until > now}
+        await asyncio.gather(*(take(worker, run_id) for worker, run_id in held if run_id not in self._put_off))
 
     async def _ring_again(self, shards: Sequence[int]) -> None:
         now = await self._now_ms()

@@ -104,19 +104,20 @@ class Worker:
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
         self._runner = Runner(outside, runtime)
+        self._agenda = Agenda(impatient)
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
             broker=broker,
             registry=WorkerRegistry(client),
             queue=self._queue,
-            agenda=Agenda(impatient),
             running=self._runner.running,
             take_from=partial(self._take_from, store=impatient.store, runtime=runtime),
         )
 
     async def _start_chores(self) -> None:
-        for chore in (self._keep_ticking(), self._watch_cancels(), self._sweeper.run(self._lease)):
+        agenda = self._agenda.run(self._lease, self._settings.worker.sweep_seconds)
+        for chore in (self._keep_ticking(), self._watch_cancels(), self._sweeper.run(self._lease), agenda):
             self._chores.append(asyncio.create_task(_supervised(chore)))
 
     async def _close(self) -> None:

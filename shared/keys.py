@@ -148,7 +148,7 @@ def topic_shard(topic: str) -> int:
 
 
 def deliveries(shard: int) -> str:
-    """ZSET of topics with an event that somebody still waits for."""
+    """ZSET of topics with an event that somebody still waits for, by when they are to be delivered (milliseconds)."""
     return f"deliveries:{{{shard_tags()[shard]}}}"
 
 

@@ -110,7 +110,7 @@ class RunQueue:
 
     async def _admit(self, run_id: str) -> bool:
         runs = await self._records([run_id])
-        if not runs or runs[0].status is not RunStatus.PENDING:
+        if not runs or runs[0].status != RunStatus.PENDING:
             await self._free(runs)
             return False
         rings = await self._let_in(runs)

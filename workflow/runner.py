@@ -23,7 +23,7 @@ from shared.log import bound
 from shared.tasks import TimeLimit, cancel
 from shared.threads.attempt import Attempt, Fenced, GoOn, Lacking
 from shared.threads.store import ThreadStore
-from shared.threads.types import Run
+from shared.threads.types import Holding, Run
 from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
 from workflow.agent.budget import account_of, late, seconds_limit
@@ -231,17 +231,18 @@ async def take_from(
 
     `patience_seconds`: for the budgets in a Redis that is away (None: as long as it takes). Raises redis.RedisError.
     """
-    if (run := await store.run(run_id)) and run.worker == worker:
+    run = await store.holding(run_id)
+    if run and run.worker == worker:
         # First, so that nothing stays reserved for a run that ends here; whatever the limits are now.
         await runtime.budgets.close(account_of(run), run.epoch, patience_seconds=patience_seconds)
     expired = await store.expire(run_id, worker, max_attempts=runtime.settings.worker.max_attempts)
-    if expired.failed and (run := await store.run(run_id)):
+    if expired.failed and run:
         await end_processes(run, store, runtime, patience_seconds=0)
     return expired.ring
 
 
 async def end_processes(
-    run: Run, store: ThreadStore, runtime: Runtime, *, patience_seconds: float = CLEAN_UP_SECONDS
+    run: Run | Holding, store: ThreadStore, runtime: Runtime, *, patience_seconds: float = CLEAN_UP_SECONDS
 ) -> None:
     """What a run still does in its sandbox ends before the run does: nothing may happen after its last event.
 

@@ -1,14 +1,20 @@
 """The event bus: what durable code waits for."""
 
+import logging
+
 from fastapi import APIRouter
+from redis.exceptions import RedisError
 
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Published
 from gateway.routes.bodies import EventBody
 from gateway.routes.json_route import StrictJsonRoute
+from shared.errors import AppError
 from shared.events.bus import Topic
 from shared.ids import new_id
+
+log = logging.getLogger("trunkline.gateway")
 
 router = APIRouter(prefix="/events", tags=["events"], route_class=StrictJsonRoute)
 
@@ -39,6 +45,10 @@ async def publish(
 
 async def _deliver(services: Services, topic: Topic) -> None:
     """At once for the first of those who wait; the workers' sweepers do the rest, and all of it if this fails."""
-    rings, _ = await services.outside.answers.deliver(topic)
-    for run_id in rings:
+    try:
+        delivered = await services.outside.answers.deliver(topic)
+    except (RedisError, AppError) as error:
+        log.warning("the waiters for event %r are left to the sweeper: %s", topic.name, error)
+        return
+    for run_id in delivered.rings:
         await services.queue.ring(run_id)

@@ -1,5 +1,6 @@
 """Runs: one by one, their steps and events, and their end."""
 
+import re
 from typing import Annotated
 
 import orjson
@@ -27,6 +28,7 @@ LastEventId = Annotated[
 ]
 LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
 LAST_STEP = 1_000_000_000
+STEP_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
 
@@ -168,7 +170,7 @@ def step_number(run: Run, step_id: str | None) -> int:
     if step_id is None:
         return LAST_STEP
     run_id, _, number = step_id.rpartition(".")
-    if run_id != run.id or not number.isdecimal():
+    if run_id != run.id or not STEP_NUMBER.fullmatch(number):
         raise AppError(ErrorCode.NOT_FOUND, f"Run {run.id} has no step {step_id[:100]}.")
     return int(number)
 

@@ -1,20 +1,33 @@
 """Steps: one by one, and those that wait for people, with their answers."""
 
+import asyncio
+import logging
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter
+from redis.exceptions import ResponseError
 
 from gateway.auth import Principal
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices
+from gateway.idempotency import token
 from gateway.openapi import errors
 from gateway.routes.answers import Page, StepAnswer
 from gateway.routes.bodies import HumanBody, ResolveBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.paging import Cursor, Limit, bad_cursor
+from gateway.routes.runs import STEP_NUMBER
 from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
 from shared.threads.types import Answer, StepRecord
 from shared.types import StepStatus, WaitKind
+
+READ_AT_ONCE = 20
+CURSOR = re.compile(r"([0-9]{1,15})-(.+)")
+"""Since when a step waits (milliseconds), and its id."""
+
+log = logging.getLogger("trunkline.gateway")
 
 router = APIRouter(tags=["steps"], route_class=StrictJsonRoute)
 
@@ -23,14 +36,43 @@ router = APIRouter(tags=["steps"], route_class=StrictJsonRoute)
 async def list_approvals(
     services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[StepAnswer]:
-    """Oldest first: approvals (`wait.kind` human), and steps whose outcome nobody knows (`outcome`)."""
-    start = offset_of(cursor)
-    step_ids = await services.outside.approvals.list(caller.workspace, start, limit + 1)
-    found = [await _step_of(services, caller, step_id) for step_id in step_ids[:limit]]
+    """Oldest first: approvals (`wait.kind` human), and steps whose outcome nobody knows (`outcome`).
+
+    What is answered meanwhile is left out, so a page may have fewer items than `limit`.
+    """
+    found = await services.outside.approvals.page(caller.workspace, _place_of(cursor), limit + 1)
+    at_once = asyncio.Semaphore(READ_AT_ONCE)
+
+    async def read(step_id: str) -> StepAnswer | None:
+        async with at_once:
+            return await _waiting(services, caller, step_id)
+
+    answers = await asyncio.gather(*(read(step_id) for _, step_id in found[:limit]))
     return Page(
-        items=[StepAnswer.of(run_id, step) for run_id, step in found if step.open],
-        next_cursor=str(start + limit) if len(step_ids) > limit else None,
+        items=[answer for answer in answers if answer],
+        next_cursor="{}-{}".format(*found[limit - 1]) if len(found) > limit else None,
     )
+
+
+def _place_of(cursor: str | None) -> tuple[int, str] | None:
+    """Raises AppError INVALID_REQUEST."""
+    if cursor is None:
+        return None
+    if (known := CURSOR.fullmatch(cursor)) is None:
+        raise bad_cursor()
+    return int(known[1]), known[2]
+
+
+async def _waiting(services: Services, caller: Principal, step_id: str) -> StepAnswer | None:
+    """None for a step that does not wait any more, or that this release cannot read: the others are listed."""
+    try:
+        run_id, step = await _step_of(services, caller, step_id)
+    except AppError:
+        return None
+    except (ResponseError, ValueError, TypeError, KeyError):
+        log.exception("step %s cannot be read", step_id)
+        return None
+    return StepAnswer.of(run_id, step) if step.open else None
 
 
 @router.get("/steps/{step_id}", operation_id="getStep", summary="A step", responses=errors(404))
@@ -49,12 +91,8 @@ async def get_step(step_id: str, services: WithServices, caller: Caller) -> Step
 async def human_complete(
     step_id: str, body: HumanBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> StepAnswer:
-    request = ["human-complete", step_id, body.model_dump()]
-    await services.idempotency.reserve(caller.workspace, idempotency_key, request, step_id)
-    answer = Answer(StepStatus.SUCCEEDED, result=body.output)
-    return await _answer(
-        services, caller, _Answered(step_id, WaitKind.HUMAN, answer, again=idempotency_key is not None)
-    )
+    given = _Given(["human-complete", step_id, body.model_dump()], idempotency_key, WaitKind.HUMAN)
+    return await _answer(services, caller, step_id, given, Answer(StepStatus.SUCCEEDED, result=body.output))
 
 
 @router.post(
@@ -67,45 +105,37 @@ async def resolve(
     step_id: str, body: ResolveBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> StepAnswer:
     """For a step that was at work when its worker died, and whose effect must not be repeated unseen."""
-    request = ["resolve", step_id, body.model_dump()]
-    await services.idempotency.reserve(caller.workspace, idempotency_key, request, step_id)
+    given = _Given(["resolve", step_id, body.model_dump()], idempotency_key, WaitKind.OUTCOME)
     answer = Answer(StepStatus.PENDING, result={"as": body.decision, "output": body.output})
-    return await _answer(
-        services, caller, _Answered(step_id, WaitKind.OUTCOME, answer, again=idempotency_key is not None)
-    )
+    return await _answer(services, caller, step_id, given, answer)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """`again`: the request may be one that is sent again."""
+class _Given:
+    """A request that answers a step's wait of this kind."""
 
-    step_id: str
+    request: list[Any]
+    key: str | None
     kind: WaitKind
-    answer: Answer
-    again: bool
 
 
-async def _answer(services: Services, caller: Principal, given: _Answered) -> StepAnswer:
-    """Raises AppError CONFLICT where the step does not wait for this kind of answer."""
-    run_id, step = await _step_of(services, caller, given.step_id)
-    signaled = await services.store.signal(run_id, step.key, given.answer, [given.kind])
+async def _answer(services: Services, caller: Principal, step_id: str, given: _Given, answer: Answer) -> StepAnswer:
+    """The step as it is then. Raises AppError CONFLICT where it does not wait for this kind of answer."""
+    await services.idempotency.reserve(caller.workspace, given.key, given.request, step_id)
+    run_id, step = await _step_of(services, caller, step_id)
+    by = token(given.key, given.request)
+    signaled = await services.store.signal(run_id, step.key, answer, [given.kind], by=by)
     now = await services.store.step_of(run_id, step.key) or step
-    shown = await whole_step(services.store.payloads, run_id, now)
-    if signaled is None or not (signaled.answered or (given.again and _says(shown, given.answer))):
-        raise AppError(ErrorCode.CONFLICT, f"Step {given.step_id} is {now.status}: it waits for no such answer.")
+    if signaled is None or not signaled.answered:
+        raise AppError(ErrorCode.CONFLICT, f"Step {step_id} is {now.status}: it waits for no such answer.")
     services.in_background(services.queue.ring(signaled.ring))
-    return shown
-
-
-def _says(step: StepAnswer, answer: Answer) -> bool:
-    """Whether the step already has this very answer: a request that is sent again."""
-    return (step.status, step.output) == (answer.status, answer.result)
+    return await whole_step(services.store.payloads, run_id, now)
 
 
 async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple[str, StepRecord]:
     """Raises AppError NOT_FOUND, for a step of somebody else too."""
     run_id, _, number = step_id.rpartition(".")
-    run = await services.run_of(caller, run_id) if number.isdecimal() else None
+    run = await services.run_of(caller, run_id) if STEP_NUMBER.fullmatch(number) else None
     step = await services.store.step(run.id, int(number)) if run else None
     if run is None or step is None:
         raise AppError(ErrorCode.NOT_FOUND, f"There is no step {step_id[:100]}.")

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, StreamCaller, WithServices
+from gateway.auth import Principal
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import (
@@ -24,7 +25,7 @@ from gateway.routes.runs import LastEventId, LastId, step_number
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
 from shared.threads import again
-from shared.threads.types import NewRun, NewThread
+from shared.threads.types import NewRun, NewThread, Thread
 from shared.types import JSON, Priority, Runnable, RunStatus
 
 router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRoute)
@@ -90,16 +91,26 @@ async def send_message(
     """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead."""
     thread = await services.thread_of(caller, thread_id)
     request = ["message", thread.id, body.model_dump()]
-    message_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_id())
-    run = await services.run_of(caller, body.run_id) if body.run_id else None
+    # The run is part of what is reserved: sent again when that run has ended, the message is not for the next one.
+    reserved = await services.idempotency.reserved(caller.workspace, idempotency_key, request)
+    if reserved is None:
+        run_id = await _agent_under_way(services, caller, thread, body.run_id)
+        mine = f"{run_id} {new_id()}"
+        reserved = await services.idempotency.reserve(caller.workspace, idempotency_key, request, mine)
+    run_id, message_id = reserved.split()
+    if not await services.store.inject(run_id, {"role": "user", "content": body.content, "id": message_id}):
+        raise AppError(ErrorCode.CONFLICT, f"Run {run_id} has ended. Execute a task instead.")
+    return MessageAccepted(run_id=run_id, message_id=message_id)
+
+
+async def _agent_under_way(services: Services, caller: Principal, thread: Thread, run_id: str | None) -> str:
+    """The run named, or else the one whose turn it is. Raises AppError CONFLICT, NOT_FOUND."""
+    run = await services.run_of(caller, run_id) if run_id else None
     if run is None and thread.head is not None:
         run = await services.store.run(thread.head)
-    message = {"role": "user", "content": body.content, "id": message_id}
     if run is None or run.thread_id != thread.id or run.runnable_type is not Runnable.AGENT:
         raise AppError(ErrorCode.CONFLICT, "No agent is under way in the thread. Execute a task instead.")
-    if not await services.store.inject(run.id, message):
-        raise AppError(ErrorCode.CONFLICT, f"Run {run.id} has ended. Execute a task instead.")
-    return MessageAccepted(run_id=run.id, message_id=message_id)
+    return run.id
 
 
 @router.post(
@@ -148,6 +159,8 @@ async def fork_thread(
     messages = await services.store.messages(thread.id)
     if body.step_id is not None:
         run = await services.run_of(caller, body.step_id.rpartition(".")[0])
+        if run.thread_id != thread.id:
+            raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} has no step {body.step_id[:100]}.")
         last = step_number(run, body.step_id)
         steps = [step for step in await services.store.journal(run.id) if step.number <= last and step.finished]
         messages = await again.conversation(services.store, run, steps)

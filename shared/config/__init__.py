@@ -1,22 +1,24 @@
 """Settings from config.toml and the environment: typed sections, frozen, loaded once by a program and passed on."""
 
-from shared.config.load import export_env_file, load_settings
-from shared.config.sections import (
+from shared.config.limits import (
     AgentSettings,
     AgentsSettings,
+    BudgetSettings,
+    RateLimitSettings,
+    StreamSettings,
+    ToolsSettings,
+)
+from shared.config.load import export_env_file, load_settings
+from shared.config.sections import Settings
+from shared.config.services import (
     ApiSettings,
     AuthSettings,
-    BudgetSettings,
     DatabaseSettings,
     LlmSettings,
     LogSettings,
     PayloadsSettings,
-    RateLimitSettings,
     RedisSettings,
     SandboxSettings,
-    Settings,
-    StreamSettings,
-    ToolsSettings,
     WorkerSettings,
 )
 

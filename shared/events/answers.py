@@ -4,6 +4,9 @@ Everything here may be repeated, by anybody: the agenda (`keys.timers`) keeps wh
 """
 
 import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,12 +16,14 @@ from shared.errors import ErrorCode
 from shared.events.bus import Event, EventBus, Topic
 from shared.ids import child_run_id
 from shared.payloads.blobs import Lost
-from shared.redis import patiently
+from shared.redis import passes, patiently
 from shared.threads.store import ThreadStore
 from shared.threads.types import PARENT_ENDED, Answer, Run, StepRecord
 from shared.types import JSON, RunStatus, StepStatus, WaitKind
 
 WAITERS_AT_ONCE = 50
+
+log = logging.getLogger("trunkline.answers")
 
 
 class Approvals:
@@ -34,12 +39,31 @@ class Approvals:
     async def remove(self, workspace: str, step_id: str) -> None:
         await self._do(lambda: self._client.zrem(keys.approvals(workspace), step_id))
 
-    async def list(self, workspace: str, start: int, count: int) -> list[str]:
-        found = await self._do(lambda: self._client.zrange(keys.approvals(workspace), start, start + count - 1))
-        return [str(step_id) for step_id in found]
+    async def page(self, workspace: str, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+        """So many of them, as (since when in milliseconds, step id), behind one that was there."""
+        name, after = keys.approvals(workspace), after or (0, "")
+        found: list[tuple[int, str]] = []
+        start = 0
+        while len(found) < count:
+            read = partial(self._client.zrangebyscore, name, after[0], "+inf", start=start, num=count, withscores=True)
+            rows = [(int(since), str(step_id)) for step_id, since in await self._do(read)]
+            found += [row for row in rows if row > after]
+            if len(rows) < count:
+                break
+            start += count
+        return found[:count]
 
     async def _do(self, call: Any) -> Any:
         return await patiently(call, self._patience_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """`rings`: the runs to ring for. `more`: there may be more waiters. `failed`: so many could not be answered."""
+
+    rings: list[str]
+    more: bool
+    failed: int
 
 
 class Answers:
@@ -50,18 +74,30 @@ class Answers:
         self._bus = bus
         self._approvals = approvals
 
-    async def deliver(self, topic: Topic) -> tuple[list[str], bool]:
-        """Answers some of those whose event has come. Returns the runs to ring for, and whether there may be more."""
-        matches = await self._bus.matches(topic, WAITERS_AT_ONCE)
+    async def deliver(self, topic: Topic, *, skip: int = 0) -> Delivered:
+        """Answers some of those whose event has come, without the first `skip` ones.
+
+        One who cannot be answered (its run's data are broken) is kept, and keeps no other waiting. Raises RedisError.
+        """
+        matches = await self._bus.matches(topic, WAITERS_AT_ONCE, skip)
 
         async def answer(waiter: str, event: Event) -> str | None:
             run_id, _, step_key = waiter.partition("/")
             signaled = await self._store.signal(run_id, step_key, event_answer(event, topic), [WaitKind.EVENT])
             return signaled.ring if signaled else None
 
-        rings = await asyncio.gather(*(answer(waiter, event) for waiter, event in matches))
-        await self._bus.forget(topic, *(waiter for waiter, _ in matches))
-        return [ring for ring in rings if ring], len(matches) == WAITERS_AT_ONCE
+        answers = await asyncio.gather(*(answer(waiter, event) for waiter, event in matches), return_exceptions=True)
+        rings, failed = [], set()
+        for (waiter, _), ring in zip(matches, answers, strict=True):
+            if isinstance(ring, Exception) and not passes(ring):
+                log.error("%s cannot be answered", waiter, exc_info=ring)
+                failed.add(waiter)
+            elif isinstance(ring, BaseException):
+                raise ring
+            elif ring:
+                rings.append(ring)
+        await self._bus.forget(topic, *(waiter for waiter, _ in matches if waiter not in failed))
+        return Delivered(rings, len(matches) == WAITERS_AT_ONCE, len(failed))
 
     async def on_time(self, timer: str) -> str | None:
         """Does what is due on the agenda, and takes it off."""
@@ -74,6 +110,8 @@ class Answers:
         elif what in ("blob", "gone"):
             await self._store.payloads.clean(timer)
             return None
+        elif what not in ("wake", "clean"):
+            raise ValueError(f"a newer release's timer: {timer}")
         elif step := await self._store.step_of(run_id, rest[0]):
             ring = await (self._wake(run_id, step) if what == "wake" else self.forget(run_id, step))
         await self._store.done(timer)

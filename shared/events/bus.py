@@ -104,10 +104,10 @@ class EventBus:
         found = await self._scripts.call("register", [k.events, k.waiters], args)
         return Event.parse(*found) if found else None
 
-    async def matches(self, topic: Topic, limit: int) -> list[tuple[str, Event]]:
-        """Waiters whose event has come. None: the topic needs no delivery any more."""
+    async def matches(self, topic: Topic, limit: int, skip: int = 0) -> list[tuple[str, Event]]:
+        """Waiters whose event has come, without the first `skip` ones. None at all: no delivery is needed any more."""
         k = topic.keys
-        args: list[str | int] = [topic.member, limit]
+        args: list[str | int] = [topic.member, limit, skip]
         found = await self._scripts.call("matches", [k.events, k.waiters, k.deliveries], args)
         rows = zip(found[::3], found[1::3], found[2::3], strict=True)
         return [(waiter, Event.parse(event_id, event)) for waiter, event_id, event in rows]
@@ -117,13 +117,23 @@ class EventBus:
         if waiters:
             await self._do(lambda: self._client.zrem(topic.keys.waiters, *waiters))
 
-    async def deliveries(self, shards: Iterable[int], limit: int) -> list[Topic]:
-        """Topics with an event that somebody still waits for, up to so many a shard."""
+    async def deliveries(self, shards: Iterable[int], limit: int) -> list[str]:
+        """Topics (as `Topic.parse` takes them) with an event that somebody still waits for, up to so many a shard."""
+        now, wanted = await self._now_ms(), list(shards)
         pipeline = self._client.pipeline(transaction=False)
-        for shard in (wanted := list(shards)):
-            pipeline.zrange(keys.deliveries(shard), 0, limit - 1)
+        for shard in wanted:
+            pipeline.zrangebyscore(keys.deliveries(shard), "-inf", now, start=0, num=limit)
         found = await pipeline.execute() if wanted else []
-        return [Topic.parse(member) for members in found for member in members]
+        return [str(member) for members in found for member in members]
+
+    async def postpone(self, member: str, seconds: float) -> None:
+        """A topic that still needs delivery gets it so much later, or with its next event."""
+        due = await self._now_ms() + int(seconds * 1000)
+        await self._do(lambda: self._client.zadd(keys.TopicKeys(member).deliveries, {member: due}, xx=True))
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await self._do(self._client.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _do(self, call: Any) -> Any:
         return await patiently(call, self._patience_seconds)

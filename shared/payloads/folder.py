@@ -28,10 +28,8 @@ class FolderBlobs:
             raise StoreAway(ref.store, error) from error
 
     async def delete(self, ref: Ref) -> None:
-        path = self._folder / ref.path
         try:
-            path.unlink(missing_ok=True)
-            _part(path).unlink(missing_ok=True)
+            await asyncio.to_thread(_delete, self._folder / ref.path)
         except OSError as error:
             raise StoreAway(ref.store, error) from error
 
@@ -48,6 +46,11 @@ def _write(path: Path, data: bytes) -> None:
     _part(path).replace(path)
     for folder in (path.parent, path.parent.parent):  # the names too must be on disk before a run gives them
         _sync(folder)
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _part(path).unlink(missing_ok=True)
 
 
 def _part(path: Path) -> Path:

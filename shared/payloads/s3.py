@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,12 +19,15 @@ MISSING = frozenset({"404", "NoSuchKey"})
 
 
 class S3Blobs:
-    """`endpoint` None: AWS. boto3 blocks, so each call has a thread of its own, at most AT_ONCE of them."""
+    """`endpoint` None: AWS. boto3 blocks, so calls have threads of their own, AT_ONCE of them.
+
+    They are not asyncio's own few, which also look up addresses: a store that hangs would keep all else waiting.
+    """
 
     def __init__(self, bucket: str, *, prefix: str, endpoint: str | None) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/")
-        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="s3")
         config = Config(
             connect_timeout=5,
             read_timeout=30,
@@ -47,6 +51,7 @@ class S3Blobs:
         await self._call(ref, lambda: self._client.delete_object(**self._place(ref)))
 
     async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     def _read(self, ref: Ref) -> bytes:
@@ -58,9 +63,8 @@ class S3Blobs:
         return {"Bucket": self._bucket, "Key": "/".join(filter(None, (self._prefix, ref.path)))}
 
     async def _call(self, ref: Ref, call: Callable[[], Any]) -> Any:
-        async with self._at_once:
-            with _told(ref):
-                return await asyncio.to_thread(call)
+        with _told(ref):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ A slot outlives its worker, because the run will go on: it is free when its run 
 that nobody gave back (its worker died just then) is found when somebody finds the workspace full.
 """
 
+import logging
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LEVEL = 1e13
 """In a rank, priority goes before age: more than any time in milliseconds."""
 LEVELS = tuple(Priority)
 
+log = logging.getLogger("trunkline.slots")
+
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
@@ -37,9 +40,12 @@ class Entrant:
 
     run_id: str
     workspace: str
-    status: RunStatus
+    status: str
+    """Perhaps one of a newer release."""
     priority: Priority
     created_ms: int
+    only_ends: bool = False
+    """Somebody asked for its end: it needs no slot for that."""
 
     @property
     def rank(self) -> float:
@@ -51,12 +57,12 @@ class Entrant:
 
     @classmethod
     def parse(cls, run_id: str, record: Sequence[str | None]) -> Self | None:
-        workspace, status, created, parameters = record
+        workspace, status, created, parameters, cancel = record
         if workspace is None or status is None or created is None:
             return None
         priority = orjson.loads(parameters or "{}").get("priority")
         known = Priority(priority) if priority in LEVELS else Priority.NORMAL
-        return cls(run_id, workspace, RunStatus(status), known, int(created))
+        return cls(run_id, workspace, status, known, int(created), only_ends=cancel is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +83,12 @@ class Slots:
         self._scripts = Scripts(client, __package__, "ask", "free")
 
     async def ask(self, workspace: str, runs: Sequence[Entrant]) -> list[Ring]:
-        """Runs of one workspace want to go on. Returns all that may now; who asked and is not among them is parked."""
+        """Runs of one workspace want to go on. Returns all that may now; who asked and is not among them is parked.
+
+        A run that only ends may at once, beyond the limit: whoever canceled it does not wait for other runs' ends.
+        """
         names = [*_keys(workspace), keys.slots_checked(workspace)]
-        args = [self._limit, CHECK_MS, *(word for run in runs for word in (run.run_id, run.rank))]
+        args = [self._limit, CHECK_MS, *(word for run in runs for word in (run.run_id, run.rank, int(run.only_ends)))]
         granted, suspects, now = await self._scripts.call("ask", names, args)
         rings = _rings(granted)
         may = {ring.run_id for ring in rings}
@@ -122,12 +131,20 @@ def slots_of(settings: Settings, client: Redis) -> Slots | None:
 
 
 async def entrants(client: Redis, run_ids: Sequence[str]) -> list[Entrant | None]:
-    """In the order given, None for a run that is not there; in one round trip. Raises RedisError."""
+    """In the order given, None for a run that is not there or not to be read; in one round trip. Raises RedisError."""
     pipeline = client.pipeline(transaction=False)
     for run_id in run_ids:
-        pipeline.hmget(thread_keys_of(run_id).run(run_id), "workspace", "status", "created_at", "parameters")
+        pipeline.hmget(thread_keys_of(run_id).run(run_id), "workspace", "status", "created_at", "parameters", "cancel")
     found = await pipeline.execute()
-    return [Entrant.parse(run_id, record) for run_id, record in zip(run_ids, found, strict=True)]
+    return [_entrant(run_id, record) for run_id, record in zip(run_ids, found, strict=True)]
+
+
+def _entrant(run_id: str, record: Sequence[str | None]) -> Entrant | None:
+    try:
+        return Entrant.parse(run_id, record)
+    except (ValueError, TypeError, AttributeError):  # one run's broken data must not keep the others waiting
+        log.exception("run %s cannot be read", run_id)
+        return None
 
 
 def _keys(workspace: str) -> list[str]:

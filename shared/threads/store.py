@@ -27,6 +27,7 @@ from shared.threads.types import (
     Answer,
     BusyPolicy,
     Expired,
+    Holding,
     NewRun,
     NewThread,
     Run,
@@ -153,6 +154,12 @@ class ThreadStore:
         record = await self._do(lambda: self._client.hgetall(thread_keys_of(run_id).run(run_id)))
         return Run.parse(run_id, record) if record else None
 
+    async def holding(self, run_id: str) -> Holding | None:
+        names = ["workspace", "key_id", "worker", "epoch"]
+        found = await self._do(lambda: self._client.hmget(thread_keys_of(run_id).run(run_id), names))
+        workspace, key_id, worker, epoch = found
+        return None if workspace is None else Holding(run_id, workspace, key_id, worker or None, int(epoch))
+
     async def runs(self, run_ids: Sequence[str]) -> list[Run]:
         """Those of the runs that exist, in the order given, in one round trip."""
         found = await self._hashes([thread_keys_of(run_id).run(run_id) for run_id in run_ids])
@@ -270,8 +277,13 @@ class ThreadStore:
             raise AppError(ErrorCode.NOT_FOUND, f"There is no run {run_id}.")
         return run, answer[1] or None
 
-    async def signal(self, run_id: str, step_key: str, answer: Answer, kinds: Iterable[WaitKind]) -> Signaled | None:
-        """Answers an open wait of one of the kinds. Repeated, it changes nothing. None: there is no such step."""
+    async def signal(
+        self, run_id: str, step_key: str, answer: Answer, kinds: Iterable[WaitKind], *, by: str = ""
+    ) -> Signaled | None:
+        """Answers an open wait of one of the kinds. Repeated, it changes nothing. None: there is no such step.
+
+        `by`: a name for who answers. The run remembers it, so that a repetition is told that it has answered.
+        """
         k = thread_keys_of(run_id)
         waits = [k.waits(run_id), k.live, k.rings, k.timers]
         ill = answer.status in (StepStatus.FAILED, StepStatus.CANCELED)
@@ -284,6 +296,7 @@ class ThreadStore:
             ref = await self.payloads.kept(k.thread_id, result)
             given = replace(answer, result=None, payload=ref) if ref else answer
             head = [k.thread_id, run_id, step_key, given.status, given.encode(), event, shown, self._ring_ms, allowed]
+            head.append(by)
             found = await self._scripts.call("signal", places, [*head, *([1, ref.marker] if ref else [0])])
         return None if found[0] == "not_found" else Signaled(found[0] == "answered", found[1] or None)
 

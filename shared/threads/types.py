@@ -221,6 +221,21 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What the end of a worker's hold on a run asks of its record: nothing that only a newer release can read."""
+
+    id: str
+    workspace: str
+    key_id: str | None
+    worker: str | None
+    epoch: int
+
+    @property
+    def thread_id(self) -> str:
+        return thread_of(self.id)
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """`ring`: the run that the submitter tells the queue of: this one, or one that it interrupted."""
 
@@ -334,7 +349,8 @@ class Wait:
 
     @classmethod
     def parse(cls, known: JSON) -> Self:
-        return cls(**{**known, "kind": WaitKind(known["kind"]), "request_ref": _ref(known.get("request_ref"))})
+        fields = {name: value for name, value in known.items() if name in cls.__dataclass_fields__}
+        return cls(**{**fields, "kind": WaitKind(known["kind"]), "request_ref": _ref(known.get("request_ref"))})
 
     def shown(self) -> JSON:
         """As clients see it."""

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from redis.asyncio import Redis
 
+from shared import keys
 from shared.threads.types import Run, StepRecord, Wait, time_of
 from shared.types import Runnable, RunStatus, StepStatus, WaitKind
 from tests.chaos.checker import CHECKS, Checker, Seen
@@ -162,3 +164,37 @@ def test_a_service_that_knows_its_keys_does_nothing_twice(tmp_path: Path) -> Non
     ledger = Ledger(tmp_path)
     assert [ledger.do_keyed("op", "key"), ledger.do_keyed("op", "key")] == [True, False]
     assert ledger.keys_of_keyed() == {"op": {"key"}}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.slots("w"),
+        keys.parked("w"),
+        keys.streams("w", "k"),
+        keys.timers(7),
+        keys.deliveries(7),
+        keys.approvals("w"),
+    ],
+)
+async def test_what_is_left_behind_is_seen_behind_any_number_of_markers(redis_url: str, key: str) -> None:
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        await client.zadd(key, {f"blob|t|redis/{number}": 1 for number in range(20)})
+        assert await left_behind(client) == []
+        await client.zadd(key, {"t.r": 2})
+        assert await left_behind(client) == [f"{key}: ['t.r']"]
+
+
+async def test_a_models_call_that_still_holds_budget_is_seen(redis_url: str) -> None:
+    held = keys.budget("w", "held", RUN)
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        await client.hset(held, mapping={".last": "1 1 100 ", ".over": "1"})
+        assert await left_behind(client) == []
+        await client.hset(held, f"{RUN}.1", "1 1 1000 5 5")
+        assert await left_behind(client) == [f"{held}: ['{RUN}.1']"]
+
+
+async def left_behind(client: Redis) -> list[str]:
+    checker = Checker.__new__(Checker)
+    checker._fleet = cast("Fleet", SimpleNamespace(redis=client))
+    return [entry async for entry in checker._indexed()]

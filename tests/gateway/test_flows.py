@@ -7,7 +7,9 @@ import pytest
 
 from gateway.routes.bodies import Parameters
 from modem.agenda import Agenda
+from shared import keys
 from shared.ids import SHARDS
+from shared.keys import thread_keys_of
 from shared.types import AGENT_PARAMETERS, RunStatus
 from tests.gateway.support import Gateway
 from tests.workflow.support import Playbook, a_runtime, turn
@@ -157,6 +159,34 @@ async def test_a_human_answers_once(gateway: Gateway, worker: Worker) -> None:
     assert (await gateway.client.get("/api/approvals")).json()["items"] == []
 
 
+async def test_no_approval_is_skipped_when_others_are_answered_between_two_pages(
+    gateway: Gateway, worker: Worker
+) -> None:
+    runs = [(await start(gateway, worker, "ask", number))["run_id"] for number in range(6)]
+    approvals = keys.approvals("default")
+    for number, run_id in enumerate(runs):  # three and three began to wait at the same time
+        await gateway.redis.zadd(approvals, {f"{run_id}.1": 1 + number // 3})
+    first = (await gateway.client.get("/api/approvals?limit=2")).json()
+    for item in first["items"]:
+        await gateway.client.post(f"/api/steps/{item['step_id']}/human-complete", json={"output": 1})
+        await gateway.redis.zrem(approvals, item["step_id"])
+    seen, cursor = [item["run_id"] for item in first["items"]], first["next_cursor"]
+    while cursor:
+        page = (await gateway.client.get("/api/approvals", params={"limit": 2, "cursor": cursor})).json()
+        seen += [item["run_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+    assert sorted(seen) == sorted(runs)
+    assert (await gateway.client.get("/api/approvals?cursor=2")).status_code == 400
+
+
+async def test_an_approval_that_cannot_be_read_keeps_no_other_from_the_list(gateway: Gateway, worker: Worker) -> None:
+    gone, broken, sound = [(await start(gateway, worker, "ask", number))["run_id"] for number in range(3)]
+    await gateway.redis.delete(thread_keys_of(gone).run(gone))
+    await gateway.redis.hset(thread_keys_of(broken).run(broken), "status", "of_tomorrow")
+    items = (await gateway.client.get("/api/approvals")).json()["items"]
+    assert [item["run_id"] for item in items] == [sound]
+
+
 async def test_only_what_waits_for_a_human_can_be_answered_by_one(gateway: Gateway, worker: Worker) -> None:
     run = await start(gateway, worker, "pause", "7")
     [step] = await steps(gateway, run["run_id"])
@@ -166,7 +196,8 @@ async def test_only_what_waits_for_a_human_can_be_answered_by_one(gateway: Gatew
     assert (await gateway.client.post(f"/api/steps/{run['run_id']}.99/resolve", json={"as": "done"})).status_code == 404
 
 
-async def test_an_unknown_outcome_is_settled(gateway: Gateway, worker: Worker) -> None:
+async def unknown(gateway: Gateway, worker: Worker) -> tuple[str, str]:
+    """A run and its step, whose outcome nobody knows."""
     answer = await gateway.client.post("/api/runs", json={"runnable_type": "function", "runnable_id": "pay"})
     run_id = answer.json()["run_id"]
     attempt = asyncio.create_task(worker.runner.execute(run_id, "dead", Signals()))
@@ -179,11 +210,62 @@ async def test_an_unknown_outcome_is_settled(gateway: Gateway, worker: Worker) -
     await worker.work(run_id)
     [step] = await steps(gateway, run_id)
     assert step["status"] == "unknown"
-    settled = await gateway.client.post(f"/api/steps/{step['step_id']}/resolve", json={"as": "done", "output": "r-1"})
+    return run_id, str(step["step_id"])
+
+
+async def test_an_unknown_outcome_is_settled(gateway: Gateway, worker: Worker) -> None:
+    run_id, step_id = await unknown(gateway, worker)
+    settled = await gateway.client.post(f"/api/steps/{step_id}/resolve", json={"as": "done", "output": "r-1"})
     assert settled.status_code == 200, settled.text
     await worker.work(run_id)
     run = await get(gateway, run_id)
     assert (run["status"], run["output"], worker.calls) == ("succeeded", "r-1", ["charge"])
+
+
+async def test_a_decision_that_is_sent_again_is_no_conflict_when_the_run_has_gone_on(
+    gateway: Gateway, worker: Worker
+) -> None:
+    run_id, step_id = await unknown(gateway, worker)
+    path, body, headers = f"/api/steps/{step_id}/resolve", {"as": "done", "output": 1}, {"Idempotency-Key": "r1"}
+    for _ in range(3):
+        answer = await gateway.client.post(path, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        await worker.work(run_id)
+    for other in ({}, {"Idempotency-Key": "r2"}):
+        assert (await gateway.client.post(path, json=body, headers=other)).status_code == 409
+
+
+async def test_a_humans_answer_that_is_sent_again_is_known_while_its_store_is_away(
+    gateway: Gateway, worker: Worker
+) -> None:
+    run = await start(gateway, worker, "ask", "really?")
+    [step] = await steps(gateway, run["run_id"])
+    path, headers = f"/api/steps/{step['step_id']}/human-complete", {"Idempotency-Key": "a"}
+    first = await gateway.client.post(path, json={"output": "x" * 100_000}, headers=headers)
+    assert first.json()["output_ref"] is not None
+    async for blob in gateway.redis.scan_iter("thread:*:blob:*"):
+        await gateway.redis.delete(blob)
+    again = await gateway.client.post(path, json={"output": "x" * 100_000}, headers=headers)
+    assert (again.status_code, again.json()["output_ref"]["error"]) == (200, "result_lost")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1" * 400, "1" * 10, "\u0663", "01", "0", "-1", ""])
+async def test_what_is_no_steps_number_is_not_found(gateway: Gateway, worker: Worker, number: str) -> None:
+    run = await start(gateway, worker, "pause", "7")
+    step_id = f"{run['run_id']}.{number}"
+    answers = [
+        await gateway.client.get(f"/api/steps/{step_id}"),
+        await gateway.client.post(f"/api/runs/{run['run_id']}/fork", json={"step_id": step_id}),
+    ]
+    assert {answer.status_code for answer in answers} <= {400, 404}
+
+
+async def test_a_thread_is_not_forked_from_a_step_of_another(gateway: Gateway, worker: Worker) -> None:
+    mine, other = await gateway.thread(), await gateway.thread()
+    run_id = await gateway.execute(other, "x")
+    await worker.work(run_id)
+    answer = await gateway.client.post(f"/api/agent/{mine}/fork", json={"step_id": f"{run_id}.1"})
+    assert answer.status_code == 404
 
 
 async def test_a_retry_goes_on_from_the_failed_step_in_a_new_run(gateway: Gateway, worker: Worker) -> None:
@@ -256,6 +338,30 @@ async def test_a_message_goes_to_the_run_under_way_and_to_no_other(gateway: Gate
     assert [message["content"] for message in messages] == ["x", "And be quick.", "Done."]
     assert (await gateway.client.post(path, json={"content": "too late"})).status_code == 409
     assert (await gateway.client.post(path, json={"content": "x", "run_id": run_id})).status_code == 409
+
+
+async def test_a_message_that_is_sent_again_goes_to_no_second_run(gateway: Gateway, worker: Worker) -> None:
+    """The answer was lost, and the run has ended since."""
+    thread_id = await gateway.thread()
+    path, headers = f"/api/agent/{thread_id}/message", {"Idempotency-Key": "m1"}
+    first, second = await gateway.execute(thread_id, "x"), await gateway.execute(thread_id, "y")
+    one = await gateway.client.post(path, json={"content": "Pay 5."}, headers=headers)
+    assert one.json()["run_id"] == first
+    await worker.work(first)
+    again = await gateway.client.post(path, json={"content": "Pay 5."}, headers=headers)
+    assert (again.status_code, again.content) == (200, one.content)
+    await worker.work(second)
+    messages = (await gateway.client.get(f"/api/agent/{thread_id}/messages")).json()["items"]
+    assert [message["content"] for message in messages].count("Pay 5.") == 1
+
+
+async def test_a_message_that_was_refused_may_be_sent_again_with_its_key(gateway: Gateway, worker: Worker) -> None:
+    thread_id = await gateway.thread()
+    path, headers = f"/api/agent/{thread_id}/message", {"Idempotency-Key": "m1"}
+    assert (await gateway.client.post(path, json={"content": "x"}, headers=headers)).status_code == 409
+    run_id = await gateway.execute(thread_id, "x")
+    answer = await gateway.client.post(path, json={"content": "x"}, headers=headers)
+    assert (answer.status_code, answer.json()["run_id"]) == (200, run_id)
 
 
 async def test_a_thread_is_canceled_with_all_that_waits_in_it(gateway: Gateway, worker: Worker) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from modem.agenda import Agenda
 from modem.sweep import SHORT_QUEUE, Sweeper, share_of
 from shared import keys
-from shared.config import Settings, WorkerSettings
-from shared.events.outside import Outside
+from shared.config import WorkerSettings
 from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of, thread_of
 from shared.keys import ThreadKeys
 from shared.queue import QUEUE, RunQueue, celery_app
@@ -71,7 +69,6 @@ def a_sweeper(settings: WorkerSettings, client: Redis, store: ThreadStore, queue
         broker=client,
         registry=WorkerRegistry(client),
         queue=queue,
-        agenda=Agenda(Outside.over(client, Settings(), queue.ring, patience_seconds=2)),
         running=lambda: held,
         take_from=take_from,
     )
@@ -207,6 +204,33 @@ async def test_one_run_with_broken_data_keeps_no_other_waiting(
     await sweep(client, sweeper)
     assert await status(store, run_ids[0]) is RunStatus.PENDING
     assert await status(store, run_ids[2]) is RunStatus.PENDING
+
+
+async def test_one_run_that_cannot_be_read_keeps_no_other_waiting_and_is_tried_again_later(
+    client: Redis, store: ThreadStore, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alive(client, "me")
+    strange, sound = await submit(store), await submit(store)
+    for run_id in (strange, sound):
+        await store.claim(run_id, "gone", "1")
+    tried, take_from = [], sweeper._take_from
+
+    async def take(worker: str, run_id: str) -> str | None:
+        if run_id == strange:
+            tried.append(run_id)
+            raise ValueError("written by a newer release")
+        return await take_from(worker, run_id)
+
+    monkeypatch.setattr(sweeper, "_take_from", take)
+    await sweep(client, sweeper)
+    assert (await status(store, sound), tried) == (RunStatus.PENDING, [strange])
+    await sweep(client, sweeper)
+    assert tried == [strange]
+    monkeypatch.setattr("modem.sweep.POSTPONED_SECONDS", 0)
+    sweeper._put_off.clear()
+    await sweep(client, sweeper)
+    await sweep(client, sweeper)
+    assert len(tried) >= 3
 
 
 async def test_a_claimed_run_is_not_rung_for(

@@ -11,7 +11,7 @@ from shared.budgets.store import Budgets
 from shared.budgets.types import NOTHING, UNKNOWN, Account, Ask, Grant, Limits, Owner, Spent
 from shared.config import Settings
 from shared.errors import AppError
-from shared.threads.types import Run
+from shared.threads.types import Holding, Run
 from shared.types import JSON
 from workflow.llm.types import (
     NO_PRICE,
@@ -34,7 +34,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
 """Between looks whether other calls have given back what they held."""
 
 
-def account_of(run: Run) -> Account:
+def account_of(run: Run | Holding) -> Account:
     return Account(run.workspace, run.key_id, run.thread_id, run.id)
 
 

@@ -152,8 +152,7 @@ class Waits:
         topic = Topic.of(self._run.workspace, name, key=key)
         event_id, waited_for = await self._outside.bus.publish(topic, payload, key=key, event_key=event_key)
         if waited_for:
-            rings, _ = await self._outside.answers.deliver(topic)
-            for run_id in rings:
+            for run_id in (await self._outside.answers.deliver(topic)).rings:
                 await self._outside.ring(run_id)
         return event_id
 

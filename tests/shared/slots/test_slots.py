@@ -104,6 +104,28 @@ async def test_a_slot_that_nobody_gave_back_is_found_when_the_workspace_is_full(
     assert await ask(client, slots, *waiting) == waiting[:2]
 
 
+async def test_a_run_that_only_ends_waits_for_no_slot_and_takes_none(
+    client: Redis, slots: Slots, tenant: Tenant
+) -> None:
+    holders = [await tenant.pending(), await tenant.pending()]
+    await ask(client, slots, *holders)
+    ending = await tenant.pending()
+    assert await ask(client, slots, ending) == []
+    await client.hset(thread_keys_of(ending).run(ending), "cancel", '{"reason": "x"}')
+    assert await ask(client, slots, ending) == [ending]
+    assert await client.zrange(keys.parked("acme"), 0, -1) == []
+    assert set(await client.zrange(keys.slots("acme"), 0, -1)) == set(holders)
+
+
+async def test_a_run_that_cannot_be_read_keeps_no_other_from_its_slot(
+    client: Redis, slots: Slots, tenant: Tenant
+) -> None:
+    broken, strange, sound = [await tenant.pending() for _ in range(3)]
+    await client.hset(thread_keys_of(broken).run(broken), "parameters", "{")
+    await client.hset(thread_keys_of(strange).run(strange), "status", "of_tomorrow")
+    assert await ask(client, slots, broken, strange, sound) == [strange, sound]
+
+
 @pytest.mark.usefixtures("_always_check")
 async def test_a_slot_is_kept_for_a_run_that_goes_on_though_its_worker_may_be_dead(
     client: Redis, slots: Slots, tenant: Tenant
@@ -152,7 +174,7 @@ async def test_under_any_interleaving_the_limit_holds_and_every_run_gets_its_tur
                 continue
             granted = await slots.ask("acme", [entrant(int(run_id))])
             await ring([other for other in granted if other.run_id != run_id])
-            if run_id not in names(granted) or run_id in going:
+            if run_id not in names(granted) or run_id in going | done:  # as a claim would refuse it
                 continue
             going.add(run_id)
             most = max(most, len(going))

@@ -210,7 +210,7 @@ async def test_a_human_answers_an_approval_which_is_listed_until_then(fleet: Fle
 
     run_id = await fleet.start(flow)
     await fleet.until(run_id, RunStatus.WAITING)
-    assert await fleet.out.approvals.list("w", 0, 10) == [f"{run_id}.1"]
+    assert [step for _, step in await fleet.out.approvals.page("w", None, 10)] == [f"{run_id}.1"]
     [step] = await fleet.out.store.journal(run_id)
     assert (step.status, step.wait and step.wait.request) == (StepStatus.WAITING_HUMAN, {"deploy": "v2"})
     answer = Answer(StepStatus.SUCCEEDED, result={"yes": []})
@@ -331,7 +331,7 @@ async def test_an_effect_that_must_not_be_repeated_waits_for_a_decision_after_a_
     await attempt
     await fleet.out.ring((await fleet.out.store.expire(run_id, "dead", max_attempts=5)).ring)
     await fleet.until(run_id, RunStatus.WAITING)
-    assert await fleet.out.approvals.list("w", 0, 10) == [f"{run_id}.1"]
+    assert [step for _, step in await fleet.out.approvals.page("w", None, 10)] == [f"{run_id}.1"]
     answer = Answer(StepStatus.PENDING, result={"as": decision, "output": "found"})
     signaled = await fleet.out.store.signal(run_id, "pay", answer, [WaitKind.OUTCOME])
     assert signaled is not None
