@@ -148,6 +148,10 @@ async def fork_thread(
     messages = await services.store.messages(thread.id)
     if body.step_id is not None:
         run = await services.run_of(caller, body.step_id.rpartition(".")[0])
+        if run.thread_id != thread.id:
+            raise AppError(
+                ErrorCode.NOT_FOUND, f"Thread {thread.id} has no step {body.step_id}: it is another thread's."
+            )
         last = step_number(run, body.step_id)
         steps = [step for step in await services.store.journal(run.id) if step.number <= last and step.finished]
         messages = await again.conversation(services.store, run, steps)
