@@ -359,7 +359,7 @@ class Fleet(RuleBasedStateMachine):
     def judge_end(self, run: Run, rolled_back: list[int]) -> None:
         """A rollback goes back to where the run began; otherwise what it did not get to stays (none is taken here)."""
         if run.rolled_back:
-            assert rolled_back == [self.begins[run.id]] * (run.id in self.begins)
+            assert rolled_back == ([self.begins[run.id]] if run.id in self.begins else [])
             self.committed_messages[run.thread_id] = self.begins.get(run.id, self.count(run.thread_id))
         elif run.epoch and run.status is not RunStatus.SUCCEEDED:
             self.committed_messages[run.thread_id] += run.inbox
