@@ -87,7 +87,10 @@ async def execute(
 async def send_message(
     thread_id: str, body: MessageBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> MessageAccepted:
-    """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead."""
+    """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead.
+
+    If the run fails or is canceled before, the thread's next run reads it.
+    """
     thread = await services.thread_of(caller, thread_id)
     request = ["message", thread.id, body.model_dump()]
     message_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_id())
@@ -149,9 +152,7 @@ async def fork_thread(
     if body.step_id is not None:
         run = await services.run_of(caller, body.step_id.rpartition(".")[0])
         if run.thread_id != thread.id:
-            raise AppError(
-                ErrorCode.NOT_FOUND, f"Thread {thread.id} has no step {body.step_id}: it is another thread's."
-            )
+            raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} has no step {body.step_id[:100]}.")
         last = step_number(run, body.step_id)
         steps = [step for step in await services.store.journal(run.id) if step.number <= last and step.finished]
         messages = await again.conversation(services.store, run, steps)

@@ -45,11 +45,10 @@ async def fork_run(
     messages, base = await conversation(store, run, steps), run.base
     if _taken_back(run):
         steps, base = [], None
+    elif base is not None and input is not None:
+        messages, base = messages[:base], None
     elif base is not None:
-        if input is not None:
-            messages, base = messages[:base], None
-        else:
-            steps = _laid_out(steps, base + 1)
+        steps = _laid_out(steps, base + 1)
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
     again = replace(await _again(store, run, new_id, origin, [*steps, *under_way(journal)]), key_id=key_id)
@@ -73,9 +72,9 @@ def kept_for_retry(run: Run, steps: Sequence[StepRecord]) -> list[StepRecord]:
     """All that finished, but for the steps whose failure ended the run."""
     finished = [step for step in steps if step.finished and step.status is not StepStatus.CANCELED]
     culprits = set(run.culprits)
-    if not culprits and run.status is RunStatus.FAILED and finished:
-        # A failure that was caught, and reported in other words later. What was done after one stands on it.
-        culprits = {finished[-1].key} if finished[-1].status is StepStatus.FAILED else culprits
+    if run.status is RunStatus.FAILED and not culprits:
+        # One may have been caught, and told of later in other words. On an earlier one stands what was done after it.
+        culprits = {step.key for step in finished[-1:] if step.status is StepStatus.FAILED}
     return [step for step in finished if step.key not in culprits]
 
 
