@@ -70,3 +70,5 @@ class AppError(Exception):
         self.detail = detail
         self.errors = errors
         self.retry_after = retry_after
+        self.step_key: str | None = None
+        """Of the step of a run whose failure it is."""

@@ -65,7 +65,7 @@ class ThreadKeys:
         """The keys that a run's end or its way back to pending may change, in the order of the scripts."""
         return [
             *(self.run(run_id), self.metadata, self.stream, self.queue, self.live, self.rings, self.timers),
-            *(self.messages, self.journal(run_id), self.waits(run_id)),
+            *(self.messages, self.journal(run_id), self.waits(run_id), self.inbox(run_id)),
         ]
 
     def waits(self, run_id: str) -> str:

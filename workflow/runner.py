@@ -28,7 +28,7 @@ from shared.types import JSON, Runnable, RunStatus
 from workflow.agent.agent import run_agent
 from workflow.agent.budget import account_of, late, seconds_limit
 from workflow.engine.function import run_function
-from workflow.engine.journal import failure
+from workflow.engine.journal import culprits, failure
 from workflow.engine.remembered import Remembered
 from workflow.engine.step import Step
 from workflow.runtime import Runtime
@@ -158,12 +158,12 @@ class Runner:
             case _ if attempt.canceled.is_set():
                 return await self._end_canceled(attempt, step)
             case AppError() as error:
-                return await self._end_failed(attempt, step, failure(error))
+                return await self._end_failed(attempt, step, error)
             case crash:
                 incident = secrets.token_hex(4)
                 log.error("run %s crashed (incident %s)", attempt.run.id, incident, exc_info=crash)
                 detail = f"An internal error ended the run. The worker's log has it as incident {incident}."
-                return await self._end_failed(attempt, step, failure(AppError(ErrorCode.RUN_CRASHED, detail)))
+                return await self._end_failed(attempt, step, AppError(ErrorCode.RUN_CRASHED, detail), crash)
 
     async def _end_succeeded(self, attempt: Attempt, step: Step, result: JSON) -> str | None:
         try:
@@ -173,14 +173,18 @@ class Runner:
                 return await self._end_canceled(attempt, step)
             return await attempt.give_back("message")
         except AppError as error:  # the output is too large, or its store is away
-            return await self._end_failed(attempt, step, failure(error))
+            return await self._end_failed(attempt, step, error)
 
-    async def _end_failed(self, attempt: Attempt, step: Step, error: JSON) -> str | None:
+    async def _end_failed(
+        self, attempt: Attempt, step: Step, cause: AppError, crash: BaseException | None = None
+    ) -> str | None:
+        error = failure(cause)
         log.warning("run %s failed: %s", attempt.run.id, error["detail"])
         await step.waits.cancel_children()
         await end_processes(attempt.run, self._store, self._runtime)
         try:
-            return await attempt.end(RunStatus.FAILED, {"error": error}, {"error": error})
+            fields = {"error": error, "culprits": culprits(crash or cause)}
+            return await attempt.end(RunStatus.FAILED, {"error": error}, fields)
         except GoOn:
             return await self._end_canceled(attempt, step)
 

@@ -130,6 +130,14 @@ class RunAnswer(BaseModel):
             last_event_id=run.last_event,
         )
 
+    @classmethod
+    def accepted(cls, run: Run) -> Self:
+        """As it was when it was accepted, whatever it has done since: the same to whoever sends the request again."""
+        answer = cls.of(run)
+        undone = dict.fromkeys(("model", "output", "output_ref", "error", "worker", "started_at", "ended_at"))
+        pending = {"status": RunStatus.PENDING, "cancel_requested": False, "attempt": 0, "usage": {}}
+        return answer.model_copy(update={**undone, **pending, "last_event_id": None})
+
 
 class WaitAnswer(BaseModel):
     kind: WaitKind

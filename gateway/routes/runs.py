@@ -162,7 +162,7 @@ async def fork_run(
 
 async def _accepted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> RunAnswer:
     services.in_background(services.queue.ring(submitted.ring))
-    return RunAnswer.of(await services.run_of(caller, run_id))
+    return RunAnswer.accepted(await services.run_of(caller, run_id))
 
 
 def step_number(run: Run, step_id: str | None) -> int:

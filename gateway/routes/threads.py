@@ -88,7 +88,10 @@ async def execute(
 async def send_message(
     thread_id: str, body: MessageBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> MessageAccepted:
-    """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead."""
+    """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead.
+
+    If the run fails or is canceled before, the thread's next run reads it.
+    """
     thread = await services.thread_of(caller, thread_id)
     request = ["message", thread.id, body.model_dump()]
     # The run is part of what is reserved: sent again when that run has ended, the message is not for the next one.

@@ -1,6 +1,6 @@
 """Retry and fork: a new run that begins with the finished steps of another. The other one stays as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +22,7 @@ async def retry(
             ErrorCode.CONFLICT, f"Run {run.id} is {run.status}: only one that failed or was canceled can be retried."
         )
     journal = await store.journal(run.id)
-    steps = kept_for_retry(run, journal)
-    if run.base is not None and len(await store.messages(run.thread_id, run.base, 1)) == 0:
-        steps = []  # its part of the conversation was rolled back
+    steps = [] if _taken_back(run) else kept_for_retry(run, journal)
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
     again = await _again(store, run, new_id, origin, [*steps, *under_way(journal)])
     again = replace(again, key_id=key_id, parameters={**run.parameters, **(parameters or {})})
@@ -45,8 +43,12 @@ async def fork_run(
     journal = [known for known in await store.journal(run.id) if known.number < step]
     steps = [known for known in journal if known.finished and known.status is not StepStatus.CANCELED]
     messages, base = await conversation(store, run, steps), run.base
-    if input is not None and base is not None:
+    if _taken_back(run):
+        steps, base = [], None
+    elif base is not None and input is not None:
         messages, base = messages[:base], None
+    elif base is not None:
+        steps = _laid_out(steps, base + 1)
     await store.create_thread(new, messages)
     origin = _origin(run, "forked_from", steps, base)
     again = replace(await _again(store, run, new_id, origin, [*steps, *under_way(journal)]), key_id=key_id)
@@ -55,18 +57,25 @@ async def fork_run(
 
 
 async def conversation(store: ThreadStore, run: Run, steps: Sequence[StepRecord]) -> list[JSON]:
-    """The thread's messages up to the run's, with those that its steps added."""
+    """The thread's messages up to the run's, with those that its steps added, in the order of the steps."""
+    messages = await store.messages(run.thread_id)
     if run.base is None:
-        return await store.messages(run.thread_id)
-    return await store.messages(run.thread_id, 0, run.base + 1 + sum(step.messages for step in steps))
+        return messages
+    if _taken_back(run):
+        return messages[: run.base]
+    own = [place for step in steps for place in range(step.place, step.place + step.messages)]
+    moved = {place: run.base + 1 + nth for nth, place in enumerate(own)}
+    return [*messages[: run.base + 1], *(_pointing(messages[place], moved) for place in own)]
 
 
 def kept_for_retry(run: Run, steps: Sequence[StepRecord]) -> list[StepRecord]:
-    """All that finished, but for the step whose failure ended the run."""
+    """All that finished, but for the steps whose failure ended the run."""
     finished = [step for step in steps if step.finished and step.status is not StepStatus.CANCELED]
-    culprits = [step for step in finished if step.status is StepStatus.FAILED and _same(step.error, run.error)]
-    last = max((step.number for step in culprits), default=None)
-    return [step for step in finished if step.number != last]
+    culprits = set(run.culprits)
+    if run.status is RunStatus.FAILED and not culprits:
+        # One may have been caught, and told of later in other words. On an earlier one stands what was done after it.
+        culprits = {step.key for step in finished[-1:] if step.status is StepStatus.FAILED}
+    return [step for step in finished if step.key not in culprits]
 
 
 def under_way(steps: Sequence[StepRecord]) -> list[StepRecord]:
@@ -83,10 +92,25 @@ def under_way(steps: Sequence[StepRecord]) -> list[StepRecord]:
     ]
 
 
-def _same(step_error: JSON | None, run_error: JSON | None) -> bool:
-    if step_error is None or run_error is None:
-        return False
-    return all(step_error.get(name) == run_error.get(name) for name in ("code", "detail"))
+def _taken_back(run: Run) -> bool:
+    """Whether the conversation no longer has what the run's steps say that they added."""
+    return run.rolled_back and run.base is not None
+
+
+def _laid_out(steps: Sequence[StepRecord], place: int) -> list[StepRecord]:
+    """With their messages one after another from that place on."""
+    moved = []
+    for step in steps:
+        moved.append(replace(step, place=place))
+        place += step.messages
+    return moved
+
+
+def _pointing(message: JSON, moved: Mapping[int, int]) -> JSON:
+    """A summary of the conversation names places in it: those where the messages have gone."""
+    if "compaction" not in message:
+        return message
+    return {**message, "compaction": {name: moved.get(at, at) for name, at in message["compaction"].items()}}
 
 
 def _origin(run: Run, how: Any, steps: Sequence[StepRecord], base: int | None) -> Origin:

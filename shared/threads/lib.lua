@@ -57,10 +57,10 @@ local function fence(run, epoch, op)
   return nil
 end
 
--- The keys of the run that a transition ends or moves: KEYS 1-10 of release, expire and cancel.
+-- The keys of the run that a transition ends or moves: KEYS 1-11 of release, expire and cancel.
 local function keys_of_run()
   return {run = KEYS[1], metadata = KEYS[2], stream = KEYS[3], queue = KEYS[4], live = KEYS[5], rings = KEYS[6],
-    timers = KEYS[7], messages = KEYS[8], journal = KEYS[9], waits = KEYS[10]}
+    timers = KEYS[7], messages = KEYS[8], journal = KEYS[9], waits = KEYS[10], inbox = KEYS[11]}
 end
 
 -- A wait is over. What it left in other slots (an event's waiters, the list of approvals) is on the timers' agenda,
@@ -86,18 +86,29 @@ local function cancel_waits(k, run_id)
   end
 end
 
--- The conversation as it was before the run; files stay as they are.
-local function roll_back(k, thread_id, run_id, attempt, base)
-  if base == '0' then redis.call('DEL', k.messages) else redis.call('LTRIM', k.messages, 0, tonumber(base) - 1) end
-  append(k.stream, k.metadata, thread_id, run_id, attempt, {'run.rolled_back', '', '{"messages":' .. base .. '}'})
+-- The conversation as it was before the run; files stay as they are. begin: as of the run's record.
+local function roll_back(k, thread_id, run_id, attempt, begin)
+  if begin == '0' then redis.call('DEL', k.messages) else redis.call('LTRIM', k.messages, 0, tonumber(begin) - 1) end
+  append(k.stream, k.metadata, thread_id, run_id, attempt, {'run.rolled_back', '', '{"messages":' .. begin .. '}'})
+end
+
+-- What was put into the run and it did not get to is the next run's to read. Of one that never began, the task is gone
+-- as well.
+local function leave_messages(k, taken)
+  for _, message in ipairs(redis.call('LRANGE', k.inbox, taken, -1)) do redis.call('RPUSH', k.messages, message) end
 end
 
 -- A run's end: its last event, and the thread's next run. Returns the next run's id or ''.
 -- A child's parent is to be told of it: that is on the timers' agenda until it was.
 local function finish(k, thread_id, run_id, status, event, data)
-  local attempt, base, rollback, parent = unpack(redis.call('HMGET', k.run, 'epoch', 'base', 'rollback', 'parent'))
+  local attempt, begin, rollback, parent, taken =
+    unpack(redis.call('HMGET', k.run, 'epoch', 'begin', 'rollback', 'parent', 'taken'))
   cancel_waits(k, run_id)
-  if rollback and base then roll_back(k, thread_id, run_id, attempt, base) end
+  if rollback then
+    if begin then roll_back(k, thread_id, run_id, attempt, begin) end
+  elseif attempt ~= '0' and status ~= 'succeeded' then
+    leave_messages(k, taken or 0)
+  end
   local id = append(k.stream, k.metadata, thread_id, run_id, attempt, {event, '', data})
   local following = redis.call('LPOP', k.queue) or ''
   redis.call('HSET', k.run, 'status', status, 'worker', '', 'ended_at', now_ms(), 'last_event', id, 'next', following)

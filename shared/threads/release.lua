@@ -1,5 +1,5 @@
 -- release: an attempt ends. The run is over (succeeded, failed, canceled), waits, or goes back to pending.
--- KEYS 1 run, 2 metadata, 3 stream, 4 queue, 5 live, 6 rings, 7 timers, 8 messages, 9 journal, 10 waits
+-- KEYS 1 run, 2 metadata, 3 stream, 4 queue, 5 live, 6 rings, 7 timers, 8 messages, 9 journal, 10 waits, 11 inbox
 -- ARGV 1 thread id, 2 run id, 3 epoch, 4 op, 5 status, 6 ring after (ms), 7 event, 8 its data or the reason,
 --      9 how many messages the run has taken in (succeeded), 10 'ending' when it waits for its end only (waiting),
 --      then counted lists: the run's fields (name, value), the steps it waits for (key), markers of blobs that it names

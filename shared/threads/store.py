@@ -128,7 +128,7 @@ class ThreadStore:
         names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages, *steps]
         names += [new.steps.journal, new.steps.index] if new.steps else steps
         for run_id in interrupted:
-            names += [k.run(run_id), k.journal(run_id), k.waits(run_id)]
+            names += [k.run(run_id), k.journal(run_id), k.waits(run_id), k.inbox(run_id)]
         fields = new.fields(input_ref)
         blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
         head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]

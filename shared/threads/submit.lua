@@ -1,7 +1,8 @@
 -- submit: a new run enters its thread. Idempotent by run id.
 -- KEYS 1 metadata, 2 run, 3 runs, 4 queue, 5 stream, 6 live, 7 rings, 8 timers, 9 messages, 10 journal,
 --      11 steps, 12 journal and 13 steps that were copied for it (10 and 11 again where none were),
---      then of each unfinished run that the caller knows of, the head first: run, journal, waits
+--      then of each unfinished run that the caller knows of, the head first: run, journal, waits,
+--      inbox
 -- ARGV 1 thread id, 2 run id, 3 what to do when the thread is busy (enqueue | reject | interrupt | rollback),
 --      4 ring after (ms), 5 data of run.queued (JSON), 6 data of run.canceled of those that it interrupts,
 --      then counted lists: those runs' ids, the record's fields (name, value), markers of the blobs that it names;
@@ -34,9 +35,9 @@ if head and on_busy ~= 'enqueue' then
   if table.concat(there, ' ') ~= table.concat(interrupted, ' ') then return {'changed'} end
   -- The last ones first, so that none of them becomes the head.
   for i = #interrupted, 1, -1 do
-    local k = {run = KEYS[11 + 3 * i], metadata = KEYS[1], stream = KEYS[5], queue = KEYS[4], live = KEYS[6],
-      rings = KEYS[7], timers = KEYS[8], messages = KEYS[9], journal = KEYS[12 + 3 * i], waits = KEYS[13 + 3 * i],
-      ring_ms = tonumber(ARGV[4])}
+    local k = {run = KEYS[10 + 4 * i], metadata = KEYS[1], stream = KEYS[5], queue = KEYS[4], live = KEYS[6],
+      rings = KEYS[7], timers = KEYS[8], messages = KEYS[9], journal = KEYS[11 + 4 * i], waits = KEYS[12 + 4 * i],
+      inbox = KEYS[13 + 4 * i], ring_ms = tonumber(ARGV[4])}
     if on_busy == 'rollback' then redis.call('HSET', k.run, 'rollback', 1) end
     ring = cancel(k, thread_id, interrupted[i], ARGV[6])[2]
   end

@@ -170,7 +170,12 @@ class Run:
     model: str | None
     """The model it runs on, once its first commit has settled that."""
     base: int | None
-    """How many messages the conversation had before this run; None until its first commit."""
+    """How many messages the conversation had before the run's task (a retry's: before its first run's). None: no task
+    was added yet."""
+    rolled_back: bool
+    """What it added to the conversation is there no more, once it has ended."""
+    culprits: Sequence[str]
+    """The keys of the steps whose failure ended it, where it was that of steps."""
     first_event: str
     last_event: str | None
     """Stream ids of `run.queued` and of the terminal event."""
@@ -215,6 +220,8 @@ class Run:
             ran_seconds=int(record.get("ran_ms", 0)) / 1000,
             model=record.get("model"),
             base=int(record["base"]) if "base" in record else None,
+            rolled_back="rollback" in record,
+            culprits=_json(record.get("culprits")) or (),
             first_event=record["first_event"],
             last_event=record.get("last_event"),
         )
@@ -268,6 +275,8 @@ class StepRecord:
     duration_ms: int | None = None
     messages: int = 0
     """How many it added to the conversation."""
+    place: int = 0
+    """Where those begin in the thread's: the store knows, not the attempt that adds them."""
     wait: "Wait | None" = None
     """What it waits for, or waited for."""
     payload: Ref | None = None
@@ -294,7 +303,7 @@ class StepRecord:
     def parse(cls, key: str, entry: str) -> Self:
         status, _, text = entry.partition(" ")
         record: JSON = {}
-        for line in text.split("\n"):  # the step as its run wrote it, then the answer that came from outside
+        for line in text.split("\n"):  # the step as its run wrote it, then its place, or the answer from outside
             record |= orjson.loads(line)
         # A newer release may have written fields that this one does not know.
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
@@ -318,6 +327,7 @@ class StepRecord:
                 "wait": self.wait and self.wait.as_json(),
                 **({"payload": self.payload.as_json()} if self.payload else {}),
                 **({"inherited": True} if self.inherited else {}),
+                **({"place": self.place} if self.place else {}),
             }
         )
 

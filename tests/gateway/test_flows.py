@@ -277,8 +277,9 @@ async def test_a_retry_goes_on_from_the_failed_step_in_a_new_run(gateway: Gatewa
     assert [answer.status_code for answer in again] == [201, 201]
     new = again[0].json()
     assert new["retried_from"] == run["run_id"]
-    assert again[1].json()["run_id"] == new["run_id"]
     await worker.work(new["run_id"])
+    late = await gateway.client.post(f"/api/runs/{run['run_id']}/retry", headers=headers)
+    assert late.content == again[1].content == again[0].content
     done = await get(gateway, new["run_id"])
     assert (done["status"], done["output"]) == ("succeeded", ["a", "b", "c"])
     assert worker.calls == ["a", "b", "b", "c"]
@@ -310,6 +311,26 @@ async def test_a_forked_thread_begins_with_the_conversation(gateway: Gateway, wo
         fork = (await gateway.client.post(f"/api/agent/{thread_id}/fork", json=body)).json()["thread_id"]
         messages = (await gateway.client.get(f"/api/agent/{fork}/messages")).json()["items"]
         assert [message["content"] for message in messages] == texts
+
+
+async def test_a_thread_is_not_forked_from_another_threads_step(gateway: Gateway, worker: Worker) -> None:
+    one, other = await gateway.thread(), await gateway.thread()
+    run_id = await gateway.execute(other, "not for all eyes")
+    await worker.work(run_id)
+    answer = await gateway.client.post(f"/api/agent/{one}/fork", json={"step_id": f"{run_id}.1"})
+    assert (answer.status_code, one in answer.json()["detail"]) == (404, True)
+
+
+async def test_who_repeats_a_request_for_a_run_gets_the_same_answer_whatever_the_run_has_done_since(
+    gateway: Gateway, worker: Worker
+) -> None:
+    thread_id = await gateway.thread()
+    body = {"runnable_type": "agent", "input": {"task": "x"}, "thread_id": thread_id}
+    first = await gateway.client.post("/api/runs", json=body, headers={"Idempotency-Key": "run-1"})
+    await worker.work(first.json()["run_id"])
+    again = await gateway.client.post("/api/runs", json=body, headers={"Idempotency-Key": "run-1"})
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert first.json()["status"] == "pending"
 
 
 async def test_an_agents_run_is_retried_with_its_conversation(gateway: Gateway, worker: Worker) -> None:

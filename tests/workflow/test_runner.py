@@ -329,6 +329,16 @@ async def test_a_replay_sees_messages_where_they_were_read(out: Outside) -> None
     assert keys == ["llm:1", "tool:a", "inbox:2", "llm:2", "tool:b", "llm:3"]
 
 
+async def test_of_the_messages_for_an_agent_that_failed_each_is_in_the_conversation_once(out: Outside) -> None:
+    model = Told(out, [turn("I look.", ("a", "look", "{}"))], {1: "Look closer.", 2: "And now?"})
+    model.run_id = await submit(out)
+    await Runner(out, a_runtime(model)).execute(model.run_id, "w1", Signals())
+    run = await ended(out, model.run_id)
+    assert run.status is RunStatus.FAILED
+    contents = [message["content"] for message in await out.store.messages(run.thread_id)]
+    assert contents == ["Do it.", "I look.", "look done", "Look closer.", "And now?"]
+
+
 async def test_a_message_that_comes_after_the_last_look_is_not_lost(out: Outside) -> None:
     model = Told(out, [turn("Done."), turn("Done again.")], {})
     model.run_id = await submit(out)

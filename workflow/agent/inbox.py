@@ -28,8 +28,9 @@ class Inbox:
 
         async def body(_: StepScope) -> Outcome:
             found = await self._step.waits.inbox(self._attempt.taken)
-            taken = {"run_id": self._attempt.run.id, "taken": self._attempt.taken + len(found), "messages": found}
-            return Outcome(taken, messages=found)
+            count = self._attempt.taken + len(found)
+            taken = {"run_id": self._attempt.run.id, "taken": count, "messages": found}
+            return Outcome(taken, messages=found, run={"taken": count})
 
         taken = await self._step.perform(StepSpec(key, "inbox", "inbox"), body)
         if taken["run_id"] == self._attempt.run.id:  # a retried run begins with another one's steps

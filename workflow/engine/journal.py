@@ -162,3 +162,22 @@ def failure(error: AppError) -> JSON:
     """A failed step's or run's error, as it is recorded."""
     retryable = {"retryable": True} if getattr(error, "retryable", False) else {}
     return {"code": error.code, "detail": in_words(error.detail), **retryable}
+
+
+def culprits(error: BaseException) -> list[str]:
+    """The keys of the steps whose failure it is, or that it was raised for; of a group's, all of them."""
+    found: list[str] = []
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, AppError) and each.step_key is not None:
+            found.append(each.step_key)
+        elif isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+        elif cause := each.__cause__ or each.__context__:
+            left.append(cause)
+    return found

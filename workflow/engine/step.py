@@ -33,9 +33,10 @@ from workflow.engine.work import Fn, attempted
 class StepFailed(AppError):
     """A step that failed earlier in this run, met again on replay. `retryable`: another try may help."""
 
-    def __init__(self, error: JSON) -> None:
+    def __init__(self, error: JSON, step_key: str | None = None) -> None:
         super().__init__(ErrorCode(error["code"]), error["detail"])
         self.retryable = bool(error.get("retryable"))
+        self.step_key = step_key
 
 
 class Step:
@@ -207,7 +208,7 @@ class Step:
     async def _replay(self, record: StepRecord) -> Any:
         """A finished step's result. Raises StepFailed for one that failed."""
         if record.status in (StepStatus.FAILED, StepStatus.CANCELED):
-            raise StepFailed(record.error or {})
+            raise StepFailed(record.error or {}, record.key)
         with self.parking.at_work():  # the result may have to be read
             return await self._attempt.result_of(record)
 
@@ -237,7 +238,7 @@ class Step:
         return outcome.result
 
     async def _fail(self, record: StepRecord, error: AppError, begun: float) -> None:
-        cause = failure(error)
+        error.step_key, cause = record.key, failure(error)
         failed = replace(record, status=StepStatus.FAILED, error=cause, duration_ms=_ms_since(begun))
         event = NewEvent(EventType.STEP_FAILED, {"key": record.key, "error": cause}, record.number)
         await self.journal.finish(failed, Change(events=[event]))

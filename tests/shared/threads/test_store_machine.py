@@ -26,7 +26,7 @@ from shared.keys import ThreadKeys
 from shared.redis import connect
 from shared.threads.attempt import Attempt, Change, Fenced, GoOn, IllegalStep
 from shared.threads.store import ThreadStore, after
-from shared.threads.types import Answer, BusyPolicy, NewEvent, NewRun, NewThread, Run, StepRecord, Wait
+from shared.threads.types import Answer, BusyPolicy, NewEvent, NewRun, NewThread, Origin, Run, StepRecord, Wait
 from shared.types import EventType, RunStatus, StepStatus, WaitKind
 
 MAX_ATTEMPTS = 3
@@ -70,6 +70,7 @@ class Fleet(RuleBasedStateMachine):
         self.seen: dict[str, Run] = {}
         self.results: dict[str, Any] = {}
         self.committed_messages = dict.fromkeys(self.threads, 0)
+        self.begins: dict[str, int] = {}
         self.open_waits: set[tuple[str, str]] = set()
         self.numbers = itertools.count()
         self.calls: list[tuple[str, list[str], list[Any]]] = []
@@ -114,13 +115,16 @@ class Fleet(RuleBasedStateMachine):
         return sorted([[key, await self.client.dump(key)] async for key in self.client.scan_iter()])
 
     @precondition(lambda self: len(self.runs) < 8)
-    @rule(thread=st.integers(0, 1), policy=st.sampled_from(POLICIES))
-    def submit(self, thread: int, policy: BusyPolicy) -> None:
+    @rule(data=st.data(), thread=st.integers(0, 1), policy=st.sampled_from(POLICIES))
+    def submit(self, data: st.DataObject, thread: int, policy: BusyPolicy) -> None:
         run_id = new_run_id(self.threads[thread])
+        tried = [run for run in self.seen.values() if run.thread_id == self.threads[thread] and run.status.terminal]
+        retries = [Origin(run.id, "retried_from", 1, run.base, None, None, None) for run in tried]
+        origin = data.draw(st.sampled_from([None, *retries]))
         earlier = [run.id for run in self.seen.values() if run.thread_id == self.threads[thread]]
         busy = any(not run.status.terminal for run in self.seen.values() if run.thread_id == self.threads[thread])
         try:
-            self.do(self.store.submit(NewRun(run_id, "w", {"task": "x"}), queued={}, on_busy=policy))
+            self.do(self.store.submit(NewRun(run_id, "w", {"task": "x"}, origin=origin), queued={}, on_busy=policy))
             self.runs.append(run_id)
             assert not (busy and policy == "reject")
         except AppError:
@@ -165,6 +169,7 @@ class Fleet(RuleBasedStateMachine):
             assert finished
             return
         assert not finished
+        self.begins.setdefault(attempt.run.id, self.count(attempt.run.thread_id))
         self.committed_messages[attempt.run.thread_id] += 1
         if status == "succeeded":
             self.results[f"{attempt.run.id}/{key}"] = step.result
@@ -338,10 +343,9 @@ class Fleet(RuleBasedStateMachine):
         assert events[0]["type"] == "run.queued"
         told = [STATUS_AFTER[e["type"]] for e in events if e["type"] in STATUS_AFTER][-1]
         assert told is run.status or (told is RunStatus.WAITING and run.status is RunStatus.PENDING)
-        if rolled_back := [e for e in events if e["type"] == "run.rolled_back"]:
-            assert run.status.terminal
-            if before is None or not before.status.terminal:
-                self.committed_messages[run.thread_id] = rolled_back[0]["data"]["messages"]
+        rolled_back = [e["data"]["messages"] for e in events if e["type"] == "run.rolled_back"]
+        if run.status.terminal and (before is None or not before.status.terminal):
+            self.judge_end(run, rolled_back)
         assert sum(e["type"] in ("run.started", "run.resumed") for e in events) == run.epoch
         assert sum(e["type"] == "run.started" for e in events) == min(run.epoch, 1)
         assert [e["attempt"] for e in events] == sorted(e["attempt"] for e in events)
@@ -351,6 +355,14 @@ class Fleet(RuleBasedStateMachine):
         assert done == mine
         reported = [e["data"]["key"] for e in events if e["type"] == "step.completed"]
         assert sorted(reported) == sorted(key for key in journal if journal[key].status is StepStatus.SUCCEEDED)
+
+    def judge_end(self, run: Run, rolled_back: list[int]) -> None:
+        """A rollback goes back to where the run began; otherwise what it did not get to stays (none is taken here)."""
+        if run.rolled_back:
+            assert rolled_back == ([self.begins[run.id]] if run.id in self.begins else [])
+            self.committed_messages[run.thread_id] = self.begins.get(run.id, self.count(run.thread_id))
+        elif run.epoch and run.status is not RunStatus.SUCCEEDED:
+            self.committed_messages[run.thread_id] += run.inbox
 
 
 async def _awaited(call: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import AppError
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
 from shared.threads import again
@@ -138,3 +139,86 @@ async def test_a_child_that_was_canceled_with_its_parent_is_called_again(fleet: 
     await fleet.until(second, RunStatus.WAITING)
     await fleet.publish("go", "gone")
     assert (await fleet.until(second, RunStatus.SUCCEEDED)).output == "gone"
+
+
+async def together(step: Step, work: Any) -> Any:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(step.do(name, work)) for name in ("one", "two")]
+    return [task.result() for task in tasks]
+
+
+async def in_other_words(step: Step, work: Any) -> Any:
+    try:
+        return [await step.do(name, work) for name in ("one", "two")]
+    except AppError as error:
+        raise ValueError("no luck") from error
+
+
+async def reported_later(step: Step, work: Any) -> Any:
+    kept = None
+    try:
+        return [await step.do(name, work) for name in ("one", "two")]
+    except AppError as error:
+        kept = str(error)
+    raise ValueError(kept)
+
+
+@pytest.mark.parametrize("flow", [together, in_other_words, reported_later])
+async def test_a_retry_does_the_failed_step_again_however_the_flow_told_of_it(fleet: Fleet, flow: Any) -> None:
+    tries: list[int] = []
+
+    async def work() -> str:
+        tries.append(1)
+        if len(tries) == 2:
+            raise RuntimeError("the provider was down")
+        return "done"
+
+    async def run_flow(step: Step, _: Any) -> Any:
+        return await flow(step, work)
+
+    run_id = await fleet.start(run_flow)
+    await fleet.until(run_id, RunStatus.FAILED)
+    run = await fleet.until(await retried(fleet, run_id), RunStatus.SUCCEEDED)
+    assert (run.output, len(tries)) == (["done", "done"], 3)
+
+
+async def test_a_retry_does_both_steps_again_that_failed_side_by_side(fleet: Fleet) -> None:
+    calls: list[int] = []
+    both = asyncio.Barrier(2)
+
+    async def work() -> str:
+        calls.append(1)
+        if len(calls) <= 2:
+            await both.wait()
+            raise RuntimeError("the provider was down")
+        return "done"
+
+    async def flow(step: Step, _: Any) -> Any:
+        return await together(step, work)
+
+    run_id = await fleet.start(flow)
+    await fleet.until(run_id, RunStatus.FAILED)
+    second = await fleet.until(await retried(fleet, run_id), RunStatus.SUCCEEDED)
+    assert second.output == ["done", "done"]
+
+
+async def test_a_retry_leaves_a_failure_that_the_flow_got_over(fleet: Fleet) -> None:
+    calls: list[str] = []
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def work(name: str, fails: int) -> str:
+            calls.append(name)
+            if calls.count(name) <= fails:
+                raise RuntimeError("it was down")
+            return name
+
+        try:
+            return await step.do("first", lambda: work("first", 1))
+        except AppError:
+            await step.do("second", lambda: work("second", 0))
+        return await step.do("third", lambda: work("third", 1))
+
+    run_id = await fleet.start(flow)
+    await fleet.until(run_id, RunStatus.FAILED)
+    await fleet.until(await retried(fleet, run_id), RunStatus.SUCCEEDED)
+    assert calls == ["first", "second", "third", "third"]
