@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import keys
-from shared.threads.types import Run, StepRecord, Wait, time_of
-from shared.types import Runnable, RunStatus, StepStatus, WaitKind
+from shared.threads.types import Run, StepRecord, Wait
+from shared.types import RunStatus, StepStatus, WaitKind
 from tests.chaos.checker import CHECKS, Checker, Seen
 from tests.chaos.fleet import Fleet
 from tests.chaos.ledger import Ledger
@@ -32,39 +32,9 @@ def a_step(key: str, number: int, kind: str, result: Any = None, wait: Wait | No
 
 def a_run() -> Seen:
     """A model's answer, a worker's death in the middle of it, a sleep, and the end."""
-    run = Run(
-        id=RUN,
-        workspace="w",
-        runnable_type=Runnable.AGENT,
-        runnable_id=None,
-        version=None,
-        status=RunStatus.SUCCEEDED,
-        epoch=2,
-        worker=None,
-        input={},
-        parameters={},
-        output="Hello.",
-        input_ref=None,
-        output_ref=None,
-        error=None,
-        usage={},
-        user_uuid=None,
-        key_id=None,
-        parent=None,
-        retried_from=None,
-        forked_from=None,
-        effects_of="t.r",
-        cancel_reason=None,
-        inbox=0,
-        created_at=time_of("1"),
-        started_at=None,
-        ended_at=None,
-        ran_seconds=0,
-        model=None,
-        base=None,
-        first_event="1-0",
-        last_event="20-0",
-    )
+    record = {"workspace": "w", "runnable_type": "agent", "status": "succeeded", "epoch": "2", "output": '"Hello."'}
+    record |= {"input": "{}", "parameters": "{}", "created_at": "1", "first_event": "1-0", "last_event": "20-0"}
+    run = Run.parse(RUN, record)
     steps = [
         a_step("llm:1", 1, "llm", {"content": "Hello."}),
         a_step("sleep", 2, "timer", wait=Wait(WaitKind.TIMER, until=14)),
