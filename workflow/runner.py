@@ -9,6 +9,7 @@ epoch who may write.
 
 import asyncio
 import logging
+import random
 import secrets
 import time
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
 
 CLEAN_UP_SECONDS = 60.0
+LEFT_SECONDS = (0.1, 0.5)
 
 log = logging.getLogger("trunkline.runner")
 
@@ -106,6 +108,8 @@ class Runner:
         except Lacking as lacking:
             if str(lacking) in await self._outside.fleet.functions():
                 log.info("run %s is left to a worker that has %s", run_id, lacking)
+                await asyncio.sleep(random.uniform(*LEFT_SECONDS))  # noqa: S311 - no secret
+                await self._outside.ring(run_id)  # it may be this worker again that hears of it
                 return None
             return await claim()
 

@@ -57,10 +57,16 @@ class Fleet:
 
     async def work(self) -> None:
         """Until nothing is rung for and nothing is due."""
-        while run_id := await self._rung():
+        while await self.attempt():
             self.attempts += 1
+
+    async def attempt(self) -> bool:
+        """One attempt at what was rung for, if anything."""
+        run_id = await self._rung()
+        if run_id is not None:
             self._draining.clear()
             await self.out.ring(await self.runner.execute(run_id, "w1", Signals(draining=self._draining)))
+        return run_id is not None
 
     def _park_after_each_step(self) -> None:
         call = self.out.store._scripts.call
