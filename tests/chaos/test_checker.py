@@ -60,6 +60,8 @@ def a_run() -> Seen:
         ran_seconds=0,
         model=None,
         base=None,
+        rolled_back=False,
+        culprits=(),
         first_event="1-0",
         last_event="20-0",
     )
