@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from modem.sweep import NameSource, share_of
 from shared.errors import AppError
 from shared.events.bus import Topic
 from shared.events.outside import Outside
 from shared.redis import passes
-from shared.tasks import cancel
+from shared.tasks import TimeLimit, cancel
 
 log = logging.getLogger("trunkline.agenda")
 
@@ -61,7 +62,10 @@ class Agenda:
         for item, is_topic in [*((timer, False) for timer in timers), *((topic, True) for topic in topics)]:
             if item not in self._under_way:
                 task = self._under_way[item] = asyncio.create_task(self._one(item, is_topic))
-                task.add_done_callback(lambda _, item=item: self._under_way.pop(item))  # type: ignore[misc]
+                task.add_done_callback(partial(self._forget, item))
+
+    def _forget(self, item: str, _: asyncio.Task[None]) -> None:
+        del self._under_way[item]
 
     async def _one(self, item: str, is_topic: bool) -> None:
         try:
@@ -75,7 +79,7 @@ class Agenda:
     async def _done(self, item: str, is_topic: bool) -> bool:
         """Raises RedisError when Redis is away."""
         try:
-            async with asyncio.timeout(ITEM_SECONDS):
+            async with TimeLimit(ITEM_SECONDS):
                 return await (self._deliver(item) if is_topic else self._on_time(item))
         except AppError as error:  # the store of large results is away, or lost one
             log.warning("%s cannot be done now: %s", item, error.detail)

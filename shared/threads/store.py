@@ -359,8 +359,8 @@ class ThreadStore:
         pipeline = self._client.pipeline(transaction=False)
         for run_id in ids:
             pipeline.hget(thread_keys_of(run_id).run(run_id), "cancel")
-        flags = await pipeline.execute() if ids else []
-        return {run_id for run_id, flag in zip(ids, flags, strict=True) if flag}
+        flags = await pipeline.execute(raise_on_error=False) if ids else []
+        return {run_id for run_id, flag in zip(ids, flags, strict=True) if flag and not isinstance(flag, Exception)}
 
     async def _hashes(self, names: list[str]) -> list[dict[str, str]]:
         async def read() -> list[dict[str, str]]:
