@@ -115,12 +115,11 @@ class Fleet(RuleBasedStateMachine):
         return sorted([[key, await self.client.dump(key)] async for key in self.client.scan_iter()])
 
     @precondition(lambda self: len(self.runs) < 8)
-    @rule(data=st.data(), thread=st.integers(0, 1), policy=st.sampled_from(POLICIES))
-    def submit(self, data: st.DataObject, thread: int, policy: BusyPolicy) -> None:
+    @rule(thread=st.integers(0, 1), policy=st.sampled_from(POLICIES), retries=st.booleans())
+    def submit(self, thread: int, policy: BusyPolicy, retries: bool) -> None:
         run_id = new_run_id(self.threads[thread])
-        tried = [run for run in self.seen.values() if run.thread_id == self.threads[thread] and run.status.terminal]
-        retries = [Origin(run.id, "retried_from", 1, run.base, None, None, None) for run in tried]
-        origin = data.draw(st.sampled_from([None, *retries]))
+        first = next((earlier for earlier in self.runs if earlier.startswith(self.threads[thread])), None)
+        origin = Origin(first, "retried_from", 1, 0, None, None, None) if first and retries else None
         earlier = [run.id for run in self.seen.values() if run.thread_id == self.threads[thread]]
         busy = any(not run.status.terminal for run in self.seen.values() if run.thread_id == self.threads[thread])
         try:
