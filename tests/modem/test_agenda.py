@@ -39,7 +39,7 @@ def fleet(client: Redis) -> Fleet:
 
 
 async def nap(step: Step, _: Any) -> None:
-    await step.sleep(0.2)
+    await step.sleep(0.5)
 
 
 async def wait(step: Step, _: Any) -> Any:
@@ -73,8 +73,9 @@ async def test_a_wait_with_a_field_of_a_newer_release_ends_in_time(fleet: Fleet)
 
 
 async def test_a_wait_of_an_unknown_kind_is_put_off_and_keeps_no_other_waiting(fleet: Fleet) -> None:
-    strange, sound = await waiting(fleet, nap, "one"), await waiting(fleet, nap, "two")
+    strange = await waiting(fleet, nap, "one")
     await spoil(fleet, strange, '"kind":"timer","', '"kind":"of_tomorrow","')
+    sound = await waiting(fleet, nap, "two")
     await fleet.until(sound, RunStatus.SUCCEEDED)
     async with asyncio.timeout(BOUND_SECONDS):
         while await due_in(fleet.client, thread_keys_of(strange).timers, f"wake|{strange}|sleep") < PUT_OFF:
