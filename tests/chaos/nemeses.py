@@ -26,7 +26,7 @@ DETAILS = {
     "N5": ["refuse", "black_hole", "half_open", "delay"],
     "N8": ["429", "500", "hang", "cut"],
     "N9": ["", "late"],
-    # Not "misconf" at random: after two such in a row Valkey 9.1 may leave a hole of zeros in its log, and starts no more.
+    # Not "misconf" at random: after two in a row Valkey 9.1 may leave a hole in its log, and starts no more.
     "N11": ["exits"],
 }
 
