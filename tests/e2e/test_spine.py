@@ -139,9 +139,9 @@ async def test_workers_killed_at_random_lose_no_run_and_repeat_no_step() -> None
         for _ in range(3):
             await until(lambda: len(names(stack, "worker-1")) > len(kills), 60)
             wave = await asyncio.gather(*(start(stack, WORK) for _ in range(17)))
+            wave += await started_until_one_is_with(stack, wave, names(stack, "worker-1")[-1])
             jobs += wave
             follows.append(following(stack, wave, seconds=240))
-            await has_some(stack, wave, names(stack, "worker-1")[-1])
             await asyncio.sleep(random.uniform(0, 2))
             stack.kill("worker-1")
             kills.append(time.time())
@@ -155,11 +155,14 @@ async def test_workers_killed_at_random_lose_no_run_and_repeat_no_step() -> None
         print(f"{len(seconds)} attempts taken over, after {min(seconds):.1f} to {max(seconds):.1f} s")
 
 
-async def has_some(stack: Stack, jobs: list[Job], name: str) -> None:
-    """Returns when the worker of that name has one of the jobs."""
+async def started_until_one_is_with(stack: Stack, jobs: list[Job], name: str) -> list[Job]:
+    """The further jobs that it took until the worker of that name had one: the other may have taken all before it."""
+    further: list[Job] = []
     async with asyncio.timeout(60):
-        while name not in (await owners(stack, jobs)).values():
+        while name not in (await owners(stack, jobs + further)).values():
+            further.append(await start(stack, WORK))
             await asyncio.sleep(0.1)
+    return further
 
 
 def takeovers(events: list[Received], kills: list[float]) -> list[tuple[float, float]]:
