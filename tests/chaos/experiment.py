@@ -146,7 +146,7 @@ async def _bring(nemesis: Nemesis, incidents: Sequence[Incident], fleet: Fleet, 
     async with asyncio.TaskGroup() as group:
         for incident in incidents:
             group.create_task(at_its_time(incident))
-        group.create_task(asyncio.sleep(seconds))
+        group.create_task(fleet.watched(seconds))
 
 
 def _measure(seen: Sequence[Seen], verdict: Verdict) -> None:

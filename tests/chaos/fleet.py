@@ -33,6 +33,7 @@ KEY = "chaos-key-0123456789abcdef"
 WATCH_SECONDS = 0.05
 READY_SECONDS = 90
 STOP_SECONDS = 30
+MAX_STARTS = 10
 LOG_WARNING = "ignore:You're running the worker with superuser"
 
 
@@ -130,6 +131,12 @@ class Fleet:
         self.valkey_held_down = False
         self.valkey.free_disk()
         await asyncio.gather(*(proxy.set("pass") for proxy in self.proxies.values()))
+
+    async def watched(self, seconds: float) -> None:
+        """Waits so long. RuntimeError as soon as Valkey no longer starts."""
+        await asyncio.wait([self._valkey_keeper], timeout=seconds)
+        if self._valkey_keeper.done():
+            self._valkey_keeper.result()
 
     async def whole(self, seconds: float = READY_SECONDS) -> None:
         """Waits until everything is there and ready."""
@@ -231,12 +238,25 @@ class Fleet:
         return worker.pid != 0 and str(worker.pid) in pids
 
     async def _keep_valkey(self) -> None:
+        starts = 0  # since it last answered
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if not self.valkey.running and not self.valkey_held_down:
+            if self.valkey.running:
+                if starts and await self._valkey_answers():
+                    starts = 0
+            elif not self.valkey_held_down:
+                if starts == MAX_STARTS:
+                    raise RuntimeError(f"Valkey was started {starts} times and ended each time before it answered")
+                starts += 1
                 self.history.add("valkey starts")
                 self.valkey.launch()
                 await asyncio.sleep(0.5)
+
+    async def _valkey_answers(self) -> bool:
+        try:
+            return bool(await self.redis.ping())
+        except RedisError:
+            return False
 
     async def _is_whole(self) -> bool:
         try:
