@@ -6,7 +6,8 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from shared.payloads.blobs import Ref
-from shared.threads.types import Run, StepRecord, Thread, Wait, time_of
+from shared.threads.steps import StepRecord, Wait
+from shared.threads.types import Run, Thread, time_of
 from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
 Item = TypeVar("Item")

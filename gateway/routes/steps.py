@@ -20,7 +20,7 @@ from gateway.routes.paging import Cursor, Limit, bad_cursor
 from gateway.routes.runs import STEP_NUMBER
 from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
-from shared.threads.types import Answer, StepRecord
+from shared.threads.steps import Answer, StepRecord
 from shared.types import StepStatus, WaitKind
 
 READ_AT_ONCE = 20

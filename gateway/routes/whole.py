@@ -7,7 +7,8 @@ from gateway.routes.answers import Reference, RunAnswer, StepAnswer
 from shared.errors import AppError
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
-from shared.threads.types import Run, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import Run
 
 log = logging.getLogger("trunkline.gateway")
 

@@ -17,8 +17,9 @@ from shared.events.bus import Event, EventBus, Topic
 from shared.ids import child_run_id
 from shared.payloads.blobs import Lost
 from shared.redis import passes, patiently
+from shared.threads.steps import Answer, StepRecord
 from shared.threads.store import ThreadStore
-from shared.threads.types import PARENT_ENDED, Answer, Run, StepRecord
+from shared.threads.types import PARENT_ENDED, Run
 from shared.types import JSON, RunStatus, StepStatus, WaitKind
 
 WAITERS_AT_ONCE = 50

@@ -33,6 +33,10 @@ class Ref:
         return cls(**{name: known[name] for name in ("store", "thread_id", "sha256", "upload", "size")})
 
     @classmethod
+    def parse_known(cls, known: JSON | None) -> Self | None:
+        return cls.parse(known) if known else None
+
+    @classmethod
     def of_marker(cls, marker: str) -> Self:
         _, thread_id, place = marker.split("|")
         store, _, name = place.partition("/")

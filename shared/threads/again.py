@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
+from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore
-from shared.threads.types import NewRun, NewThread, Origin, Run, StepRecord, Submitted
+from shared.threads.types import NewRun, NewThread, Origin, Run, Submitted
 from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
 

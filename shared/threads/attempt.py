@@ -12,7 +12,8 @@ from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.scripts import Scripts
 from shared.threads.brief import encode_brief
-from shared.threads.types import NewEvent, Run, StepRecord, Thread
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewEvent, Run, Thread
 from shared.types import JSON, EventType, RunStatus
 
 TERMINAL_EVENT = {

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from shared.keys import thread_keys_of
 from shared.payloads.payloads import UNNAMED_SECONDS, Payloads
 from shared.redis import patiently
-from shared.threads.types import CopiedSteps, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import CopiedSteps
 
 STEPS_IN_ONE_WRITE = 200
 

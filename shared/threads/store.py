@@ -23,8 +23,8 @@ from shared.scripts import Scripts
 from shared.threads.attempt import Attempt, Lacking
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
+from shared.threads.steps import Answer, StepRecord
 from shared.threads.types import (
-    Answer,
     BusyPolicy,
     Expired,
     Holding,
@@ -32,7 +32,6 @@ from shared.threads.types import (
     NewThread,
     Run,
     Signaled,
-    StepRecord,
     StreamEntry,
     Submitted,
     Thread,

@@ -1,4 +1,4 @@
-"""What the thread store takes and gives: threads, runs, steps, events."""
+"""What the thread store takes and gives: threads, runs, events. Steps: shared/threads/steps.py."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import orjson
 from shared.ids import thread_of
 from shared.payloads.blobs import Ref
 from shared.threads.brief import encode_brief
-from shared.types import JSON, EventType, Runnable, RunStatus, StepStatus, WaitKind
+from shared.types import JSON, EventType, Runnable, RunStatus
 
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
 BusyPolicy = Literal["enqueue", "reject", "interrupt", "rollback"]
@@ -200,10 +200,10 @@ class Run:
             epoch=int(record["epoch"]),
             worker=record.get("worker") or None,
             input=orjson.loads(record["input"]),
-            input_ref=_ref(_json(record.get("input_ref"))),
+            input_ref=Ref.parse_known(_json(record.get("input_ref"))),
             parameters=orjson.loads(record["parameters"]),
             output=_json(record.get("output")),
-            output_ref=_ref(_json(record.get("output_ref"))),
+            output_ref=Ref.parse_known(_json(record.get("output_ref"))),
             error=_json(record.get("error")),
             usage=_json(record.get("usage")) or {},
             user_uuid=record.get("user_uuid"),
@@ -260,141 +260,6 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One journal entry. `number` makes the step's id; `key` says what it does, whatever the order."""
-
-    key: str
-    number: int
-    name: str
-    kind: str
-    status: StepStatus
-    input_hash: str
-    tries: int = 1
-    result: Any = None
-    error: JSON | None = None
-    duration_ms: int | None = None
-    messages: int = 0
-    """How many it added to the conversation."""
-    place: int = 0
-    """Where those begin in the thread's: the store knows, not the attempt that adds them."""
-    wait: "Wait | None" = None
-    """What it waits for, or waited for."""
-    payload: Ref | None = None
-    """Where the result is, if it is large; then `result` is None."""
-    inherited: bool = False
-    """Its effect was under way in the run that this one begins with: what became of it, nobody knows."""
-
-    @property
-    def refs(self) -> list[Ref]:
-        """The blobs that it names."""
-        return [ref for ref in (self.payload, self.wait and self.wait.request_ref) if ref]
-
-    @property
-    def open(self) -> bool:
-        """Whether it waits for an answer."""
-        unsettled = (StepStatus.WAITING, StepStatus.WAITING_HUMAN, StepStatus.UNKNOWN)
-        return self.wait is not None and self.status in unsettled
-
-    @property
-    def finished(self) -> bool:
-        return not self.open and self.status not in (StepStatus.PENDING, StepStatus.RUNNING)
-
-    @classmethod
-    def parse(cls, key: str, entry: str) -> Self:
-        status, _, text = entry.partition(" ")
-        record: JSON = {}
-        for line in text.split("\n"):  # the step as its run wrote it, then its place, or the answer from outside
-            record |= orjson.loads(line)
-        # A newer release may have written fields that this one does not know.
-        known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
-        if known.get("wait"):
-            known["wait"] = Wait.parse(known["wait"])
-        known["payload"] = _ref(known.get("payload"))
-        return cls(key=key, status=StepStatus(status), **known)
-
-    def encode(self) -> bytes:
-        return orjson.dumps(
-            {
-                "number": self.number,
-                "name": self.name,
-                "kind": self.kind,
-                "input_hash": self.input_hash,
-                "tries": self.tries,
-                "result": self.result,
-                "error": self.error,
-                "duration_ms": self.duration_ms,
-                "messages": self.messages,
-                "wait": self.wait and self.wait.as_json(),
-                **({"payload": self.payload.as_json()} if self.payload else {}),
-                **({"inherited": True} if self.inherited else {}),
-                **({"place": self.place} if self.place else {}),
-            }
-        )
-
-    def entry(self) -> bytes:
-        """As the journal has it."""
-        return b"%s %s" % (self.status.encode(), self.encode())
-
-    def row(self) -> tuple[str, str, bytes, str, str | int]:
-        """As `commit` takes it: key, status, JSON, and for an open wait its kind and when its time is up."""
-        if self.wait is None or not self.open:
-            return self.key, self.status, self.encode(), "", ""
-        return self.key, self.status, self.encode(), self.wait.kind, "" if self.wait.until is None else self.wait.until
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What a step waits for. `until`: when its time is up, in Redis' milliseconds."""
-
-    kind: WaitKind
-    until: int | None = None
-    name: str | None = None
-    """An event's; or the child run's id."""
-    topics: Sequence[Sequence[str]] = ()
-    """Of an event: (workspace, name, key, the last event that does not count) of each place where it may be."""
-    request: Any = None
-    """What a human is asked, or what a child is to do."""
-    request_ref: Ref | None = None
-    """Where the request is, if it is large; then `request` is None."""
-
-    @classmethod
-    def parse(cls, known: JSON) -> Self:
-        fields = {name: value for name, value in known.items() if name in cls.__dataclass_fields__}
-        return cls(**{**fields, "kind": WaitKind(known["kind"]), "request_ref": _ref(known.get("request_ref"))})
-
-    def shown(self) -> JSON:
-        """As clients see it."""
-        until = None if self.until is None else time_of(str(self.until)).isoformat(timespec="milliseconds")
-        return {"kind": self.kind, "name": self.name, "until": until and until.replace("+00:00", "Z")}
-
-    def as_json(self) -> JSON:
-        fields = {"until": self.until, "name": self.name, "topics": self.topics, "request": self.request}
-        fields |= {"request_ref": self.request_ref and self.request_ref.as_json()}
-        return {"kind": self.kind, **{name: value for name, value in fields.items() if value not in (None, ())}}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an open wait is answered with: it succeeded with a result, failed, or (`pending`) is to be done again."""
-
-    status: StepStatus
-    result: Any = None
-    error: JSON | None = None
-    payload: Ref | None = None
-    """As of a step."""
-
-    def encode(self) -> bytes:
-        return orjson.dumps(
-            {"result": self.result, "error": self.error, "payload": self.payload and self.payload.as_json()}
-        )
-
-    def shown(self) -> JSON:
-        if self.status is StepStatus.PENDING:
-            return {"repeat": True}
-        return {"error": self.error} if self.error else {}
-
-
-@dataclass(frozen=True, slots=True)
 class Signaled:
     """`answered`: by this call; otherwise it did not wait any more. `ring`: the run to ring for."""
 
@@ -428,10 +293,6 @@ class StreamEntry:
 
 def time_of(milliseconds: str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
-
-
-def _ref(known: JSON | None) -> Ref | None:
-    return Ref.parse(known) if known else None
 
 
 def _json(text: str | None) -> Any:

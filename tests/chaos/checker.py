@@ -12,8 +12,9 @@ import orjson
 from shared import keys
 from shared.ids import stream_position
 from shared.keys import thread_keys_of
+from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore
-from shared.threads.types import Run, StepRecord
+from shared.threads.types import Run
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Job

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
-from shared.threads.types import NewRun, NewThread, Run, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewRun, NewThread, Run
 from shared.types import RunStatus, StepStatus
 from tests.chaos.ledger import Ledger
 from tests.chaos.tools import BlindTool, ChargeTool, KeyedTool, LookTool

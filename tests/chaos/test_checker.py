@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import keys
-from shared.threads.types import Run, StepRecord, Wait
+from shared.threads.steps import StepRecord, Wait
+from shared.threads.types import Run
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.chaos.checker import CHECKS, Checker, Seen
 from tests.chaos.fleet import Fleet

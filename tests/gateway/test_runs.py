@@ -7,7 +7,7 @@ import orjson
 
 from gateway.routes.answers import ThreadOpened
 from shared.threads.attempt import Change
-from shared.threads.types import StepRecord
+from shared.threads.steps import StepRecord
 from shared.types import RunStatus, StepStatus
 from tests.gateway.support import Gateway, delta, finish
 from tests.gateway.test_threads import all_pages

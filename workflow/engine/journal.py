@@ -10,7 +10,8 @@ import orjson
 
 from shared.errors import AppError, ErrorCode
 from shared.threads.attempt import Attempt, Change
-from shared.threads.types import NewEvent, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewEvent
 from shared.types import JSON, StepStatus
 from workflow.engine.retry import in_words
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from shared.threads.types import StepRecord
+from shared.threads.steps import StepRecord
 
 TURNS_FOR_OTHERS = 3
 """Of the event loop, in which another branch of the flow may begin a step."""

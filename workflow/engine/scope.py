@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from shared.threads.attempt import Attempt
-from shared.threads.types import NewEvent, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewEvent
 from shared.types import JSON, StepStatus
 
 

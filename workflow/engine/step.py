@@ -20,7 +20,8 @@ from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.payloads.blobs import TooLarge
 from shared.threads.attempt import Attempt, Change
-from shared.threads.types import NewEvent, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewEvent
 from shared.types import JSON, EventType, StepStatus
 from workflow.engine.journal import Journal, StepSpec, failure
 from workflow.engine.parking import Parking

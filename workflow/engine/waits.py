@@ -14,7 +14,8 @@ from shared.events.answers import event_answer
 from shared.events.bus import Topic
 from shared.events.outside import Outside
 from shared.ids import child_run_id, thread_of
-from shared.threads.types import PARENT_ENDED, NewEvent, NewRun, NewThread, Run, StepRecord, Wait
+from shared.threads.steps import StepRecord, Wait
+from shared.threads.types import PARENT_ENDED, NewEvent, NewRun, NewThread, Run
 from shared.types import AGENT_PARAMETERS, FUNCTION_PARAMETERS, JSON, EventType, Runnable, StepStatus, WaitKind
 from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec

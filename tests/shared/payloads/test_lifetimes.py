@@ -24,7 +24,8 @@ from shared.payloads.blobs import Ref
 from shared.redis import connect
 from shared.threads import again
 from shared.threads.attempt import Attempt, Change
-from shared.threads.types import Answer, NewRun, NewThread, StepRecord, Wait
+from shared.threads.steps import Answer, StepRecord, Wait
+from shared.threads.types import NewRun, NewThread
 from shared.types import Runnable, RunStatus, StepStatus, WaitKind
 from tests.shared.payloads.conftest import INLINE_BYTES, MAX_BYTES
 

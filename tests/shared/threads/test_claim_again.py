@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id
 from shared.threads.attempt import Attempt, Change
+from shared.threads.steps import Answer, StepRecord, Wait
 from shared.threads.store import ThreadStore
-from shared.threads.types import Answer, NewRun, NewThread, StepRecord, Wait
+from shared.threads.types import NewRun, NewThread
 from shared.types import StepStatus, WaitKind
 
 

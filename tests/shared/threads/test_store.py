@@ -14,8 +14,9 @@ from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id
 from shared.keys import ThreadKeys
 from shared.threads.attempt import Attempt
+from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore, after
-from shared.threads.types import NewEvent, NewRun, NewThread, StepRecord
+from shared.threads.types import NewEvent, NewRun, NewThread
 from shared.types import EventType, RunStatus, StepStatus
 
 

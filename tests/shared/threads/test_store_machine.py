@@ -25,8 +25,9 @@ from shared.ids import new_run_id, new_thread_id
 from shared.keys import ThreadKeys
 from shared.redis import connect
 from shared.threads.attempt import Attempt, Change, Fenced, GoOn, IllegalStep
+from shared.threads.steps import Answer, StepRecord, Wait
 from shared.threads.store import ThreadStore, after
-from shared.threads.types import Answer, BusyPolicy, NewEvent, NewRun, NewThread, Origin, Run, StepRecord, Wait
+from shared.threads.types import BusyPolicy, NewEvent, NewRun, NewThread, Origin, Run
 from shared.types import EventType, RunStatus, StepStatus, WaitKind
 
 MAX_ATTEMPTS = 3

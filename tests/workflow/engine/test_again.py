@@ -10,7 +10,8 @@ from shared.errors import AppError
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
 from shared.threads import again
-from shared.threads.types import Answer, NewRun, NewThread
+from shared.threads.steps import Answer
+from shared.threads.types import NewRun, NewThread
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.support.stack import until
 from tests.workflow.fleet import Fleet

@@ -9,7 +9,8 @@ from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
 from shared.threads import again
 from shared.threads.attempt import Attempt, Change
-from shared.threads.types import NewRun, NewThread, StepRecord
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewRun, NewThread
 from shared.types import JSON, RunStatus, StepStatus
 from tests.workflow.fleet import Fleet
 

@@ -13,7 +13,8 @@ from shared.errors import ErrorCode
 from shared.events.bus import Topic
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.redis import connect
-from shared.threads.types import Answer, NewRun, NewThread
+from shared.threads.steps import Answer
+from shared.threads.types import NewRun, NewThread
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.support.stack import until
 from tests.workflow.fleet import Fleet

@@ -1,6 +1,6 @@
 import asyncio
 
-from shared.threads.types import StepRecord
+from shared.threads.steps import StepRecord
 from shared.types import StepStatus
 from workflow.engine.parking import Parking
 

@@ -9,7 +9,7 @@ from modem.agenda import Agenda
 from shared.errors import ErrorCode
 from shared.ids import SHARDS
 from shared.redis import connect
-from shared.threads.types import Answer
+from shared.threads.steps import Answer
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.workflow.fleet import Fleet
 from workflow.engine.durable import durable
