@@ -132,6 +132,8 @@ class Runner:
         parked = False
         while not parked and not flow.done() and not any(stop.is_set() for stop in stops):
             await _first_of(flow, (*stops, step.parking.idle))
+            if step.parking.drained and step.parking.idle.is_set():
+                break
             parked = step.parking.idle.is_set() and not flow.done() and await _park(attempt, step)
         broken_off = not flow.done()
         step.journal.close()
@@ -144,7 +146,7 @@ class Runner:
         if held.dropped.is_set():
             return None
         # What a flow makes of being stopped is not its outcome: it may catch anything.
-        if broken_off or step.journal.drained:
+        if broken_off or step.parking.drained:
             return await self._end_stopped(attempt, step)
         return await self._end(attempt, step, flow)
 

@@ -55,7 +55,7 @@ class ToolCaller:
         return is_repeatable(self._tools.parse(call.name, call.arguments))
 
     async def call(self, call: ToolCall) -> JSON:
-        """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Drained, Fenced."""
+        """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Fenced."""
         parsed = self._tools.parse(call.name, call.arguments)
         request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
 

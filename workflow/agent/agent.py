@@ -33,7 +33,7 @@ from workflow.sandbox.base import Sandbox, SandboxProvider
 async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     """The agent flow of one attempt. Returns the data of `run.completed`: output, usage, cost.
 
-    Raises AppError (a budget, the model's or the sandbox's failure), Drained, Fenced.
+    Raises AppError (a budget, the model's or the sandbox's failure), Fenced.
     """
     budget = RunBudget(attempt.run, runtime.budgets, runtime.settings)
     try:

@@ -15,7 +15,7 @@ log = logging.getLogger("trunkline.function")
 
 
 async def run_function(attempt: Attempt, step: Step, functions: Functions) -> JSON:
-    """One attempt. Returns the data of `run.completed`. Raises AppError, Drained, Fenced."""
+    """One attempt. Returns the data of `run.completed`. Raises AppError, Fenced."""
     run = attempt.run
     function = functions.get(run.runnable_id, run.version)
     if run.version is None:

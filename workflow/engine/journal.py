@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,17 +12,11 @@ from shared.threads.attempt import Attempt, Change
 from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent
 from shared.types import JSON, StepStatus
+from workflow.engine.parking import Parking
 from workflow.engine.retry import in_words
 
 TURNS_FOR_OTHERS = 3
 """Of the event loop, in which the other branches of a flow may ask for their recorded steps."""
-
-
-class Drained(BaseException):
-    """The worker is shutting down: no new step starts. The run goes on elsewhere.
-
-    No Exception: a flow that catches what its steps raise must not take it for a step's failure.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +37,12 @@ class StepSpec:
 
 
 class Journal:
-    """The steps of one run, as its attempt knows them.
+    """The steps of one run, as its attempt knows them."""
 
-    `drained`: a step was refused, so there are no further ones, but those under way reach their end.
-    """
-
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, parking: Parking) -> None:
         self._attempt = attempt
+        self._parking = parking
         self._closed = False
-        self.drained = False
         recorded = attempt.journal.values()
         self._steps = dict(attempt.journal)
         self._numbers = max((step.number for step in recorded), default=0)
@@ -74,26 +64,22 @@ class Journal:
         """The attempt is broken off: whatever its flow still does, nothing of it is recorded."""
         self._closed = True
 
-    def drain(self) -> Drained:
-        """To be raised by the step that does not start any more."""
-        self.drained = True
-        return Drained()
-
-    async def open(self, spec: StepSpec, *, alone: Callable[[], bool]) -> StepRecord:
+    async def open(self, spec: StepSpec) -> StepRecord:
         """The step as it is known, or a new one with the next number, `pending`.
 
-        `alone`: whether no other branch of the flow is at work. Raises AppError REPLAY_MISMATCH where the journal holds
-        the same key for other work, or holds finished steps that the code does not ask for before it does something
-        new. Raises Drained for a new step after one was refused.
+        Raises AppError REPLAY_MISMATCH where the journal holds the same key for other work, or holds finished steps
+        that the code does not ask for before it does something new; CancelledError once closed. Does not return for a
+        new step after one was refused.
         """
+        self._check_open()
         known = self._steps.get(spec.key)
         digest = hashlib.sha256(orjson.dumps([spec.name, spec.input], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         if known is None:
-            if self.drained:
-                raise self.drain()
-            if self._unvisited and alone():
+            if self._parking.drained:
+                await self._parking.refuse()
+            if self._unvisited and self._parking.alone():
                 await self._let_others_visit()
-                if alone():
+                if self._parking.alone():
                     self.check_replayed()
             self._numbers += 1
             known = StepRecord(spec.key, self._numbers, spec.name, spec.kind, StepStatus.PENDING, digest)

@@ -1,25 +1,33 @@
-"""Whether a flow has nothing left to do but wait: then its run can wait without a worker."""
+"""Whether a flow has nothing left to do here: then its run can wait without a worker, or go on elsewhere."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NoReturn
 
 from shared.threads.steps import StepRecord
 
 TURNS_FOR_OTHERS = 3
 """Of the event loop, in which another branch of the flow may begin a step."""
 
+_inside: ContextVar[tuple[object, ...]] = ContextVar("_inside", default=())
+"""The steps at work that this code is part of."""
+
 
 class Parking:
-    """The steps of one attempt that are at work, and those that wait for an answer.
+    """The steps of one attempt that are at work, those that wait for an answer, and those refused in a drain.
 
-    `idle` is set when only waits are left. A flow that awaits something else than its steps (a bare sleep, a socket)
-    counts as waiting: nothing of that would survive a crash either.
+    `idle` is set when no step is at work but those that such a one is part of. A flow that awaits something else than
+    its steps (a bare sleep, a socket) counts as waiting: nothing of that would survive a crash either.
     """
 
     def __init__(self) -> None:
         self.idle = asyncio.Event()
-        self._at_work = 0
+        self.drained = False
+        """A step was refused."""
+        self._at_work: set[object] = set()
+        self._held_up: set[object] = set()
         self._open: dict[str, tuple[StepRecord, asyncio.Future[StepRecord]]] = {}
 
     def alone(self) -> bool:
@@ -32,13 +40,24 @@ class Parking:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        self._at_work += 1
+        work, around = object(), _inside.get()
+        self._at_work.add(work)
+        _inside.set((*around, work))
         self.idle.clear()
         try:
             yield
         finally:
-            self._at_work -= 1
+            _inside.set(around)
+            self._at_work.discard(work)
             self._look(TURNS_FOR_OTHERS)
+
+    async def refuse(self) -> NoReturn:
+        """For a step that is not to start here any more. Its branch ends with the attempt, once the others are done."""
+        self.drained = True
+        self._held_up.update(_inside.get())
+        self._look(TURNS_FOR_OTHERS)
+        while True:
+            await asyncio.Event().wait()
 
     async def answered(self, record: StepRecord) -> StepRecord:
         """The step once it has its answer; in this attempt only if that comes before the run is released."""
@@ -60,7 +79,7 @@ class Parking:
         self._look(TURNS_FOR_OTHERS)
 
     def _look(self, turns: int) -> None:
-        if self._at_work or not self._open:
+        if self._at_work - self._held_up or not (self._open or self.drained):
             return
         if turns:
             asyncio.get_running_loop().call_soon(self._look, turns - 1)

@@ -46,7 +46,7 @@ class Step:
     def __init__(self, attempt: Attempt, draining: asyncio.Event, outside: Outside) -> None:
         self.run = attempt.run
         self.parking = Parking()
-        self.journal = Journal(attempt)
+        self.journal = Journal(attempt, self.parking)
         self._attempt = attempt
         self._draining = draining
         self.waits = Waits(attempt.run, self.journal, self.parking, outside)
@@ -103,16 +103,17 @@ class Step:
 
         `started` events follow `step.started`. `recover` is asked when a step with intent was in flight at a crash: it
         gives the outcome, or None when the effect never began. Where it raises AskHuman, the run waits for somebody's
-        decision, of which `settle` makes the outcome. Raises Drained, Fenced, Postponed (as the body does).
+        decision, of which `settle` makes the outcome. Raises Fenced, Postponed (as the body does). Does not return
+        where the worker drains: the step is done elsewhere.
         """
-        record = await self.journal.open(spec, alone=self.parking.alone)
+        record = await self.journal.open(spec)
         if record.finished:
             return await self._replay(record)
         if record.open:
             record = await self.waits.for_outcome(record)
+        if self._draining.is_set():
+            await self.parking.refuse()
         with self.parking.at_work():
-            if self._draining.is_set():
-                raise self.journal.drain()
             scope = StepScope(self._attempt, record, spec.effect or spec.key)
             in_flight = record.status is StepStatus.RUNNING
             begun = time.monotonic()

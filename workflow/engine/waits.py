@@ -167,7 +167,7 @@ class Waits:
         wait: Callable[[], Awaitable[Wait]],
         arrange: Callable[[StepRecord], Awaitable[None]],
     ) -> StepRecord:
-        record = await self._journal.open(spec, alone=self._parking.alone)
+        record = await self._journal.open(spec)
         if record.finished:
             return record
         with self._parking.at_work():

@@ -89,6 +89,50 @@ async def test_a_draining_worker_gives_a_run_back_whatever_its_flow_catches(flee
     assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == "ok"
 
 
+async def test_a_drain_waits_for_the_steps_beside_the_one_that_it_refuses(fleet: Fleet) -> None:
+    signals, gate, effects = Signals(), asyncio.Event(), []
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def slow() -> str:
+            await gate.wait()
+            effects.append("slow")
+            return "slow"
+
+        async def one_after_the_other() -> str:
+            await step.do("quick", drain)
+            return str(await step.do("refused", ok))
+
+        async def drain() -> None:
+            signals.draining.set()
+
+        return await asyncio.gather(step.do("slow", slow, repeat=False), one_after_the_other())
+
+    run_id = await fleet.start(flow)
+    attempt = asyncio.create_task(fleet.runner.execute(run_id, "w1", signals))
+    await asyncio.wait_for(signals.draining.wait(), 5)
+    done, _ = await asyncio.wait([attempt], timeout=0.1)
+    assert not done
+    gate.set()
+    assert await asyncio.wait_for(attempt, 5) == run_id
+    assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == ["slow", "ok"]
+    assert effects == ["slow"]
+
+
+async def test_a_drain_refuses_a_step_inside_a_step_at_once(fleet: Fleet) -> None:
+    signals = Signals()
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def outer() -> str:
+            signals.draining.set()
+            return str(await step.do("inner", ok))
+
+        return await step.do("outer", outer)
+
+    run_id = await fleet.start(flow)
+    assert await asyncio.wait_for(fleet.runner.execute(run_id, "w1", signals), 5) == run_id
+    assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == "ok"
+
+
 async def hangs_and_fails_otherwise() -> None:
     try:
         await asyncio.Event().wait()
