@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     RESULT_LOST = "result_lost"
     RUN_CANCELED = "run_canceled"
     NO_PROGRESS = "no_progress"
+    CALL_TOO_DEEP = "call_too_deep"
     REPLAY_MISMATCH = "replay_mismatch"
     RUN_CRASHED = "run_crashed"
 

@@ -78,6 +78,8 @@ class NewRun:
     """The API key that it was made with."""
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
+    depth: int = 0
+    """How many runs stand above it, each of which called the next."""
     origin: "Origin | None" = None
     steps: "CopiedSteps | None" = None
 
@@ -87,6 +89,7 @@ class NewRun:
             "user_uuid": self.user_uuid,
             "key_id": self.key_id,
             "parent": self.parent,
+            "depth": self.depth or None,
             **(self.origin.fields() if self.origin else {}),
         }
         given = {name: value for name, value in optional.items() if value is not None}
@@ -154,6 +157,7 @@ class Run:
     user_uuid: str | None
     key_id: str | None
     parent: str | None
+    depth: int
     retried_from: str | None
     forked_from: str | None
     effects_of: str
@@ -209,6 +213,7 @@ class Run:
             user_uuid=record.get("user_uuid"),
             key_id=record.get("key_id"),
             parent=record.get("parent"),
+            depth=int(record.get("depth", 0)),
             retried_from=record.get("retried_from"),
             forked_from=record.get("forked_from"),
             effects_of=record.get("effects_of", run_id),

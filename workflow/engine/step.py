@@ -168,7 +168,7 @@ class Step:
         in this thread's sandbox, not in one of its own. `parameters`: as of a request's, such as `max_cost`.
 
         Raises StepFailed with the child's code when it fails, RUN_CANCELED when it is canceled; AppError
-        INVALID_REQUEST for a parameter that it has no use for.
+        INVALID_REQUEST for a parameter that it has no use for, CALL_TOO_DEEP in a run far below the first.
         """
         kind, runnable_id = runnable_of(runnable)
         key = self._key(f"call:{name or runnable_id or kind}")

@@ -23,6 +23,8 @@ from workflow.engine.parking import Parking
 
 INHERITED = ("priority",)
 """Of a run's parameters, those that its children have too."""
+MAX_DEPTH = 16
+"""Of runs that call runs: one that calls itself for ever is a mistake, and a costly one."""
 
 
 class Waits:
@@ -80,7 +82,13 @@ class Waits:
         return await self._wait(StepSpec(step_key, "sleep", "timer"), wait, _nothing)
 
     async def for_child(self, step_key: str, child: JSON) -> StepRecord:
-        """`child`: its type, id, input and parameters, and whose sandbox it has."""
+        """`child`: its type, id, input and parameters, and whose sandbox it has. Raises AppError CALL_TOO_DEEP."""
+        if self._run.depth >= MAX_DEPTH:
+            raise AppError(
+                ErrorCode.CALL_TOO_DEEP,
+                f"This run stands below {MAX_DEPTH} others, each called by the one above it, and cannot call a further "
+                "one: does a function or an agent call itself without end?",
+            )
 
         async def wait() -> Wait:
             return Wait(WaitKind.CHILD, name=child_run_id(self._run.id, step_key), request=child)
@@ -123,6 +131,7 @@ class Waits:
             user_uuid=parent.user_uuid,
             key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",
+            depth=parent.depth + 1,
         )
         submitted = await self._outside.store.submit(new, queued={"parent_run_id": parent.id})
         return submitted.ring

@@ -1,14 +1,12 @@
 """What a retry or a fork makes of effects that were under way in the run that it begins with."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from shared.errors import AppError
 from shared.ids import new_run_id, new_thread_id
-from shared.redis import connect
 from shared.threads import again
 from shared.threads.steps import Answer
 from shared.threads.types import NewRun, NewThread
@@ -21,13 +19,6 @@ from workflow.engine.retry import NonRetryable
 from workflow.engine.scope import StepScope
 from workflow.engine.step import Step
 from workflow.runner import Runner, Signals
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield Fleet(client)
-    await client.aclose()
 
 
 async def retried(fleet: Fleet, run_id: str) -> str:

@@ -1,25 +1,16 @@
 """What a retry, a fork or a rollback makes of a thread's conversation, with other runs' turns between."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from shared.ids import new_run_id, new_thread_id
-from shared.redis import connect
 from shared.threads import again
 from shared.threads.attempt import Attempt, Change
 from shared.threads.steps import StepRecord
 from shared.threads.types import NewRun, NewThread
 from shared.types import JSON, RunStatus, StepStatus
 from tests.workflow.fleet import Fleet
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield Fleet(client)
-    await client.aclose()
 
 
 @pytest.fixture

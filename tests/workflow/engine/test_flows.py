@@ -1,18 +1,15 @@
 """Durable functions on a real Valkey: they wait without a worker, and go on wherever they are claimed next."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from shared.config import WorkerSettings
 from shared.errors import ErrorCode
 from shared.events.bus import Topic
 from shared.ids import new_run_id, new_thread_id, thread_of
-from shared.redis import connect
 from shared.threads.steps import Answer
 from shared.threads.types import NewRun, NewThread
 from shared.types import RunStatus, StepStatus, WaitKind
@@ -22,31 +19,10 @@ from tests.workflow.support import Ledger, Playbook, a_runtime, turn
 from workflow.engine.durable import durable
 from workflow.engine.retry import NonRetryable, Retry
 from workflow.engine.scope import StepScope
-from workflow.engine.step import Step, StepFailed
-from workflow.runner import Runner, Signals, take_from
+from workflow.engine.step import Step
+from workflow.runner import Runner, Signals
 
-
-@pytest.fixture(params=[False, True], ids=["held", "parked after every step"])
-async def fleet(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield Fleet(client, parks=request.param)
-    await client.aclose()
-
-
-async def test_a_parked_fleet_makes_an_attempt_for_each_step(redis_url: str) -> None:
-    numbers = itertools.count(1)
-
-    async def flow(step: Step, _: Any) -> Any:
-        async def number() -> int:
-            return next(numbers)
-
-        return [await step.do("number", number) for _ in range(3)]
-
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    parked = Fleet(client, parks=True)
-    run = await parked.until(await parked.start(flow), RunStatus.SUCCEEDED)
-    await client.aclose()
-    assert (run.output, run.epoch, parked.attempts) == ([1, 2, 3], 3, 3)
+pytestmark = pytest.mark.parametrize("fleet", [False, True], ids=["held", "parked after every step"], indirect=True)
 
 
 async def test_a_wait_holds_no_worker_and_gets_the_event_that_comes_later(fleet: Fleet) -> None:
@@ -139,70 +115,6 @@ async def test_a_wait_beside_work_waits_for_the_work(fleet: Fleet) -> None:
     await fleet.publish("go", 1)
     run = await fleet.until(run_id, RunStatus.SUCCEEDED)
     assert (run.output, done) == ([1, "worked", 2], ["work"])
-
-
-async def test_a_child_run_gives_its_output_or_its_failure(fleet: Fleet) -> None:
-    async def child(step: Step, input: Any) -> Any:
-        await step.wait_for_event("child may go")
-        if input == "fail":
-            raise ValueError("no luck")
-        return {"got": input}
-
-    function = durable("child")(child)
-    fleet.functions.append(function)
-
-    async def flow(step: Step, _: Any) -> Any:
-        well = await step.call(function, "x")
-        agent = await step.call("agent", "Say something.")
-        with pytest.raises(StepFailed, match="ValueError: no luck") as caught:
-            await step.call("function:child", "fail")
-        return [well, agent, caught.value.code]
-
-    run_id = await fleet.start(flow)
-    await fleet.until(run_id, RunStatus.WAITING)
-    await fleet.publish("child may go")
-    run = await fleet.until(run_id, RunStatus.SUCCEEDED)
-    assert run.output == [{"got": "x"}, "An agent's answer.", ErrorCode.STEP_FAILED]
-    assert await fleet.leftovers() == []
-
-
-async def test_a_child_has_its_parents_priority_and_nothing_else_of_its_parameters(fleet: Fleet) -> None:
-    async def flow(step: Step, _: Any) -> Any:
-        return await step.call("agent", "Say something.")
-
-    fleet.functions.append(durable("flow")(flow))
-    run_id = await fleet.submit("flow", None, priority="low", max_turns=9)
-    await fleet.until(run_id, RunStatus.SUCCEEDED)
-    [child] = [step.wait.name for step in await fleet.out.store.journal(run_id) if step.wait]
-    assert (await fleet.run(child or "")).parameters == {"priority": "low"}
-
-
-async def test_a_canceled_run_ends_after_its_children(fleet: Fleet) -> None:
-    async def child(step: Step, _: Any) -> Any:
-        await step.wait_for_event("never")
-
-    fleet.functions.append(durable("child")(child))
-
-    async def flow(step: Step, _: Any) -> Any:
-        await asyncio.gather(step.call("function:child", name="a"), step.call("function:child", name="b"))
-
-    run_id = await fleet.start(flow)
-    await fleet.until(run_id, RunStatus.WAITING)
-    children = [step.wait.name for step in await fleet.out.store.journal(run_id) if step.wait]
-    await fleet.work()
-    run, ring = await fleet.out.store.cancel(run_id, reason="test")
-    assert run.status is RunStatus.PENDING
-    await fleet.out.ring(ring)
-    canceled = await fleet.until(run_id, RunStatus.CANCELED)
-    for child_id in children:
-        ended = await fleet.run(str(child_id))
-        assert ended.status is RunStatus.CANCELED
-        assert canceled.ended_at is not None
-        assert ended.ended_at is not None
-        assert ended.ended_at <= canceled.ended_at
-    assert {step.status for step in await fleet.out.store.journal(run_id)} == {StepStatus.CANCELED}
-    await fleet.work()
-    assert await fleet.leftovers() == []
 
 
 async def test_a_human_answers_an_approval_which_is_listed_until_then(fleet: Fleet) -> None:
@@ -404,37 +316,3 @@ async def test_a_wait_answered_at_the_last_moment_leaves_the_run_waiting_for_the
     await fleet.until(run_id, RunStatus.WAITING)
     await fleet.publish("theirs", 2)
     assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == [1, 2, None]
-
-
-async def test_a_run_that_fails_for_want_of_progress_takes_its_children_with_it(fleet: Fleet) -> None:
-    async def child(step: Step, _: Any) -> Any:
-        await step.wait_for_event("never")
-
-    fleet.functions.append(durable("child")(child))
-
-    async def flow(step: Step, _: Any) -> Any:
-        async def hang() -> None:
-            await asyncio.Event().wait()
-
-        await asyncio.gather(step.call("function:child"), step.do("hang", hang))
-
-    run_id = await fleet.start(flow)
-    max_attempts = WorkerSettings().max_attempts
-    for number in range(max_attempts):
-        runner = fleet.runner
-        attempt = asyncio.create_task(runner.execute(run_id, f"dead-{number}", Signals()))
-        await until(lambda runner=runner: run_id in runner.running(), 5)
-        await until_journaled(fleet, run_id)
-        runner.drop(f"dead-{number}")
-        await attempt
-        await take_from(f"dead-{number}", run_id, fleet.out.store, a_runtime(Playbook([]), client=fleet.client))
-    assert (await fleet.run(run_id)).status is RunStatus.FAILED
-    [step] = [step for step in await fleet.out.store.journal(run_id) if step.wait]
-    assert step.wait is not None
-    await fleet.until(str(step.wait.name), RunStatus.CANCELED)
-
-
-async def until_journaled(fleet: Fleet, run_id: str) -> None:
-    async with asyncio.timeout(5):
-        while not [step for step in await fleet.out.store.journal(run_id) if step.wait]:
-            await asyncio.sleep(0.01)

@@ -1,7 +1,6 @@
 """Large values in flows: kept apart, read when they are asked for, refused in words above the limit."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -10,7 +9,6 @@ import pytest
 from shared.config import PayloadsSettings
 from shared.errors import AppError, ErrorCode
 from shared.keys import thread_keys_of
-from shared.redis import connect
 from shared.threads import again
 from shared.threads.brief import EVENT_BYTES
 from shared.types import RunStatus, StepStatus
@@ -22,13 +20,6 @@ from workflow.engine.step import Step
 INLINE = PayloadsSettings().inline_bytes
 MAX = PayloadsSettings().max_bytes
 LARGE = "x" * INLINE
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield Fleet(client)
-    await client.aclose()
 
 
 async def blobs_read(fleet: Fleet) -> int:

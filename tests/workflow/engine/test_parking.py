@@ -1,8 +1,14 @@
 import asyncio
+import itertools
+from typing import Any
+
+import pytest
 
 from shared.threads.steps import StepRecord
-from shared.types import StepStatus
+from shared.types import RunStatus, StepStatus
+from tests.workflow.fleet import Fleet
 from workflow.engine.parking import Parking
+from workflow.engine.step import Step
 
 
 def a_step(key: str) -> StepRecord:
@@ -35,3 +41,17 @@ async def test_answers_for_nobody_leave_the_run_ready_to_wait() -> None:
         await parking.idle.wait()
     parking.answer(parking.waiting)
     await waiting
+
+
+@pytest.mark.parametrize("fleet", [True], indirect=True)
+async def test_a_parked_fleet_makes_an_attempt_for_each_step(fleet: Fleet) -> None:
+    numbers = itertools.count(1)
+
+    async def flow(step: Step, _: Any) -> Any:
+        async def number() -> int:
+            return next(numbers)
+
+        return [await step.do("number", number) for _ in range(3)]
+
+    run = await fleet.until(await fleet.start(flow), RunStatus.SUCCEEDED)
+    assert (run.output, run.epoch, fleet.attempts) == ([1, 2, 3], 3, 3)

@@ -3,24 +3,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from shared.redis import connect
 from shared.types import RunStatus, StepStatus
 from tests.workflow.fleet import Fleet
 from workflow.engine.durable import durable
 from workflow.engine.step import Step
 from workflow.runner import Runner, Signals
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield Fleet(client)
-    await client.aclose()
 
 
 async def ok() -> str:

@@ -1,14 +1,12 @@
 """What waits leave behind, and what they say."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from modem.agenda import Agenda
-from shared.errors import ErrorCode
 from shared.ids import SHARDS
-from shared.redis import connect
 from shared.threads.steps import Answer
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.workflow.fleet import Fleet
@@ -17,13 +15,6 @@ from workflow.engine.step import Step
 from workflow.runner import Signals
 
 Call = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield Fleet(client)
-    await client.aclose()
 
 
 @pytest.mark.parametrize("asked", [0, "", False, []])
@@ -101,30 +92,3 @@ async def test_a_child_that_is_born_after_its_parent_has_failed_is_canceled(flee
     assert step.wait is not None
     assert (await fleet.run(run_id)).status is RunStatus.FAILED
     await fleet.until(str(step.wait.name), RunStatus.CANCELED)
-
-
-async def test_a_child_has_the_parameters_that_it_is_given_and_its_parents_priority(fleet: Fleet) -> None:
-    async def flow(step: Step, _: Any) -> Any:
-        return await step.call("agent", "Say something.", parameters={"max_turns": 3})
-
-    fleet.functions.append(durable("flow")(flow))
-    run_id = await fleet.submit("flow", None, priority="low")
-    await fleet.until(run_id, RunStatus.SUCCEEDED)
-    [child] = [step.wait.name for step in await fleet.out.store.journal(run_id) if step.wait]
-    assert (await fleet.run(child or "")).parameters == {"priority": "low", "max_turns": 3}
-
-
-@pytest.mark.parametrize(
-    ("runnable", "parameters", "wrong"),
-    [("agent", {"max_turn": 3}, "max_turn"), ("function:flow", {"max_cost": 1}, "max_cost")],
-)
-async def test_a_child_is_given_no_parameter_that_would_have_no_effect(
-    fleet: Fleet, runnable: str, parameters: Any, wrong: str
-) -> None:
-    async def flow(step: Step, _: Any) -> Any:
-        return await step.call(runnable, parameters=parameters)
-
-    run = await fleet.until(await fleet.start(flow), RunStatus.FAILED)
-    assert run.error is not None
-    assert run.error["code"] == ErrorCode.INVALID_REQUEST
-    assert wrong in run.error["detail"]
