@@ -140,7 +140,6 @@ def test_a_service_that_knows_its_keys_does_nothing_twice(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "key",
     [
-        keys.slots("w"),
         keys.parked("w"),
         keys.streams("w", "k"),
         keys.timers(7),
