@@ -187,7 +187,7 @@ def idempotency(workspace: str, key: str) -> str:
 
 
 def breaker(deployment: str) -> str:
-    """HASH: the circuit breaker of a model at an address (workflow/llm/breaker_lib.lua)."""
+    """HASH: the circuit breaker of a model at an address (workflow/llm/breaker/lib.lua)."""
     return f"breaker:{{{deployment}}}"
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from shared.budgets.store import Budgets
 from shared.config import Settings
 from workflow.engine.durable import Functions
-from workflow.llm.breaker import Breaker, BreakerPolicy
+from workflow.llm.breaker.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen, build_model, choose_model
 from workflow.llm.client import LiteLLMModel, close_connections
 from workflow.llm.pool import ModelPool
