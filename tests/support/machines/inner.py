@@ -27,7 +27,6 @@ Request = dict[str, Any]
 HEAD = struct.Struct(">cI")
 JSON, OUT, ERR, DATA, END = b"j", b"o", b"e", b"d", b"x"
 PIECE = 64 * 1024
-DRAIN_SECONDS = 0.1  # after a process's end, for output of its own that is still in the pipes
 
 
 class Channel:
@@ -108,7 +107,7 @@ class Process:
             reader.start()
         code = self.popen.wait()
         for reader in readers:
-            reader.join(DRAIN_SECONDS)
+            reader.join(self.request["drain"])
         with self.lock:
             self.ended = code
             for channel in self.channels:

@@ -147,11 +147,15 @@ class Machine:
         split: bool = True,
         session: bool = True,
         tag: str | None = None,
+        drain_seconds: float | None = 0.1,
     ) -> Running:
-        """`split` False: stderr goes where stdout goes. `env` comes on top of what a login of its user has."""
+        """`split` False: stderr goes where stdout goes. `env` comes on top of what a login of its user has.
+
+        `drain_seconds`: how long output is waited for that others still hold open after its end; None: for ever.
+        """
         login = {"PATH": PATH, "HOME": self.home, "USER": self.user, "LOGNAME": self.user, "LANG": "C.UTF-8"}
         fields = {"args": list(args), "env": {**login, **env}, "cwd": cwd, "stdin": stdin, "split": split}
-        channel = await self.open("spawn", **fields, session=session, tag=tag)
+        channel = await self.open("spawn", **fields, session=session, tag=tag, drain=drain_seconds)
         return Running((await channel.answer())["pid"], channel)
 
     async def follow(self, pid: int) -> Running:
