@@ -52,7 +52,7 @@ class Api:
         asked = await request.json()
         if asked.get("name") in {box.name for box in self._double.boxes.values()}:
             raise refusal(409, f"Sandbox with name {asked['name']} already exists", "CONFLICT")
-        return web.json_response(self._double.create(asked).dto())
+        return web.json_response((await self._double.create(asked)).dto())
 
     async def _list(self, request: web.Request) -> web.Response:
         wanted = json.loads(request.query.get("labels", "{}"))
@@ -71,27 +71,27 @@ class Api:
 
     async def _delete(self, request: web.Request) -> web.Response:
         box = self._settled(request)
-        self._double.delete(box)
+        await self._double.delete(box)
         return web.json_response(box.dto())
 
     async def _start(self, request: web.Request) -> web.Response:
         box = self._settled(request, "stopped", "archived", "paused")
-        self._double.start(box)
+        await self._double.start(box)
         return web.json_response(box.dto())
 
     async def _stop(self, request: web.Request) -> web.Response:
         box = self._settled(request, "started", "paused")
-        self._double.stop(box)
+        await self._double.stop(box)
         return web.json_response(box.dto())
 
     async def _pause(self, request: web.Request) -> web.Response:
         box = self._settled(request, "started")
-        self._double.pause(box)
+        await self._double.pause(box)
         return web.json_response(box.dto())
 
     async def _archive(self, request: web.Request) -> web.Response:
         box = self._settled(request, "stopped")
-        self._double.archive(box)
+        await self._double.archive(box)
         return web.json_response(box.dto())
 
     async def _fork(self, request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any, Self
 
 from aiohttp import web
@@ -33,9 +33,13 @@ class DaytonaDouble(Cloud):
     home = "/home/daytona"
     user = "daytona"
 
-    def __init__(self, minute: float = 60) -> None:
-        """`minute`: how many seconds a minute of the intervals (autostop, autodelete ...) lasts."""
+    def __init__(self, minute: float = 60, patience: float = 1) -> None:
+        """`minute`: how many seconds a minute of the intervals (autostop, autodelete ...) lasts.
+
+        `patience`: how many seconds an answer waits for the change that was asked for, which the client would poll for.
+        """
         super().__init__()
+        self._patience = patience
         self.key = f"dtn_{secrets.token_hex(32)}"
         self.minute = minute
         self.boxes: dict[str, Box] = {}
@@ -87,41 +91,42 @@ class DaytonaDouble(Cloud):
         box.touch()
         return box
 
-    # --- what may happen to a sandbox: each change is asked for, and is over some time later
+    # --- what may happen to a sandbox: each change is begun, and is over some time later
 
-    def create(self, asked: dict[str, Any], files: bytes | None = None) -> Box:
+    async def create(self, asked: dict[str, Any], files: bytes | None = None) -> Box:
         box = Box(str(uuid.uuid4()), asked, f"{self.url}/toolbox")
         self.boxes[box.id] = box
-        self.change(box, "creating", self._create(box, files))
+        await self._change(box, "creating", self._create(box, files))
         return box
 
-    def start(self, box: Box) -> None:
+    async def start(self, box: Box) -> None:
         was = box.state
         box.preview_token = secrets.token_hex(12)
         doing = {"paused": "resuming", "archived": "restoring"}.get(was, "starting")
-        self.change(box, doing, self._start(box, "thaw" if was == "paused" else "clear"))
+        await self._change(box, doing, self._start(box, "thaw" if was == "paused" else "clear"))
 
-    def stop(self, box: Box) -> None:
-        self.change(box, "stopping", self._stop(box))
+    async def stop(self, box: Box) -> None:
+        await self._change(box, "stopping", self._stop(box))
 
-    def pause(self, box: Box) -> None:
-        self.change(box, "pausing", self._pause(box))
+    async def pause(self, box: Box) -> None:
+        await self._change(box, "pausing", self._pause(box))
 
-    def archive(self, box: Box) -> None:
-        self.change(box, "archiving", self._archive(box))
+    async def archive(self, box: Box) -> None:
+        await self._change(box, "archiving", self._archive(box))
 
-    def delete(self, box: Box) -> None:
-        self.change(box, "destroying", self._delete(box))
-
-    def change(self, box: Box, doing: str, change: Awaitable[None]) -> None:
-        box.become(doing)
-        box.touch()
-        task = asyncio.ensure_future(change)
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+    async def delete(self, box: Box) -> None:
+        await self._change(box, "destroying", self._delete(box))
 
     async def fork(self, box: Box, name: str | None) -> Box:
-        return self.create({**box.asked, "labels": box.labels, "name": name}, await pack(box.running))
+        return await self.create({**box.asked, "labels": box.labels, "name": name}, await pack(box.running))
+
+    async def _change(self, box: Box, doing: str, change: Coroutine[Any, Any, None]) -> None:
+        box.become(doing)
+        box.touch()
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        await asyncio.wait([task], timeout=self._patience)
 
     async def _create(self, box: Box, files: bytes | None) -> None:
         box.machine = await self.machines.start(box.id)
@@ -136,9 +141,10 @@ class DaytonaDouble(Cloud):
     async def _stop(self, box: Box) -> None:
         await box.running.ask("clear")
         await box.sessions.drop()
-        box.become("stopped")
         if box.intervals["autoDeleteInterval"] == 0:
-            self.delete(box)
+            await self._delete(box)
+        else:
+            box.become("stopped")
 
     async def _pause(self, box: Box) -> None:
         await box.running.ask("freeze")
@@ -158,17 +164,17 @@ class DaytonaDouble(Cloud):
         while True:
             await asyncio.sleep(self.minute / LOOKS_A_MINUTE)
             for box in [box for box in self.boxes.values() if box.state in SETTLED]:
-                self._do_what_is_due(box)
+                await self._do_what_is_due(box)
 
-    def _do_what_is_due(self, box: Box) -> None:
+    async def _do_what_is_due(self, box: Box) -> None:
         now = time.monotonic()
         idle, settled = (now - box.active_at) / self.minute, (now - box.changed_at) / self.minute
         minutes = box.intervals
         if box.state == "started" and 0 < minutes["autoStopInterval"] < idle:
-            self.stop(box)
+            await self.stop(box)
         elif box.state == "started" and 0 < minutes["autoPauseInterval"] < idle:
-            self.pause(box)
+            await self.pause(box)
         elif box.state == "stopped" and 0 < minutes["autoDeleteInterval"] < settled:
-            self.delete(box)
+            await self.delete(box)
         elif box.state == "stopped" and 0 < minutes["autoArchiveInterval"] < settled:
-            self.archive(box)
+            await self.archive(box)

@@ -5,6 +5,7 @@ command ends and that of the next begins.
 """
 
 import asyncio
+import contextlib
 import re
 import secrets
 import signal
@@ -70,10 +71,8 @@ class Session:
     async def delete(self) -> None:
         """Ends its shell and what that has started."""
         if not self.ended:
-            try:
+            with contextlib.suppress(MachineError, MachineGone):
                 await self._machine.signal(self._shell.pid, signal.SIGKILL, group=True)
-            except (MachineError, MachineGone):
-                pass
         await self._reading
 
     async def _read(self) -> None:
@@ -82,6 +81,7 @@ class Session:
                 await self._take(kind, self._partial[kind] + data)
         except MachineGone:
             pass
+        self._shell.close()
         self.ended = True
         for command in self.commands.values():
             if not command.ended:

@@ -97,13 +97,12 @@ class Running:
 
         Raises MachineGone.
         """
-        while True:
-            kind, payload = await self._channel.receive()
-            if kind == JSON:
-                self.code = json.loads(payload)["code"]
-                self.close()
-                return
-            yield kind, payload
+        try:
+            while (frame := await self._channel.receive())[0] != JSON:
+                yield frame
+            self.code = json.loads(frame[1])["code"]
+        finally:
+            self.close()
 
     def close(self) -> None:
         self._channel.close()
