@@ -147,5 +147,5 @@ class Api:
         if box.state.endswith("ing"):
             raise refusal(409, "Sandbox state change in progress", "CONFLICT")
         if states and box.state not in states:
-            raise refusal(400, f"Sandbox is not in valid state: it is {box.state}", "BAD_REQUEST")
+            raise refusal(400, f"Sandbox is not {states[0]}", "BAD_REQUEST")
         return box

@@ -12,7 +12,12 @@ from tests.support.daytona_double.sessions import Sessions
 from tests.support.machines.machine import Machine
 
 ORGANIZATION = "00000000-0000-4000-8000-000000000000"
-INTERVALS = {"autoStopInterval": 15, "autoPauseInterval": 0, "autoArchiveInterval": 7 * 24 * 60, "autoDeleteInterval": -1}
+INTERVALS = {
+    "autoStopInterval": 15,
+    "autoPauseInterval": 0,
+    "autoArchiveInterval": 7 * 24 * 60,
+    "autoDeleteInterval": -1,
+}
 """The service's defaults, in minutes."""
 
 
@@ -53,7 +58,7 @@ class Box:
 
     def become(self, state: str) -> None:
         self.state = state
-        self.changed_at = time.monotonic()
+        self.changed_at = self.active_at = time.monotonic()
 
     def touch(self) -> None:
         """What counts as activity: calls of the API and of the toolbox, not what goes on inside."""

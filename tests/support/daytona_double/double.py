@@ -33,13 +33,14 @@ class DaytonaDouble(Cloud):
     home = "/home/daytona"
     user = "daytona"
 
-    def __init__(self, minute: float = 60, patience: float = 1) -> None:
+    def __init__(self, minute: float = 60, lag: float = 0) -> None:
         """`minute`: how many seconds a minute of the intervals (autostop, autodelete ...) lasts.
 
-        `patience`: how many seconds an answer waits for the change that was asked for, which the client would poll for.
+        `lag`: how many seconds each change of state takes; 0: it is over when its call is answered, and no client has
+        to poll for it.
         """
         super().__init__()
-        self._patience = patience
+        self._lag = lag
         self.key = f"dtn_{secrets.token_hex(32)}"
         self.minute = minute
         self.boxes: dict[str, Box] = {}
@@ -123,10 +124,15 @@ class DaytonaDouble(Cloud):
     async def _change(self, box: Box, doing: str, change: Coroutine[Any, Any, None]) -> None:
         box.become(doing)
         box.touch()
-        task = asyncio.create_task(change)
+        task = asyncio.create_task(self._later(change))
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
-        await asyncio.wait([task], timeout=self._patience)
+        if not self._lag:
+            await asyncio.wait([task])
+
+    async def _later(self, change: Coroutine[Any, Any, None]) -> None:
+        await asyncio.sleep(self._lag)
+        await change
 
     async def _create(self, box: Box, files: bytes | None) -> None:
         box.machine = await self.machines.start(box.id)

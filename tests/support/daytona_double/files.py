@@ -131,7 +131,7 @@ async def _part(machine: Machine, path: str, boundary: str) -> AsyncIterator[byt
 
 def _head(boundary: str, name: str, path: str, kind: str) -> bytes:
     plain = path.encode("ascii", "replace").decode()
-    where = f"form-data; name=\"{name}\"; filename=\"{plain}\"; filename*=UTF-8''{quote(path)}"
+    where = f'form-data; name="{name}"; filename="{plain}"; filename*=UTF-8\'\'{quote(path)}'
     return f"--{boundary}\r\nContent-Disposition: {where}\r\nContent-Type: {kind}\r\n\r\n".encode()
 
 

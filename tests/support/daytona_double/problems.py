@@ -7,7 +7,11 @@ from tests.support.machines.machine import MachineError, MachineGone
 
 API, DAEMON, PROXY = "DAYTONA_API", "DAYTONA_DAEMON", "DAYTONA_PROXY"
 NOT_STARTED = "bad request: no IP address found. Is the Sandbox started?"
-FILE_CODES = {"ENOENT": (404, "FILE_NOT_FOUND"), "EACCES": (403, "FILE_ACCESS_DENIED"), "EROFS": (403, "FILE_ACCESS_DENIED")}
+FILE_CODES = {
+    "ENOENT": (404, "FILE_NOT_FOUND"),
+    "EACCES": (403, "FILE_ACCESS_DENIED"),
+    "EROFS": (403, "FILE_ACCESS_DENIED"),
+}
 
 
 def problem(status: int, message: str, code: str, source: str = API) -> web.Response:

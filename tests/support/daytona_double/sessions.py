@@ -34,7 +34,8 @@ class Command:
         seen = 0
         while True:
             async with self.changed:
-                await self.changed.wait_for(lambda: len(self.log) > seen or self.ended)
+                while len(self.log) == seen and not self.ended:
+                    await self.changed.wait()
             new = self.log[seen:]
             for item in new:
                 yield item
