@@ -1,6 +1,7 @@
 """The toolbox's processes: single commands and sessions."""
 
 import asyncio
+import contextlib
 import signal
 from typing import Any
 
@@ -62,10 +63,8 @@ async def _execute(request: web.Request) -> web.Response:
 
 async def _kill(box: Box, running: Running) -> None:
     running.close()
-    try:
+    with contextlib.suppress(MachineError):
         await box.running.signal(running.pid, signal.SIGKILL, group=True)
-    except MachineError:
-        return
 
 
 async def _create_session(request: web.Request) -> web.Response:

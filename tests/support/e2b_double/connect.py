@@ -38,7 +38,9 @@ class RpcError(Exception):
         return {"code": self.code, "message": str(self)}
 
 
-def as_rpc_error(error: MachineError | MachineGone) -> RpcError:
+def as_rpc_error(error: RpcError | MachineError | MachineGone) -> RpcError:
+    if isinstance(error, RpcError):
+        return error
     if isinstance(error, MachineGone):
         return RpcError("unavailable", "the connection to sandbox ended before the stream completed")
     return RpcError(CODES.get(error.code, "internal"), str(error))
@@ -48,9 +50,7 @@ def unary(path: str, call: Unary) -> web.RouteDef:
     async def handle(request: web.Request) -> web.Response:
         try:
             return web.json_response(await call(request[BOX], await request.json()))
-        except RpcError as error:
-            return _refused(error)
-        except (MachineError, MachineGone) as error:
+        except (RpcError, MachineError, MachineGone) as error:
             return _refused(as_rpc_error(error))
 
     return web.post(path, handle)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -47,10 +48,7 @@ class Processes:
         message, stream = await open_stream(request)
         try:
             running = await begin(box, message)
-        except RpcError as error:
-            await stream.end(error)
-            return stream.response
-        except (MachineError, MachineGone) as error:
+        except (RpcError, MachineError, MachineGone) as error:
             await stream.end(as_rpc_error(error))
             return stream.response
         if owner and milliseconds:
@@ -63,10 +61,8 @@ class Processes:
 
         async def kill() -> None:
             await asyncio.sleep(seconds)
-            try:
+            with contextlib.suppress(MachineError, MachineGone):
                 await box.machine.signal(running.pid, signal.SIGKILL, group=False)
-            except (MachineError, MachineGone):
-                return
 
         task = asyncio.create_task(kill())
         self._deadlines.add(task)

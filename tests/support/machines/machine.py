@@ -129,6 +129,15 @@ class Machine:
         await channel.send(JSON, json.dumps({"op": op, **fields}).encode())
         return channel
 
+    async def begin(self, op: str, **fields: Any) -> tuple[Channel, dict[str, Any]]:
+        """An operation that goes on after its first answer."""
+        channel = await self.open(op, **fields)
+        try:
+            return channel, await channel.answer()
+        except (MachineError, MachineGone):
+            channel.close()
+            raise
+
     async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         channel = await self.open(op, **fields)
         try:
@@ -154,13 +163,15 @@ class Machine:
         """
         login = {"PATH": PATH, "HOME": self.home, "USER": self.user, "LOGNAME": self.user, "LANG": "C.UTF-8"}
         fields = {"args": list(args), "env": {**login, **env}, "cwd": cwd, "stdin": stdin, "split": split}
-        channel = await self.open("spawn", **fields, session=session, tag=tag, drain=drain_seconds)
-        return Running((await channel.answer())["pid"], channel)
+        return await self._run("spawn", **fields, session=session, tag=tag, drain=drain_seconds)
 
     async def follow(self, pid: int) -> Running:
         """What a process writes from now on."""
-        channel = await self.open("follow", pid=pid)
-        return Running((await channel.answer())["pid"], channel)
+        return await self._run("follow", pid=pid)
+
+    async def _run(self, op: str, **fields: Any) -> Running:
+        channel, answer = await self.begin(op, **fields)
+        return Running(answer["pid"], channel)
 
     async def signal(self, pid: int, number: int, *, group: bool) -> None:
         await self.ask("send_signal", pid=pid, signal=number, group=group)
@@ -181,16 +192,12 @@ class Machine:
         return [Entry(**entry) for entry in (await self.ask("listing", path=path, depth=depth))["entries"]]
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
-        channel = await self.open("read", path=path)
+        channel, _ = await self.begin("read", path=path)
         try:
-            await channel.answer()
             while (frame := await channel.receive())[0] == DATA:
                 yield frame[1]
         finally:
             channel.close()
-
-    async def read_all(self, path: str) -> bytes:
-        return b"".join([piece async for piece in self.read(path)])
 
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> Entry:
         channel = await self.open("write", path=path)
@@ -214,12 +221,7 @@ class Machine:
 
 async def dial(machine: Machine, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to 127.0.0.1:port inside. Raises MachineError (ECONNREFUSED), MachineGone."""
-    channel = await machine.open("dial", port=port)
-    try:
-        await channel.answer()
-    except (MachineError, MachineGone):
-        channel.close()
-        raise
+    channel, _ = await machine.begin("dial", port=port)
     return channel.reader, channel.writer
 
 
@@ -239,7 +241,11 @@ class Machines:
             arguments = [str(theirs.fileno()), str(self._folder), str(MACHINE_UID), self._home, self._user]
             command = [sys.executable, "-m", "tests.support.machines.keeper", *arguments]
             self._keeper = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        await self._answer()
+        try:
+            await self._answer()
+        except RuntimeError:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -248,9 +254,6 @@ class Machines:
         self._requests.close()
         await asyncio.to_thread(self._keeper.wait, STOP_SECONDS)
         shutil.rmtree(self._folder)
-
-    def alive(self) -> set[str]:
-        return set(self._alive)
 
     async def start(self, name: str) -> Machine:
         async with self._turn:
