@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -62,7 +63,7 @@ def slow(call: str, seconds: float, times: int = 1) -> Fault:
     return Fault(call, HTTPStatus.OK, seconds=seconds, times=times)
 
 
-class Cloud:
+class Cloud(ABC):
     """A service over real HTTP on a free loopback port, while it is entered.
 
     `calls` are those made so far; a test appends to `faults`.
@@ -81,8 +82,8 @@ class Cloud:
         """How many calls match "METHOD /path" from its start."""
         return sum(bool(re.match(pattern, str(call))) for call in self.calls)
 
-    def routes(self) -> list[web.AbstractRouteDef]:
-        raise NotImplementedError
+    @abstractmethod
+    def routes(self) -> list[web.AbstractRouteDef]: ...
 
     async def __aenter__(self) -> Self:
         await self.machines.__aenter__()

@@ -361,4 +361,6 @@ def main() -> None:
 
 SPARED = {1, os.getpid(), os.getppid()}
 
-main()
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.support.cloud import Fault, rate_limit
+from tests.support.cloud import Fault, rate_limit, slow
 from tests.support.e2b_double import E2BDouble
 from tests.workflow.sandbox.support import eventually
 
@@ -295,6 +295,13 @@ async def test_faults_spoil_as_many_calls_as_they_say(double: E2BDouble) -> None
     sandbox = await e2b.AsyncSandbox.create(**at(double))
     await sandbox.kill()
     assert double.called(f"DELETE /sandboxes/{sandbox.sandbox_id}") == 1
+
+
+async def test_a_slow_answer_outlasts_the_patience_of_the_client(double: E2BDouble, box: Any) -> None:
+    double.faults.append(slow(f"GET /sandboxes/{box.sandbox_id}", seconds=1))
+    with pytest.raises((httpx.TimeoutException, e2b.TimeoutException)):
+        await box.get_info(request_timeout=0.2)
+    assert (await box.get_info()).sandbox_id == box.sandbox_id
 
 
 SERVER = """
