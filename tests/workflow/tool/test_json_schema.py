@@ -120,6 +120,7 @@ def test_no_schema_does_harm(schema: Any) -> None:
     faults(plain, {"a": {"a": {"b": 1}}, "x": [1]})
 
 
+WORDS = [*SCHEMA, "$ref", "items", "enum", "anyOf", "minimum", "a"]
 JSON_VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
