@@ -13,6 +13,8 @@ from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
 from workflow.tool.bash_output import BashOutputTool
 from workflow.tool.edit_file import FileEditTool
+from workflow.tool.glob import GlobTool
+from workflow.tool.grep import GrepTool
 from workflow.tool.ls import LsTool
 from workflow.tool.publish_event import PublishEventTool
 from workflow.tool.read_file import FileReadTool
@@ -27,6 +29,8 @@ BUILT_IN: tuple[type[Tool[Any]], ...] = (
     FileEditTool,
     FilesCreationTool,
     LsTool,
+    GrepTool,
+    GlobTool,
     PublishEventTool,
 )
 
