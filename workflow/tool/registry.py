@@ -16,6 +16,7 @@ from workflow.tool.edit_file import FileEditTool
 from workflow.tool.glob import GlobTool
 from workflow.tool.grep import GrepTool
 from workflow.tool.ls import LsTool
+from workflow.tool.multi_edit import MultiEditTool
 from workflow.tool.publish_event import PublishEventTool
 from workflow.tool.read_file import FileReadTool
 from workflow.tool.schema import function_schema
@@ -27,6 +28,7 @@ BUILT_IN: tuple[type[Tool[Any]], ...] = (
     BashKillTool,
     FileReadTool,
     FileEditTool,
+    MultiEditTool,
     FilesCreationTool,
     LsTool,
     GrepTool,

@@ -1,6 +1,7 @@
 """Searching, against a real sandbox; and by the program itself where there is no rg."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,8 @@ class TestGrep:
         await some_files(call)
         shown = await call("grep", pattern="os", output_mode="content", glob="*.py", context=1)
         assert shown.content == (
-            "a.py:1:import os\na.py-2-\na.py-3-def first():\na.py:4:    return os\n--\nsrc/b.py-1-käse = 1\nsrc/b.py:2:os = 2"
+            "a.py:1:import os\na.py-2-\na.py-3-def first():\na.py:4:    return os\n--\n"
+            "src/b.py-1-käse = 1\nsrc/b.py:2:os = 2"
         )
         after = await call("grep", pattern="import", output_mode="content", context=3, before=0, after=1)
         assert after.content == "a.py:1:import os\na.py-2-"
@@ -206,20 +208,17 @@ def asked(folder: Path, *, rg: bool, **request: Any) -> dict[str, Any]:
 )
 def test_without_rg_the_same_is_found(tmp_path: Path, request_fields: dict[str, Any]) -> None:
     files = {
-        "a.txt": "zero\none\nmore\ntwo\n".encode(),
-        "b/c.py": "föö = 'one'\r\nbär = one\n".encode(),
+        b"a.txt": b"zero\none\nmore\ntwo\n",
+        b"b/c.py": "föö = 'one'\r\nbär = one\n".encode(),
         b"odd\xff\nname.txt": b"one\ntwo",
-        "latin.txt": b"caf\xe9 one\n",
-        "long.txt": b"x" * 2_000 + b"needle" + b"y" * 2_000,
-        "binary": b"one\0two\n",
-        "empty.txt": b"",
-        ".git/one": b"one\n",
+        b"latin.txt": b"caf\xe9 one\n",
+        b"long.txt": b"x" * 2_000 + b"needle" + b"y" * 2_000,
+        b"binary": b"one\0two\n",
+        b"empty.txt": b"",
+        b".git/one": b"one\n",
     }
-    folder = bytes(tmp_path)
     for name, content in files.items():
-        path = Path(
-            (folder + b"/" + (name.encode() if isinstance(name, str) else name)).decode(errors="surrogateescape")
-        )
+        path = Path(os.fsdecode(bytes(tmp_path) + b"/" + name))
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
     with_rg, without = (asked(tmp_path, rg=rg, **request_fields) for rg in (True, False))
