@@ -77,7 +77,7 @@ async def test_killed_anywhere_it_asks_once_and_shows_each_version_once(
     out: Outside, client: Redis, redis_url: str
 ) -> None:
     """Two workers die at the same point of their life, before the answer and after it."""
-    for points in itertools.count(1, 2):
+    for points in itertools.count(1):
         survivors = 0
         run_id = await submit(out, await new_thread(out))
         for worker in ("w1", "w2"):
@@ -95,7 +95,7 @@ async def test_killed_anywhere_it_asks_once_and_shows_each_version_once(
         assert await plans(out, run_id) == [(1, "pending"), (1, "approved"), (2, "approved")]
         if survivors == 2:
             break
-    assert points > 30
+    assert points > 20, "too few points to mean anything"
 
 
 class NotingTool(LedgerTool):
