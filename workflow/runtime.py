@@ -69,7 +69,8 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
     """
     web = Web.of(settings)
     async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
-        tools = built_in_tools().only(settings.tools.enabled).plus(mcp_tools)
+        built_in = built_in_tools(plans_need_approval=settings.tools.plans_need_approval)
+        tools = built_in.only(settings.tools.enabled).plus(mcp_tools)
         async with _opened(settings, client, tools, web) as runtime:
             yield runtime
 
