@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
     AgentSettings,
     AgentsSettings,
@@ -54,6 +55,9 @@ class Settings(Section):
     events: EventsSettings = EventsSettings()
     payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    docker: DockerSettings = DockerSettings()
+    e2b: E2BSettings = E2BSettings()
+    daytona: DaytonaSettings = DaytonaSettings()
     tools: ToolsSettings = ToolsSettings()
 
     @model_validator(mode="after")

@@ -1,0 +1,56 @@
+"""Every provider that can be had here: `local` for real; E2B's and Daytona's SDKs against doubles over HTTP; the real
+services where a key is in the environment; Docker where an engine answers.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from shared.config import Settings
+from tests.support.e2b_double import E2BDouble
+from tests.workflow.sandbox.conformance.box import Box, new_box
+from tests.workflow.sandbox.support import Host
+from workflow.sandbox.base import SandboxProvider
+from workflow.sandbox.choose import choose_provider
+
+MODE = "root" if os.geteuid() == 0 else "user"
+
+
+@pytest.fixture(scope="package")
+def local_settings() -> Iterator[Settings]:
+    with Host(MODE) as host:
+        yield host.settings
+
+
+def e2b_settings(double: E2BDouble, **fields: object) -> Settings:
+    section = {"api_key": double.key, "api_url": double.api_url, "sandbox_url": double.api_url, **fields}
+    return Settings.model_validate({"sandbox": {"provider": "e2b"}, "e2b": section})
+
+
+@asynccontextmanager
+async def remote_settings(kind: str) -> AsyncIterator[Settings]:
+    """Settings under which sandboxes are of that kind, while it is entered."""
+    match kind:
+        case "e2b_double":
+            async with E2BDouble() as double:
+                yield e2b_settings(double)
+
+
+@pytest.fixture(params=["local", "e2b_double"])
+async def provider(request: pytest.FixtureRequest) -> AsyncIterator[SandboxProvider]:
+    if request.param == "local":
+        local = choose_provider(request.getfixturevalue("local_settings"), "tests")
+        yield local
+        await local.close()
+        return
+    async with remote_settings(request.param) as settings:
+        remote = choose_provider(settings, "tests")
+        yield remote
+        await remote.close()
+
+
+@pytest.fixture
+async def box(provider: SandboxProvider) -> Box:
+    return await new_box(provider)
