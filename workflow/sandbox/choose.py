@@ -1,4 +1,4 @@
-"""The provider that the settings name. The packages of those that are optional are imported here, if they are wanted."""
+"""The provider that the settings name. Packages that are optional are imported here, where they are wanted."""
 
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
@@ -28,5 +28,13 @@ def _cloud(settings: Settings, install: str) -> tuple[Cloud, bool]:
             from workflow.sandbox.e2b import E2BCloud  # noqa: PLC0415 - an optional dependency
 
             return E2BCloud(settings.e2b, install), settings.e2b.internet
+        case "daytona":
+            from workflow.sandbox.daytona import DaytonaCloud  # noqa: PLC0415
+
+            return DaytonaCloud(settings.daytona, install), settings.daytona.internet
+        case "docker":
+            from workflow.sandbox.docker import DockerCloud  # noqa: PLC0415
+
+            return DockerCloud(settings.docker, install), settings.docker.network != "none"
         case name:
             raise AssertionError(f"no such provider: {name}")

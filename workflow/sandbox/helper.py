@@ -71,7 +71,7 @@ class Helper:
         if len(argument) > MAX_ARGUMENT:
             argument = f"@{self._folder}/inbox/{mark}"
             await self.machine.put(argument[1:], request)
-        ran = await self.machine.run(f"{self._program} {shlex.quote(argument)}", seconds)
+        ran = await self.machine.run(f"exec {self._program} {shlex.quote(argument)}", seconds)
         told = marked_line(ran.stdout, mark)
         if told is None:
             told_of = f"exit code {ran.exit_code}: {ran.stderr.strip()[-500:]}"

@@ -236,7 +236,7 @@ class Remote:
             state = {**state, "ended": True, "code": KILLED, "killed_by": "the end of the sandbox"}
         return {"task_id": state["task_id"], "key": state["key"], "command": state["text"], **_ending(state)}
 
-    def do_save_output(self, request: JSON, _: bytes) -> JSON:
+    def do_save_output(self, request: JSON, __: bytes) -> JSON:
         with self._ledger.locked():
             self._ledger.fence(request["key"], request["epoch"])
         record = self._ledger.record(request["output_of"])
