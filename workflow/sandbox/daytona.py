@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import daytona
@@ -105,12 +105,9 @@ class DaytonaCloud:
         return [Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.created_at)) for each in there]
 
     async def remove(self, machine_id: str) -> None:
-        try:
-            with translated():
-                sandbox = await self._client().get(machine_id, request_timeout=REQUEST_SECONDS)
-                await sandbox.delete(timeout=REQUEST_SECONDS)
-        except MachineGone:
-            pass
+        with suppress(MachineGone), translated():
+            sandbox = await self._client().get(machine_id, request_timeout=REQUEST_SECONDS)
+            await sandbox.delete(timeout=REQUEST_SECONDS)
 
     async def close(self) -> None:
         if self._known:

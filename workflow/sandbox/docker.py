@@ -11,7 +11,7 @@ import io
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -162,10 +162,8 @@ class DockerCloud:
             for volume in ("workspace", "home"):
                 client.volumes.get(f"{container.name}-{volume}").remove(force=True)
 
-        try:
+        with suppress(MachineGone):
             await _call(REQUEST_SECONDS, remove)
-        except MachineGone:
-            pass
 
     async def close(self) -> None:
         if self._known:

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from shared.config import Settings
+from tests.support.daytona_double import DaytonaDouble
 from tests.support.e2b_double import E2BDouble
 from tests.workflow.sandbox.conformance.box import Box, new_box
 from tests.workflow.sandbox.support import Host
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
 
+KINDS = ["local", "e2b_double", "daytona_double"]
 MODE = "root" if os.geteuid() == 0 else "user"
 
 
@@ -29,6 +31,11 @@ def e2b_settings(double: E2BDouble, **fields: object) -> Settings:
     return Settings.model_validate({"sandbox": {"provider": "e2b"}, "e2b": section})
 
 
+def daytona_settings(double: DaytonaDouble, **fields: object) -> Settings:
+    section = {"api_key": double.key, "api_url": double.api_url, **fields}
+    return Settings.model_validate({"sandbox": {"provider": "daytona"}, "daytona": section})
+
+
 @asynccontextmanager
 async def remote_settings(kind: str) -> AsyncIterator[Settings]:
     """Settings under which sandboxes are of that kind, while it is entered."""
@@ -36,9 +43,12 @@ async def remote_settings(kind: str) -> AsyncIterator[Settings]:
         case "e2b_double":
             async with E2BDouble() as double:
                 yield e2b_settings(double)
+        case "daytona_double":
+            async with DaytonaDouble() as double:
+                yield daytona_settings(double)
 
 
-@pytest.fixture(params=["local", "e2b_double"])
+@pytest.fixture(params=KINDS)
 async def provider(request: pytest.FixtureRequest) -> AsyncIterator[SandboxProvider]:
     if request.param == "local":
         local = choose_provider(request.getfixturevalue("local_settings"), "tests")
