@@ -58,6 +58,8 @@ class Remote:
             return {"error": "fenced", "text": str(fenced)}
         except Lost as lost:
             return {"error": "lost", "text": str(lost)}
+        except FileNotFoundError as error:  # one of ours: those of the agent are refused where they are looked for
+            return {"error": "lost", "text": f"somebody removed what the sandbox remembers: {error}"}
         except (OSError, ValueError) as error:
             return files.refusal(error, str(request.get("path", ""))).answer
         return answer

@@ -3,20 +3,24 @@ services where a key is in the environment; Docker where an engine answers.
 """
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import docker
 import pytest
+from docker.errors import DockerException
 
-from shared.config import Settings
+from shared.config import DockerSettings, Settings
 from tests.support.daytona_double import DaytonaDouble
 from tests.support.e2b_double import E2BDouble
 from tests.workflow.sandbox.conformance.box import Box, new_box
 from tests.workflow.sandbox.support import Host
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
+from workflow.sandbox.remote_provider import RemoteProvider
 
-KINDS = ["local", "e2b_double", "daytona_double"]
+KINDS = ["local", "e2b_double", "daytona_double", "e2b", "daytona", "docker"]
 MODE = "root" if os.geteuid() == 0 else "user"
 
 
@@ -36,6 +40,17 @@ def daytona_settings(double: DaytonaDouble, **fields: object) -> Settings:
     return Settings.model_validate({"sandbox": {"provider": "daytona"}, "daytona": section})
 
 
+def docker_problem() -> str | None:
+    """Why there are no containers to be had here."""
+    try:
+        client = docker.from_env()
+        client.images.get(DockerSettings().image)
+        client.close()
+    except DockerException as error:
+        return f"no Docker sandboxes here: {error}"
+    return None
+
+
 @asynccontextmanager
 async def remote_settings(kind: str) -> AsyncIterator[Settings]:
     """Settings under which sandboxes are of that kind, while it is entered."""
@@ -46,6 +61,14 @@ async def remote_settings(kind: str) -> AsyncIterator[Settings]:
         case "daytona_double":
             async with DaytonaDouble() as double:
                 yield daytona_settings(double)
+        case "e2b" | "daytona":
+            if f"{kind.upper()}_API_KEY" not in os.environ:
+                pytest.skip(f"{kind.upper()}_API_KEY is not set")
+            yield Settings.model_validate({"sandbox": {"provider": kind}})
+        case "docker":
+            if problem := docker_problem():
+                pytest.skip(problem)
+            yield Settings.model_validate({"sandbox": {"provider": "docker"}})
 
 
 @pytest.fixture(params=KINDS)
@@ -56,8 +79,11 @@ async def provider(request: pytest.FixtureRequest) -> AsyncIterator[SandboxProvi
         await local.close()
         return
     async with remote_settings(request.param) as settings:
-        remote = choose_provider(settings, "tests")
+        remote = choose_provider(settings, f"tests-{secrets.token_hex(4)}")
+        assert isinstance(remote, RemoteProvider)
         yield remote
+        for found in await remote.cloud.find():
+            await remote.cloud.remove(found.machine_id)
         await remote.close()
 
 
