@@ -24,6 +24,7 @@ from workflow.sandbox.machine import (
     MachineStopped,
     MachineUnreachable,
     Ran,
+    cancellation_kept,
 )
 
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
@@ -143,7 +144,8 @@ def _seconds(moment: str | datetime | None) -> float:
 def translated() -> Iterator[None]:
     """What the SDK raises, as the protocol has it."""
     try:
-        yield
+        with cancellation_kept():
+            yield
     except MachineGone:
         raise
     except (daytona.DaytonaAuthenticationError, daytona.DaytonaForbiddenError) as error:

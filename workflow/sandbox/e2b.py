@@ -23,6 +23,7 @@ from workflow.sandbox.machine import (
     MachineStopped,
     MachineUnreachable,
     Ran,
+    cancellation_kept,
 )
 
 LATE_SECONDS = 5.0  # after E2B should have ended a command, until we no longer wait for its answer
@@ -118,7 +119,8 @@ class E2BCloud:
 def translated() -> Iterator[None]:
     """What the SDK raises, as the protocol has it."""
     try:
-        yield
+        with cancellation_kept():
+            yield
     except e2b.AuthenticationException as error:
         raise SandboxUnavailable(f"E2B does not take the key: set e2b.api_key or E2B_API_KEY ({error}).") from error
     except e2b.SandboxNotFoundException as error:

@@ -3,7 +3,9 @@
 All else of a sandbox is built on it, once for every provider (remote.py, helper.py).
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +43,21 @@ class Found:
     machine_id: str
     thread_id: str
     created_at: float
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """For SDKs that answer a cancellation with an error of their own, or not at all: it becomes CancelledError again.
+
+    asyncio.wait_for loses one that comes at the same time as its result, up to Python 3.11.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class Machine(Protocol):

@@ -43,6 +43,8 @@ async def test_a_command_goes_on_when_its_caller_is_gone(box: Box) -> None:
     caller = asyncio.create_task(box.run("echo before; sleep 0.6; echo after | tee -a log", key=key))
     await eventually(lambda: box.shown == "before\n")
     caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(caller), 5)
     box.shown = ""
     result = await box.sandbox.attach(key, 2, box.show)
     assert result
