@@ -6,6 +6,7 @@ from functools import cached_property
 from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 
 WORKERS = "workers"
+INSTALL = "install"
 
 
 @dataclass(frozen=True)
