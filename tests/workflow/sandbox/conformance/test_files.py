@@ -114,6 +114,14 @@ async def test_the_same_write_twice_at_once_is_done_once(box: Box) -> None:
     assert sorted(result.repeated for result in await asyncio.gather(*writes)) == [False, True, True, True, True]
 
 
+async def test_writes_of_several_files_at_once_are_all_done(box: Box) -> None:
+    pairs = [[FileWrite(f"{number}/{name}", str(number).encode()) for name in "ab"] for number in range(8)]
+    await asyncio.gather(*(box.sandbox.write(pair, box.key(), 1, b"") for pair in pairs))
+    for pair in pairs:
+        for file in pair:
+            assert (await box.sandbox.read(file.path)).content == file.content
+
+
 async def test_too_much_at_once_is_refused(box: Box) -> None:
     with pytest.raises(SandboxRefused, match="one by one"):
         await write(box, FileWrite("a", bytes(5 * 1024**2)), FileWrite("b", bytes(5 * 1024**2)))

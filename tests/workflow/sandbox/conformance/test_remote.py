@@ -89,6 +89,15 @@ async def test_a_machine_that_lost_its_processes_says_so(box: Box, double: E2BDo
     assert [each.status for each in await again.tasks()] == [ExecStatus.KILLED]
 
 
+async def test_a_write_that_was_cut_off_between_its_files_is_finished_by_whoever_comes_next(box: Box) -> None:
+    await box.run(
+        "echo old > a; echo new > .staged.tmp; "
+        """echo '[["/workspace/.staged.tmp", "/workspace/a"]]' > .unfinished-write"""
+    )
+    again = await box.provider.acquire(box.thread_id, box.sandbox.ref)
+    assert (await again.read("a")).content == b"new\n"
+
+
 async def test_a_machine_that_is_gone_is_replaced_when_there_is_something_to_do(box: Box, double: E2BDouble) -> None:
     await box.run("echo x > file")
     key, ref = box.key(), box.sandbox.ref
