@@ -16,7 +16,7 @@ from shared.errors import AppError, ErrorCode
 from workflow.template.render import FORMS, fill, markers, unfit
 
 MANIFEST = "template.toml"
-MAX_FILES = 500
+MAX_FILES = 300
 MAX_BYTES = 4 * 1024 * 1024
 NAME = re.compile(r"[a-z][a-z0-9-]{0,49}")
 SAFE_PART = re.compile(r"[\w.()\[\]@+-][\w .()\[\]@+-]*", re.ASCII)

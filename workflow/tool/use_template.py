@@ -71,6 +71,10 @@ class UseTemplateTool(Tool[TemplateArgs]):
     def _templates(self) -> Templates:
         return self._given or load_templates()
 
+    @cached_property
+    def description(self) -> str:
+        return f"{super().description} There are: {', '.join(self._templates.names)}."
+
     async def run(self, args: TemplateArgs, ctx: ToolContext) -> ToolResult:
         if args.list:
             return await self._listed(ctx)

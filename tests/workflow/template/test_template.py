@@ -65,7 +65,7 @@ def test_all_faults_of_the_variables_are_told_at_once(tmp_path: Path) -> None:
         (MANIFEST + "colour = 'red'\n", None, "colour"),
         (MANIFEST.replace("[a-z./]+", "[a-z"), None, "is no regular expression"),
         (MANIFEST.replace('default = "note"', 'default = "Note"'), None, "with the defaults, name does not match"),
-        (MANIFEST, {}, "files/ should hold 1 to 500 files"),
+        (MANIFEST, {}, "files/ should hold 1 to 300 files"),
         (MANIFEST, {"a": "@@colour@@"}, "a has the marker @@colour@@, but there is no variable colour"),
         (MANIFEST, {"a": "@@text.yaml@@"}, "the forms are json, html, snake"),
         (MANIFEST, {"a.py": "x = '@@text@@'"}, "any text could come to stand in code"),
