@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from workflow.template.template import Template
+from workflow.template.install import write_default
 from workflow.template.templates import BUILT_IN, load_templates
 
 UV = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
@@ -22,13 +22,6 @@ def main() -> None:
                 write_default(template, Path(place))
                 lock(template.name, Path(place))
             print(f"{template.name}: locked")
-
-
-def write_default(template: Template, place: Path) -> None:
-    for file in template.render(template.values({})):
-        path = place / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.content)
 
 
 def lock_python(name: str, place: Path) -> None:

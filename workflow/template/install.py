@@ -33,22 +33,24 @@ def install(template: Template, folder: Path) -> bool:
     if needed is None or name is None:
         return False
     python, version = _inner_python()
-    target = folder / name
-    if (target / (f"python{version}" if needed.kind == "python" else "node_modules")).is_dir():
+    target, kept = folder / name, f"python{version}" if needed.kind == "python" else "node_modules"
+    if (target / kept).is_dir():
         return False
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made:
         fresh = Path(made) / name
+        packages = fresh / kept
         fresh.mkdir()
         if needed.kind == "python":
-            _install_python(template, needed.lock, fresh / f"python{version}", python, version)
+            _install_python(template, needed.lock, packages, python, version)
         else:
-            _install_npm(template, fresh)
-        setup = shutil.copy(SETUP_PROGRAMS / f"{needed.kind}.sh", fresh / "setup")
-        setup.chmod(0o755)
-        if target.exists():  # for another Python
-            shutil.rmtree(target)
-        fresh.rename(target)
+            _install_npm(template, packages)
+        (fresh / "setup").write_bytes((SETUP_PROGRAMS / f"{needed.kind}.sh").read_bytes())
+        (fresh / "setup").chmod(0o755)
+        if target.exists():  # with the packages for another Python, which projects may use
+            packages.rename(target / packages.name)
+        else:
+            fresh.rename(target)
     return True
 
 
@@ -62,7 +64,7 @@ def _inner_python() -> tuple[str, str]:
 
 def _install_python(template: Template, lock: str, target: Path, python: str, version: str) -> None:
     with tempfile.TemporaryDirectory() as place:
-        _write(template, Path(place))
+        write_default(template, Path(place))
         options = ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile"]
         command = [sys.executable, "-m", "pip", "install", *options, "--python-version", version, "--target"]
         _run([*command, str(target), "-r", lock], place)
@@ -73,12 +75,12 @@ def _install_npm(template: Template, target: Path) -> None:
     if not shutil.which("npm"):
         raise NotInstalled("it needs Node.js 20.19 or later with npm (apt install nodejs npm); then try again")
     with tempfile.TemporaryDirectory() as place:
-        _write(template, Path(place))
+        write_default(template, Path(place))
         _run(["npm", "ci", "--ignore-scripts", "--include=dev", "--no-audit", "--no-fund"], place)
-        shutil.move(Path(place) / "node_modules", target / "node_modules")
+        shutil.move(Path(place) / "node_modules", target)
 
 
-def _write(template: Template, place: Path) -> None:
+def write_default(template: Template, place: Path) -> None:
     """The project as it comes out with the defaults: package managers read more of it than the lock."""
     for file in template.render(template.values({})):
         path = place / file.path

@@ -1,5 +1,6 @@
 """Each built-in template with packages: rendered by the tool, its own check run where there is no network."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from tests.workflow.sandbox.support import Host
 from tests.workflow.tool.support import Caller
 from tests.workflow.tool.test_use_template import TEMPLATES, shell
-from workflow.template.install import install
+from workflow.template.install import install, write_default
 
 REGISTRY_SECONDS = 60
 TITLE = 'Ada\'s "tools" & {braces} <b> \\ 100 %'
@@ -59,6 +60,20 @@ async def test_the_check_of_a_project_fails_when_its_code_does(call: Caller, pac
         call, f"cd app && {setup} && sed -i 's/count/nothing/' {broken} && {result.data['check']}", 300
     )
     assert checked.exit_code not in (0, None), checked.output.head
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fastapi-service", "python-cli", "static-site"])
+def test_python_in_a_project_is_formatted_and_typed(tmp_path: Path, name: str) -> None:
+    template = TEMPLATES.get(name)
+    assert template
+    write_default(template, tmp_path)
+    for tool in ("ruff format --check", "ruff check --select E,F,I,UP,B", "mypy --strict --config-file="):
+        program, *arguments = tool.split()
+        command = [str(Path(sys.executable).with_name(program)), *arguments, "."]
+        environment = os.environ | {"MYPYPATH": str(tmp_path / "src")}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -42,7 +42,9 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if self._open[-1:] != [tag]:
-            self.faults.append(f"</{tag}> closes nothing (open: {self._open[-1:] or 'nothing'})")
+            self.faults.append(
+                f"</{tag}> closes nothing (open: {self._open[-1:] or 'nothing'})"
+            )
         else:
             self._open.pop()
 
@@ -57,11 +59,19 @@ def link_fault(page: Page, link: str, pages: dict[Path, Page]) -> str | None:
     if parts.scheme or parts.netloc:
         return None
     folder = SITE if parts.path.startswith("/") else page.file.parent
-    target = (folder / unquote(parts.path).lstrip("/")).resolve() if parts.path else page.file
+    target = (
+        (folder / unquote(parts.path).lstrip("/")).resolve()
+        if parts.path
+        else page.file
+    )
     target = target / "index.html" if target.is_dir() else target
     if not target.is_file() or SITE.resolve() not in target.parents:
         return f"{link} leads nowhere"
-    if parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+    if (
+        parts.fragment
+        and target in pages
+        and unquote(parts.fragment) not in pages[target].ids
+    ):
         return f"{link}: {target.name} has no id {parts.fragment}"
     return None
 
@@ -69,7 +79,9 @@ def link_fault(page: Page, link: str, pages: dict[Path, Page]) -> str | None:
 def main() -> int:
     files = sorted(SITE.resolve().rglob("*.html"))
     pages = {file: Page(file) for file in files}
-    faults = [f"{page.file.name}: {fault}" for page in pages.values() for fault in page.faults]
+    faults = [
+        f"{page.file.name}: {fault}" for page in pages.values() for fault in page.faults
+    ]
     for page in pages.values():
         found = [link_fault(page, link, pages) for link in page.links]
         faults += [f"{page.file.name}: {fault}" for fault in found if fault]
