@@ -60,6 +60,14 @@ def test_a_package_is_installed_for_the_hash_that_the_lock_has_and_for_no_other(
             assert len(list(folder.glob("note-*/python3.*/tiny.py"))) == 1
 
 
+def test_packages_for_two_pythons_stand_side_by_side(tmp_path: Path) -> None:
+    template = load_template(a_template(tmp_path, manifest=PYTHON, files={"requirements.txt": "# nothing\n"}))
+    older = tmp_path / "packages" / str(template.installed_name) / "python3.0"
+    older.mkdir(parents=True)
+    assert install(template, tmp_path / "packages")
+    assert len(list(older.parent.glob("python3.*"))) == 2
+
+
 def test_without_npm_the_others_are_installed_and_the_answer_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Checks the pages of `site/`: well formed, titled, and every link and file within the site leads somewhere."""
+"""Checks the pages of `site/`: they are well formed, and their links lead somewhere."""
 
 import sys
 from html.parser import HTMLParser
