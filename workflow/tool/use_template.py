@@ -149,7 +149,7 @@ def _way_faults(project: Project, real: Sequence[str]) -> list[str]:
     if fault := _folder_fault(root):
         return [f"{project.folder} is a link, and {fault}"]
     return [
-        f"{path} would go to {target}, out of the project's folder: a folder on its way is a link."
+        f"{path} would go to {target}, out of the project's folder: there is a link on its way."
         for path, target in zip(project.paths, real[1:], strict=True)
         if not target.startswith(f"{root}/")
     ]
