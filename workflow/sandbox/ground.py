@@ -25,18 +25,18 @@ COMMON_LIMITS = "processes, open files, file size and processor time by rlimits;
 
 
 async def find_ground(
-    settings: SandboxSettings, archive: bytes, groups: Groups | None, probe_folder: Path, templates: Path
+    settings: SandboxSettings, archive: bytes, groups: Groups | None, probe_folder: Path, templates: Path | None = None
 ) -> Ground:
     """The best that holds in a trial; to be called as the user who will start the sandboxes. Raises SandboxUnavailable.
 
     Control groups that turn out not to work are no reason to have no sandboxes.
     """
-    readable = templates if os.access(templates, os.R_OK | os.X_OK) else None
-    if readable is None:
+    if templates and not os.access(templates, os.R_OK | os.X_OK):
         log.warning("Sandboxes go without templates' packages: uid %s cannot read %s", os.getuid(), templates)
+        templates = None
     problem = None
     for tier in dict.fromkeys((groups, None)):
-        ground = Ground(settings, _profile(settings, archive, tier, readable), tier)
+        ground = Ground(settings, _profile(settings, archive, tier, templates), tier)
         problem = await probe(ground, probe_folder)
         if problem is None:
             await _check_disk_tools(ground, probe_folder)

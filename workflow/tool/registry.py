@@ -105,5 +105,5 @@ class Registry:
 
 def built_in_tools(*, plans_need_approval: bool = False, templates: Templates | None = None) -> Registry:
     """`templates` None: those that come with Trunkline."""
-    own = [JobPlanTool(always_asks=plans_need_approval), UseTemplateTool(templates)]
+    own: list[Tool[Any]] = [JobPlanTool(always_asks=plans_need_approval), UseTemplateTool(templates)]
     return Registry([*(tool() for tool in PLAIN), *own])
