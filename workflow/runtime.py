@@ -21,6 +21,7 @@ from workflow.llm.types import Model
 from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
+from workflow.template.templates import load_templates
 from workflow.tool.base import CallLimits
 from workflow.tool.registry import Registry, built_in_tools
 from workflow.web.web import Web
@@ -66,11 +67,12 @@ class Runtime:
 async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runtime]:
     """Loads and warms up the default model (LiteLLM takes three seconds), so that a ready worker is ready.
 
-    Raises AppError INVALID_CONFIG for a fallback model of no provider.
+    Raises AppError INVALID_CONFIG for a fallback model of no provider, a template that cannot be used.
     """
+    templates = load_templates(settings.templates.folder)
     web = Web.of(settings)
     async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
-        built_in = built_in_tools(plans_need_approval=settings.tools.plans_need_approval)
+        built_in = built_in_tools(plans_need_approval=settings.tools.plans_need_approval, templates=templates)
         tools = built_in.only(settings.tools.enabled).plus(mcp_tools)
         async with _opened(settings, client, tools, web) as runtime:
             yield runtime

@@ -20,6 +20,7 @@ from shared.config.services import (
     PayloadsSettings,
     RedisSettings,
     SandboxSettings,
+    TemplatesSettings,
     WorkerSettings,
 )
 from shared.config.web import McpServerSettings, McpSettings, NetSettings, WebSettings
@@ -45,6 +46,7 @@ __all__ = [
     "SandboxSettings",
     "Settings",
     "StreamSettings",
+    "TemplatesSettings",
     "ToolsSettings",
     "WebSettings",
     "WorkerSettings",

@@ -31,6 +31,7 @@ from shared.config.services import (
     PayloadsSettings,
     RedisSettings,
     SandboxSettings,
+    TemplatesSettings,
     WorkerSettings,
     WorkflowSettings,
 )
@@ -64,6 +65,7 @@ class Settings(Section):
     net: NetSettings = NetSettings()
     web: WebSettings = WebSettings()
     mcp: McpSettings = McpSettings()
+    templates: TemplatesSettings = TemplatesSettings()
 
     @model_validator(mode="after")
     def _rules_hold(self) -> "Settings":
@@ -92,6 +94,10 @@ class Settings(Section):
     @property
     def workspaces(self) -> Path:
         return self.sandbox.root or self.data / "workspaces"
+
+    @property
+    def template_packages(self) -> Path:
+        return self.templates.packages or self.data / "templates"
 
 
 def sections() -> dict[str, type[Section]]:

@@ -308,3 +308,19 @@ class SandboxSettings(Section):
         description="Longest run of a command, even after its timeout has moved it to the background; "
         "one that was started there has no limit.",
     )
+
+
+class TemplatesSettings(Section):
+    """Code templates, from which agents start projects."""
+
+    folder: LocalPath | None = Field(
+        default=None,
+        description="Folder of templates of your own; one named like a built-in one replaces it. Unset: none.",
+        examples=["/etc/trunkline/templates"],
+    )
+    packages: LocalPath | None = Field(
+        default=None,
+        description="Folder of what templates depend on, filled by scripts/templates, read-only in local sandboxes. "
+        "Unset: templates in the data folder.",
+        examples=["/var/lib/trunkline/templates"],
+    )

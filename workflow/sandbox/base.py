@@ -14,6 +14,8 @@ from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 
 WORKSPACE = "/workspace"
+TEMPLATES = "/opt/templates"
+"""Where a sandbox has what code templates depend on, read-only, if it has it."""
 MAX_READ_BYTES = 16 * 1024 * 1024
 """One `read` answers at most this much; a larger file is read in pieces."""
 MAX_WRITE_BYTES = 8 * 1024 * 1024

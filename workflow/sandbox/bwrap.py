@@ -18,7 +18,7 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from shared.config import SandboxSettings
-from workflow.sandbox.base import WORKSPACE
+from workflow.sandbox.base import TEMPLATES, WORKSPACE
 from workflow.sandbox.sandboxd_commands import SHELL_START, TELL_FOLDER
 
 HOME = "/home/user"
@@ -69,6 +69,7 @@ class Profile:
     shell_start: bytes
     seccomp: bytes
     memory_bytes: int
+    templates: Path | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +190,8 @@ def _arguments(profile: Profile, workspace: Path, stack: contextlib.ExitStack) -
     for path, share in TMPFS.items():
         arguments += _tmpfs(path, share * profile.memory_bytes)
     arguments += [*data(profile.archive, ARCHIVE), *data(profile.shell_start, SHELL_START)]
+    if profile.templates:
+        arguments += ["--ro-bind-try", str(profile.templates), TEMPLATES]
     arguments += ["--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE, "--seccomp", seccomp_fd]
     return [*arguments, "--remount-ro", "/"], fds
 

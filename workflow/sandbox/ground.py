@@ -1,6 +1,7 @@
 """What this machine offers for sandboxes to stand on: found, and tried out, before anybody gets one."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -23,14 +24,19 @@ TIERS = {
 COMMON_LIMITS = "processes, open files, file size and processor time by rlimits; disk by a watchdog"
 
 
-async def find_ground(settings: SandboxSettings, archive: bytes, groups: Groups | None, probe_folder: Path) -> Ground:
+async def find_ground(
+    settings: SandboxSettings, archive: bytes, groups: Groups | None, probe_folder: Path, templates: Path | None = None
+) -> Ground:
     """The best that holds in a trial; to be called as the user who will start the sandboxes. Raises SandboxUnavailable.
 
     Control groups that turn out not to work are no reason to have no sandboxes.
     """
+    if templates and not os.access(templates, os.R_OK | os.X_OK):
+        log.warning("Sandboxes go without templates' packages: uid %s cannot read %s", os.getuid(), templates)
+        templates = None
     problem = None
     for tier in dict.fromkeys((groups, None)):
-        ground = Ground(settings, _profile(settings, archive, tier), tier)
+        ground = Ground(settings, _profile(settings, archive, tier, templates), tier)
         problem = await probe(ground, probe_folder)
         if problem is None:
             await _check_disk_tools(ground, probe_folder)
@@ -52,7 +58,7 @@ def describe_limits(ground: Ground) -> str:
     return f"{TIERS[ground.groups.tier if ground.groups else 'C']}; {COMMON_LIMITS}"
 
 
-def _profile(settings: SandboxSettings, archive: bytes, groups: Groups | None) -> bwrap.Profile:
+def _profile(settings: SandboxSettings, archive: bytes, groups: Groups | None, templates: Path | None) -> bwrap.Profile:
     program = shutil.which("bwrap", path=PROGRAM_PATH)
     python = bwrap.find_python()
     if program is None:
@@ -63,4 +69,5 @@ def _profile(settings: SandboxSettings, archive: bytes, groups: Groups | None) -
         refused = seccomp.build_filter(refuse_uncounted_memory=groups is None)
     except KeyError as error:
         raise SandboxUnavailable(f"Sandboxes are unavailable: there is no filter for {error} processors.") from error
-    return bwrap.Profile(program, *python, archive, bwrap.shell_start(settings), refused, settings.memory_bytes)
+    start, memory = bwrap.shell_start(settings), settings.memory_bytes
+    return bwrap.Profile(program, *python, archive, start, refused, memory, templates)

@@ -52,6 +52,7 @@ class Prepared:
     listener: socket.socket
     archive: bytes
     groups: cgroups.Groups | None
+    templates: Path
 
 
 def prepare(settings: Settings, uid: int) -> Prepared:
@@ -64,7 +65,18 @@ def prepare(settings: Settings, uid: int) -> Prepared:
     groups = cgroups.prepare(uid)
     wire.build_adapters()
     token = _token(settings.sandbox_token_file)
-    return Prepared(workspaces, token, _listen(settings.sandbox.host_url), bwrap.build_archive(), groups)
+    listener = _listen(settings.sandbox.host_url)
+    return Prepared(workspaces, token, listener, bwrap.build_archive(), groups, _templates(settings))
+
+
+def _templates(settings: Settings) -> Path:
+    """The folder of templates' packages, for sandboxes to read; made now, so that it may be filled later on."""
+    folder = settings.template_packages.absolute()
+    with contextlib.suppress(OSError):  # find_ground says what comes of it
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)
+    return folder.resolve()
 
 
 def _listen(url: str) -> socket.socket:
@@ -135,7 +147,7 @@ async def _settle(sandboxes: Sandboxes, settings: Settings, prepared: Prepared) 
     """Opens the sandboxes if this machine can isolate; it may come to, when somebody installs bubblewrap."""
     try:
         folder = prepared.workspaces / PROBE_FOLDER
-        ground = await find_ground(settings.sandbox, prepared.archive, prepared.groups, folder)
+        ground = await find_ground(settings.sandbox, prepared.archive, prepared.groups, folder, prepared.templates)
     except SandboxUnavailable as error:
         if sandboxes.problem != error.detail:
             log.error("%s", error.detail)
@@ -181,7 +193,7 @@ def run(settings: Settings) -> None:
     hopeless = None
     if started_as_root:
         try:
-            drop_to(uid, prepared.workspaces)
+            drop_to(uid, prepared.workspaces, prepared.templates)
         except SandboxUnavailable as error:
             hopeless = error.detail
     assert os.geteuid() != 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
+from workflow.template.templates import Templates
 from workflow.tool.base import Args, Tool
 from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
@@ -22,6 +23,7 @@ from workflow.tool.schema import function_schema
 from workflow.tool.suggest_next_steps import SuggestNextStepsTool
 from workflow.tool.todo_read import TodoReadTool
 from workflow.tool.todo_write import TodoWriteTool
+from workflow.tool.use_template import UseTemplateTool
 from workflow.tool.web_fetch import WebFetchTool
 from workflow.tool.web_search import WebSearchTool
 from workflow.tool.write_files import FilesCreationTool
@@ -101,5 +103,7 @@ class Registry:
         return known
 
 
-def built_in_tools(*, plans_need_approval: bool = False) -> Registry:
-    return Registry([*(tool() for tool in PLAIN), JobPlanTool(always_asks=plans_need_approval)])
+def built_in_tools(*, plans_need_approval: bool = False, templates: Templates | None = None) -> Registry:
+    """`templates` None: those that come with Trunkline."""
+    own: list[Tool[Any]] = [JobPlanTool(always_asks=plans_need_approval), UseTemplateTool(templates)]
+    return Registry([*(tool() for tool in PLAIN), *own])

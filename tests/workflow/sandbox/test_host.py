@@ -293,7 +293,7 @@ def test_the_health_page_tells_what_protects_the_machine(host: Host) -> None:
 
 def test_the_hosts_own_files_are_out_of_sight(host: Host) -> None:
     names = {path.name for path in host.data.iterdir()}
-    assert names == {"sandbox-token", "workspaces"}
+    assert names == {"sandbox-token", "templates", "workspaces"}
 
 
 async def test_an_unknown_operation_is_refused(box: Box) -> None:

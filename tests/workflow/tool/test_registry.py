@@ -17,6 +17,7 @@ from workflow.tool.registry import Call, Registry, built_in_tools
 NAMES = [
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "multi_edit", "write_files", "ls", "grep", "glob",
     "todo_read", "todo_write", "suggest_next_steps", "publish_event", "web_fetch", "web_search", "job_plan",
+    "use_template",
 ]  # fmt: skip
 # What OpenAI, Anthropic and Gemini all document for a function's parameters.
 KEYWORDS = {"type", "description", "properties", "required", "items", "enum"} | {
@@ -168,6 +169,7 @@ SMALLEST = {
     "publish_event": '{"name": "paid"}',
     "web_fetch": '{"url": "https://example.com/"}',
     "web_search": '{"query": "news"}',
+    "use_template": '{"template": "a"}',
 }
 
 

@@ -1,0 +1,7 @@
+"""`python -m @@name.snake@@`."""
+
+import sys
+
+from @@name.snake@@.cli import main
+
+sys.exit(main())
