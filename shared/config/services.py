@@ -291,6 +291,9 @@ class SandboxSettings(Section):
         description="Sandboxes of one host that run at once. When there are so many, the one idle the longest is put "
         "to rest for the next.",
     )
+    port_connections: Count = Field(
+        default=500, description="Connections to the ports of one sandbox that may be open at once."
+    )
     output_bytes: Annotated[int, Field(ge=MIB)] = Field(
         default=256 * MIB, description="Memory of the host for what commands have written, of all sandboxes together."
     )

@@ -28,6 +28,7 @@ from workflow.sandbox.ground import describe_limits
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.record import Record
 from workflow.sandbox.sandboxes import Sandboxes
+from workflow.sandbox.tunnel import Tunnel
 
 log = logging.getLogger("trunkline.sandbox")
 
@@ -74,6 +75,10 @@ async def _list(sandbox: HostedSandbox, request: wire.List) -> Any:
     return await sandbox.list(request.path, request.depth, request.ignore, request.limit)
 
 
+async def _ports(sandbox: HostedSandbox, _: wire.Nothing) -> Any:
+    return await sandbox.ports()
+
+
 async def _recall(sandbox: HostedSandbox, request: wire.Recall) -> Any:
     return wire.Note(await sandbox.recall(request.key, request.epoch))
 
@@ -87,6 +92,7 @@ OPERATIONS: dict[str, tuple[type[Any], Operation]] = {
     "stat": (wire.Stat, _stat),
     "hashes": (wire.Hashes, _hashes),
     "list": (wire.List, _list),
+    "ports": (wire.Nothing, _ports),
     "recall": (wire.Recall, _recall),
 }
 
@@ -105,6 +111,7 @@ class Api:
             Route("/sandboxes/{thread_id}/attach", self.attach, methods=["POST"]),
             Route("/sandboxes/{thread_id}/read", self.read, methods=["POST"]),
             Route("/sandboxes/{thread_id}/write", self.write, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/ports/{port:int}", Tunnel(self.sandboxes), methods=["POST"]),
             Route("/sandboxes/{thread_id}/{operation}", self.operate, methods=["POST"]),
         ]
         handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}

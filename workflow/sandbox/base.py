@@ -58,6 +58,16 @@ class SandboxRefused(SandboxError):
     """The request itself cannot be done: too large, a folder that is not there, a task nobody knows."""
 
 
+class NotListening(SandboxRefused):
+    """Nothing in the sandbox listens on the port. `ports`: those on which something does."""
+
+    def __init__(self, port: int, ports: Sequence[int]) -> None:
+        others = f"these ports are listened on: {', '.join(map(str, ports))}" if ports else "nor on any other"
+        super().__init__(f"nothing listens on port {port}; {others}")
+        self.port = port
+        self.ports = list(ports)
+
+
 class FileError(SandboxRefused):
     """A file operation that failed; `path` as the sandbox resolved it. Nothing was changed."""
 
@@ -268,6 +278,9 @@ class Sandbox(Protocol):
         """SIGTERM, three seconds, SIGKILL, to the task's processes. A task that has ended stays as it is."""
 
     async def tasks(self) -> list[Task]: ...
+
+    async def ports(self) -> list[int]:
+        """The TCP ports inside on which something listens."""
 
     async def cancel(self, run_id: str, epoch: int) -> None:
         """Ends every foreground command of a run; returns when their processes are gone.

@@ -52,7 +52,7 @@ TMPFS = {"/tmp": 1 / 4, "/run": 1 / 64, HOME: 1 / 4}  # noqa: S108 - the sandbox
 SHM_SHARE = 1 / 16
 CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
-INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_write")
+INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_ports", "sandboxd_write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,13 @@ class Profile:
 
 @dataclass(slots=True)
 class Started:
-    """A bubblewrap that has been started: its process, our end of the link, and what it says on stderr."""
+    """A bubblewrap that has been started: its process, our ends of the link and of the channel by which descriptors
+    come out, and what it says on stderr.
+    """
 
     process: subprocess.Popen[bytes]
     link: socket.socket
+    channel: socket.socket
     errors: io.FileIO
 
     def complaint(self) -> str:
@@ -132,19 +135,21 @@ def start(profile: Profile, workspace: Path) -> Started:
     Raises OSError when bubblewrap itself cannot be run.
     """
     ours, theirs = socket.socketpair()
+    channel, their_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     with contextlib.ExitStack() as stack:
         stack.callback(theirs.close)
+        stack.callback(their_channel.close)
         stack.callback(os.close, write_end)
         arguments, fds = _arguments(profile, workspace, stack)
         args_fd = _memfd(b"".join(argument.encode() + b"\0" for argument in arguments), stack)
         command = [profile.program, "--args", str(args_fd), "--", profile.python, "-I", "-S", ARCHIVE]
         try:
             process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
+                [*command, str(theirs.fileno()), str(their_channel.fileno())],
                 env={},
-                pass_fds=(*fds, args_fd, theirs.fileno()),
+                pass_fds=(*fds, args_fd, theirs.fileno(), their_channel.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=write_end,
@@ -152,9 +157,10 @@ def start(profile: Profile, workspace: Path) -> Started:
             )
         except OSError:
             ours.close()
+            channel.close()
             os.close(read_end)
             raise
-    return Started(process, ours, io.FileIO(read_end, "r"))
+    return Started(process, ours, channel, io.FileIO(read_end, "r"))
 
 
 def _arguments(profile: Profile, workspace: Path, stack: contextlib.ExitStack) -> tuple[list[str], list[int]]:

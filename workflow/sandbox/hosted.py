@@ -19,6 +19,7 @@ from workflow.sandbox.base import (
     FileInfo,
     FileWrite,
     Listing,
+    NotListening,
     SandboxLost,
     SandboxRefused,
     SandboxUnavailable,
@@ -27,12 +28,13 @@ from workflow.sandbox.base import (
 )
 from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
+from workflow.sandbox.handed import Handed
 from workflow.sandbox.inside import Ground, Inside
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook
 from workflow.sandbox.notes import Notes
 from workflow.sandbox.spool import whole_characters
-from workflow.sandbox.wire import HashesAnswer, ReadHead, StatAnswer, adapter
+from workflow.sandbox.wire import HashesAnswer, PortsAnswer, ReadHead, StatAnswer, adapter
 
 log = logging.getLogger("trunkline.sandbox")
 
@@ -77,6 +79,7 @@ class HostedSandbox:
         self._watch: asyncio.Task[None] | None = None
         self._writing: dict[str, asyncio.Future[None]] = {}
         self._users = 0
+        self._dialled = 0
         self._last_used = time.monotonic()
 
     # --- its process
@@ -196,6 +199,35 @@ class HostedSandbox:
             for file in files
         ]
         await self._ask(dict, {"op": "write", "files": plan}, b"".join(file.content for file in files))
+
+    # --- ports
+
+    async def ports(self) -> PortsAnswer:
+        if self.inside is None:  # at rest: nothing listens
+            return PortsAnswer([])
+        answer, _ = await self._ask(PortsAnswer, {"op": "ports"})
+        return answer
+
+    @asynccontextmanager
+    async def dial(self, port: int) -> AsyncIterator[Handed]:
+        """A connection to a port inside. Raises NotListening, SandboxLost; SandboxRefused when there are too many."""
+        if self._dialled >= self._ground.settings.port_connections:
+            raise SandboxRefused(f"{self._dialled} connections to the sandbox's ports are open: close some")
+        if self.inside is None:
+            raise NotListening(port, [])
+        self._dialled += 1
+        try:
+            async with self.used():
+                with await self._dial(self.inside, port) as handed:
+                    yield handed
+        finally:
+            self._dialled -= 1
+
+    async def _dial(self, inside: Inside, port: int) -> Handed:
+        try:
+            return await inside.dial(port)
+        except LinkClosed as error:
+            raise SandboxLost(f"the sandbox ended meanwhile: {error}") from error
 
     # --- the output of commands
 

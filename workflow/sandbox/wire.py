@@ -4,6 +4,11 @@
 
 A request is one of the classes below as JSON; `write` and the answer of `read` are a line of JSON with the files' bytes
 behind it. `exec` and `attach` answer with lines of JSON: a Progress each, the last one with `result` or `error`.
+
+    POST /sandboxes/{thread_id}/ports/{port}
+
+is a connection to a port inside: the body of the request goes to it, the answer's comes from it, both at the same time
+and for as long as either lasts. The end of the request's body ends what goes in; what comes out may go on.
 """
 
 import base64
@@ -25,6 +30,7 @@ from workflow.sandbox.base import (
     FileKind,
     FileMissing,
     Listing,
+    NotListening,
     NotRegular,
     SandboxError,
     SandboxFenced,
@@ -39,6 +45,7 @@ Key = Annotated[str, Field(min_length=1, max_length=500)]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 Natural = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
@@ -162,6 +169,11 @@ class HashesAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class PortsAnswer:
+    ports: Annotated[Sequence[Port], Field(max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
 class List:
     path: FilePath
     depth: Natural = 1
@@ -219,7 +231,7 @@ REQUESTS: tuple[type[Any], ...] = (
     *(Acquire, Exec, Attach, Cancel, SaveOutput, ReadOutput, KillTask, Nothing),
     *(Read, Stat, Hashes, List, WriteHead, Recall),
 )
-ANSWERS: tuple[type[Any], ...] = (StatAnswer, ReadHead, HashesAnswer, Listing, dict)
+ANSWERS: tuple[type[Any], ...] = (StatAnswer, ReadHead, HashesAnswer, PortsAnswer, Listing, dict)
 
 
 # --- errors
@@ -234,6 +246,8 @@ def error_to_json(error: SandboxError) -> JSON:
     told: JSON = {"error": type(error).__name__, "detail": error.detail}
     if isinstance(error, FileError):
         told["path"] = error.path
+    if isinstance(error, NotListening):
+        told |= {"port": error.port, "ports": error.ports}
     if isinstance(error, NotRegular):
         told["kind"] = error.kind
     if isinstance(error, FileChanged):
@@ -243,6 +257,8 @@ def error_to_json(error: SandboxError) -> JSON:
 
 def error_from_json(told: JSON) -> SandboxError:
     name, detail = told["error"], told["detail"]
+    if name == NotListening.__name__:
+        return NotListening(told["port"], told["ports"])
     if name == NotRegular.__name__:
         return NotRegular(detail, told["path"], FileKind(told["kind"]))
     if name == FileChanged.__name__:
