@@ -93,11 +93,13 @@ class Tunnel(httpcore.AsyncNetworkStream):
 
     async def _event(self) -> h11.Event | type[h11.PAUSED]:
         try:
-            while (event := self._http.next_event()) is h11.NEED_DATA:
+            while True:
+                event = self._http.next_event()
+                if event is not h11.NEED_DATA:
+                    return event  # type: ignore[return-value]  # mypy does not narrow h11's sentinels
                 self._http.receive_data(await self._reader.read(PIECE))
         except (OSError, h11.RemoteProtocolError) as error:
             raise httpcore.ReadError(str(error)) from error
-        return event
 
 
 @asynccontextmanager

@@ -291,6 +291,9 @@ class SandboxSettings(Section):
         description="Sandboxes of one host that run at once. When there are so many, the one idle the longest is put "
         "to rest for the next.",
     )
+    upload_bytes: Count = Field(
+        default=256 * MIB, description="Largest file or archive that the gateway takes for a sandbox; else 413."
+    )
     port_connections: Count = Field(
         default=500, description="Connections to the ports of one sandbox that may be open at once."
     )

@@ -28,6 +28,7 @@ from workflow.sandbox.ground import describe_limits
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.record import Record
 from workflow.sandbox.sandboxes import Sandboxes
+from workflow.sandbox.transfers import Transfers
 from workflow.sandbox.tunnel import Tunnel
 
 log = logging.getLogger("trunkline.sandbox")
@@ -104,6 +105,7 @@ class Api:
     sandboxes: Sandboxes
 
     def app(self, token: str) -> ASGIApp:
+        transfers = Transfers(self.sandboxes)
         routes = [
             Route("/health", self.health),
             Route("/sandboxes/{thread_id}/acquire", self.acquire, methods=["POST"]),
@@ -111,6 +113,9 @@ class Api:
             Route("/sandboxes/{thread_id}/attach", self.attach, methods=["POST"]),
             Route("/sandboxes/{thread_id}/read", self.read, methods=["POST"]),
             Route("/sandboxes/{thread_id}/write", self.write, methods=["POST"]),
+            Route("/sandboxes/{thread_id}", self.look),
+            Route("/sandboxes/{thread_id}/outgoing", transfers.outgoing, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/incoming", transfers.incoming, methods=["POST"]),
             Route("/sandboxes/{thread_id}/ports/{port:int}", Tunnel(self.sandboxes), methods=["POST"]),
             Route("/sandboxes/{thread_id}/{operation}", self.operate, methods=["POST"]),
         ]
@@ -127,6 +132,9 @@ class Api:
             "running": len(self.sandboxes.running()),
         }
         return _json(told)
+
+    async def look(self, request: Request) -> Response:
+        return _json(wire.Existence(self.sandboxes.exists(request.path_params["thread_id"])))
 
     async def acquire(self, request: Request) -> Response:
         asked = wire.adapter(wire.Acquire).validate_json(await _body(request))

@@ -52,7 +52,10 @@ TMPFS = {"/tmp": 1 / 4, "/run": 1 / 64, HOME: 1 / 4}  # noqa: S108 - the sandbox
 SHM_SHARE = 1 / 16
 CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
-INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_ports", "sandboxd_write")
+INSIDE_MODULES = (
+    *("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_ports", "sandboxd_transfer"),
+    "sandboxd_write",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,18 @@ def build_archive() -> bytes:
     return buffer.getvalue()
 
 
+_MAIN = b"""import sys
+
+if sys.argv[1] == "transfer":
+    from workflow.sandbox.sandboxd_transfer import main
+else:
+    from workflow.sandbox.sandboxd import main
+main()
+"""
+
+
 def _sources() -> Iterator[tuple[str, bytes]]:
-    yield "__main__", b"from workflow.sandbox.sandboxd import main\n\nmain()\n"
+    yield "__main__", _MAIN
     yield from (("workflow/__init__", b""), ("workflow/sandbox/__init__", b""))
     for module in INSIDE_MODULES:
         yield f"workflow/sandbox/{module}", Path(__file__).with_name(f"{module}.py").read_bytes()

@@ -44,6 +44,7 @@ TASK_OUTPUT_BYTES = 64 * 1024
 REST_BYTES = 1024**2  # of output kept of a sandbox that rests
 MAX_DEPTH = 10
 MAX_ENTRIES = 2000
+DISK_IS_FULL = "the sandbox is over its disk limit: delete files first"
 
 T = TypeVar("T")
 
@@ -193,7 +194,7 @@ class HostedSandbox:
 
     async def _write(self, files: Sequence[FileWrite]) -> None:
         if self.disk_is_full:
-            raise SandboxRefused("the sandbox is over its disk limit: delete files first")
+            raise SandboxRefused(DISK_IS_FULL)
         plan = [
             {"path": file.path, "size": len(file.content), "executable": file.executable, "expect": file.expect}
             for file in files
@@ -217,17 +218,28 @@ class HostedSandbox:
             raise NotListening(port, [])
         self._dialled += 1
         try:
-            async with self.used():
-                with await self._dial(self.inside, port) as handed:
-                    yield handed
+            async with self._holding(self.inside.dial(port)) as handed:
+                yield handed
         finally:
             self._dialled -= 1
 
-    async def _dial(self, inside: Inside, port: int) -> Handed:
-        try:
-            return await inside.dial(port)
-        except LinkClosed as error:
-            raise SandboxLost(f"the sandbox ended meanwhile: {error}") from error
+    @asynccontextmanager
+    async def transfer(self, request: JSON) -> AsyncIterator[Handed]:
+        """A socket to a program that moves files, see sandboxd_transfer.py. Raises SandboxError."""
+        if self.disk_is_full and request["op"] in ("take", "unpack"):
+            raise SandboxRefused(DISK_IS_FULL)
+        async with self._holding((await self._running()).transfer(request)) as handed:
+            yield handed
+
+    @asynccontextmanager
+    async def _holding(self, opening: Awaitable[Handed]) -> AsyncIterator[Handed]:
+        async with self.used():
+            try:
+                handed = await opening
+            except LinkClosed as error:
+                raise SandboxLost(f"the sandbox ended meanwhile: {error}") from error
+            with handed:
+                yield handed
 
     # --- the output of commands
 

@@ -97,6 +97,13 @@ class Inside:
             answer, _ = await self.ask({**message, "token": token})
             return self._channel.take(token), answer
 
+    async def transfer(self, request: JSON) -> Handed:
+        """A socket to a program inside that moves files (sandboxd_transfer.py). Raises LinkClosed, FileError."""
+        handed, _ = await self.handed({"op": "transfer", "transfer": request})
+        if handed is None:
+            raise LinkClosed("the sandbox handed over nothing")
+        return handed
+
     async def begin(self, settings: SandboxSettings) -> None:
         """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
         await self.link.open()

@@ -67,6 +67,7 @@ class Daemon:
             "write": self._write,
             "ports": self._ports,
             "dial": self._dial,
+            "transfer": self._transfer,
         }
 
     def run(self) -> None:
@@ -240,6 +241,18 @@ class Daemon:
 
     def _dial(self, message: Message, _: bytes) -> None:
         self._dials.append(ports.Dial(message, self._channel))
+
+    def _transfer(self, message: Message, _: bytes) -> None:
+        request = {**message["transfer"], "path": os.path.join(WORKSPACE, message["transfer"]["path"])}
+        pid, exit_fd = ports.start_transfer({**request, "token": message["token"]}, self._channel)
+
+        def reap() -> None:
+            self._unwatch(exit_fd)
+            os.close(exit_fd)
+            os.waitpid(pid, 0)
+
+        self._watch(exit_fd, reap)
+        self._answer(message)
 
 
 def _path(message: Message) -> str:

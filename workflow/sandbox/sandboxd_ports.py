@@ -1,4 +1,4 @@
-"""The ports of a sandbox: which of them somebody listens on, and connections to them for the host.
+"""Sockets for the host: connections to the ports of the sandbox, and to the programs that move files.
 
 Runs inside the sandbox: standard library only, nothing newer than Python 3.9. `socket` is imported when first needed:
 it would cost every cold start 3 ms.
@@ -10,6 +10,8 @@ import contextlib
 import errno
 import os
 import select
+import signal
+import sys
 import time
 
 from workflow.sandbox.sandboxd_files import refusal
@@ -42,6 +44,28 @@ def hand_over(channel: int, token: int, fd: int) -> None:
 
     with socket.socket(fileno=os.dup(channel)) as to_host:
         socket.send_fds(to_host, [b"%d" % token], [fd], socket.MSG_DONTWAIT)
+
+
+def start_transfer(message: dict[str, Any], channel: int) -> tuple[int, int]:
+    """Starts sandboxd_transfer.py and hands over the other end of its input and output. Raises OSError.
+
+    Returns its pid and a descriptor of it.
+    """
+    import json  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", sys.argv[0], "transfer", json.dumps(message)],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, ours.fileno(), fd) for fd in (0, 1)],
+            setsid=True,
+            setsigdef=[signal.SIGPIPE],
+        )
+        hand_over(channel, message["token"], theirs.fileno())
+    return pid, os.pidfd_open(pid)
 
 
 class Dial:

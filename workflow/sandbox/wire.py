@@ -15,7 +15,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic_core import to_json
@@ -169,6 +169,41 @@ class HashesAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A file (`send`) or a folder as tar.gz (`pack`). The answer is a line of JSON (OutgoingHead), then the bytes."""
+
+    op: Literal["send", "pack"]
+    path: FilePath
+    offset: Natural = 0
+    length: Natural = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingHead:
+    info: FileInfo
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A file (`take`) or a tar.gz to unpack into a folder (`unpack`). The bytes come behind it; the answer is JSON.
+
+    A request whose body breaks off has no effect, or only that of the entries which were whole.
+    """
+
+    op: Literal["take", "unpack"]
+    path: FilePath
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Existence:
+    """`exists`: whether the sandbox was ever made on this host."""
+
+    exists: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PortsAnswer:
     ports: Annotated[Sequence[Port], Field(max_length=1000)]
 
@@ -229,9 +264,12 @@ def encode(value: Any) -> bytes:
 
 REQUESTS: tuple[type[Any], ...] = (
     *(Acquire, Exec, Attach, Cancel, SaveOutput, ReadOutput, KillTask, Nothing),
-    *(Read, Stat, Hashes, List, WriteHead, Recall),
+    *(Read, Stat, Hashes, List, WriteHead, Recall, Outgoing, Incoming),
 )
-ANSWERS: tuple[type[Any], ...] = (StatAnswer, ReadHead, HashesAnswer, PortsAnswer, Listing, dict)
+ANSWERS: tuple[type[Any], ...] = (
+    *(StatAnswer, ReadHead, HashesAnswer, PortsAnswer, OutgoingHead, Existence),
+    *(Listing, dict),
+)
 
 
 # --- errors
