@@ -20,8 +20,9 @@ from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
-from gateway.routes import events, files, health, root, runs, session, steps, threads
+from gateway.routes import events, files, health, ports, root, runs, session, steps, threads
 from gateway.sandboxes.host import SandboxHost
+from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
 from shared.config import Settings, load_settings
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for prefix in API_PREFIXES:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
-    for router in (root.router, health.router, session.root):
+    for router in (root.router, health.router, session.root, ports.root):
         app.include_router(router)
     serve_docs(app)
     describe(app)
@@ -76,7 +77,16 @@ def from_environment() -> FastAPI:
 
 def _api() -> APIRouter:
     api = APIRouter()
-    for router in (threads.router, files.router, runs.router, steps.router, events.router, session.api):
+    for router in (
+        threads.router,
+        files.router,
+        ports.api,
+        ports.root,
+        runs.router,
+        steps.router,
+        events.router,
+        session.api,
+    ):
         api.include_router(router)
     return api
 
@@ -96,6 +106,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(Exchanges)
+    app.add_middleware(SandboxOrigins, settings=settings)
 
 
 def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:

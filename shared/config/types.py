@@ -57,6 +57,12 @@ def _origin(origin: str) -> str:
     return origin
 
 
+def _sandbox_origin(origin: str) -> str:
+    if origin.count("*") != 1 or "://*." not in origin or _origin(origin.replace("*", "x")) == "*":
+        raise ValueError("should be an origin with a star for its first name, such as https://*.sandboxes.example.com")
+    return origin
+
+
 def _ollama_host(host: str) -> str:
     scheme, _, address = host.rpartition("://")
     parts = _split(f"{scheme or 'http'}://{address}", ("http", "https"))
@@ -110,6 +116,7 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 PrivateHost = Annotated[str, AfterValidator(_private_host)]
+SandboxOrigin = Annotated[str, AfterValidator(_sandbox_origin)]
 OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]

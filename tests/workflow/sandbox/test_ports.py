@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -174,15 +175,19 @@ class Impostor:
 @pytest.fixture
 async def impostor() -> AsyncIterator[Impostor]:
     impostor = Impostor()
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_descriptors()
     yield impostor
-    assert len(os.listdir("/proc/self/fd")) == before, "a descriptor was kept"
+    assert _open_descriptors() == before, "a descriptor was kept"
     impostor.close()
+
+
+def _open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_only_a_socket_that_is_waited_for_is_kept(impostor: Impostor) -> None:
     ours, theirs = socket.socketpair()
-    with open("/dev/null", "rb") as file, ours, theirs, impostor.channel.expected() as token:
+    with Path("/dev/null").open("rb") as file, ours, theirs, impostor.channel.expected() as token:
         for text in (b"", b"x", b"99", b"-1", b"%d" % token):
             impostor.send(text, file.fileno())
         impostor.send(b"%d" % token, file.fileno(), file.fileno(), file.fileno())
@@ -221,7 +226,8 @@ async def test_a_socket_that_the_inside_makes_blocking_blocks_nobody() -> None:
         reading = asyncio.create_task(handed.read())
         writing = asyncio.create_task(handed.write(bytes(10_000_000)))
         await asyncio.wait_for(asyncio.sleep(0.01), 5)
-        assert not (reading.done() or writing.done())
+        assert not reading.done()
+        assert not writing.done()
         theirs.close()
         ours.sendall(b"x")
         assert await asyncio.wait_for(reading, 5) == b"x"
