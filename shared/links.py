@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
@@ -67,3 +68,21 @@ def _digest(ticket: str) -> str:
 
 def _place(sandbox: str, port: int) -> str:
     return f"{sandbox}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PortLinks:
+    """Links to one sandbox's ports."""
+
+    client: Redis
+    settings: ApiSettings
+    sandbox: str
+
+    def host(self, port: int) -> str:
+        """What browsers send as the Host of the port's pages."""
+        return urlsplit(origin(self.settings, self.sandbox, port)).netloc
+
+    async def issue(self, port: int, path: str, *, seconds: int, public: bool) -> tuple[str, float]:
+        """What to open, and when that ends, in seconds since 1970."""
+        link = await issue(self.client, self.sandbox, port, seconds=seconds, public=public)
+        return address(self.settings, link, path), link.expires_at

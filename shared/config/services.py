@@ -46,6 +46,9 @@ class ApiSettings(Section):
         "its own, which the API is not under. Unset: http://*.localhost and the port.",
         examples=["https://*.agents-pages.example"],
     )
+    public_links: bool = Field(
+        default=False, description="Whether agents may make a sandbox's port public, so that it needs no ticket."
+    )
     cors_origins: list[Origin] = Field(
         default=[], description='Origins whose pages may call the API from a browser; "*" is all of them.'
     )

@@ -20,7 +20,7 @@ _OLLAMA_PORTS = {"http": 80, "https": 443, "": 11434}  # as Ollama itself reads 
 
 DEFAULT_TOOLS = (
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "multi_edit", "ls", "grep", "glob",
-    "todo_read", "todo_write", "job_plan", "suggest_next_steps",
+    "todo_read", "todo_write", "job_plan", "suggest_next_steps", "expose_port",
 )  # fmt: skip
 BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search")
 

@@ -57,7 +57,9 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
         max_output_tokens=settings.llm.max_output_tokens,
     )
     asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
-    caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
+    links = PortLinks(runtime.redis, settings.api, attempt.thread.sandbox_of)
+    sandbox = ThreadSandbox(attempt, runtime.sandboxes)
+    caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages)
     agent = Agent(
         budget,
         Inbox(attempt, step),

@@ -248,6 +248,14 @@ class Capabilities:
     network: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What to open to see a port's pages. `expires_at` in seconds since 1970; None: with the sandbox."""
+
+    url: str
+    expires_at: float | None
+
+
 class Sandbox(Protocol):
     """Every method may raise SandboxUnavailable and SandboxLost; those with an epoch, SandboxFenced."""
 
@@ -279,8 +287,8 @@ class Sandbox(Protocol):
 
     async def tasks(self) -> list[Task]: ...
 
-    async def ports(self) -> list[int]:
-        """The TCP ports inside on which something listens."""
+    async def expose(self, port: int, seconds: int) -> Endpoint | None:
+        """Where the provider itself serves the port, for so long; None where the gateway does (shared/links.py)."""
 
     async def cancel(self, run_id: str, epoch: int) -> None:
         """Ends every foreground command of a run; returns when their processes are gone.

@@ -81,6 +81,9 @@ class LocalSandbox:
         answer = await self._ask("ports", wire.Nothing())
         return list(wire.adapter(wire.PortsAnswer).validate_json(answer).ports)
 
+    async def expose(self, port: int, seconds: int) -> None:
+        return None
+
     async def cancel(self, run_id: str, epoch: int) -> None:
         await self._ask("cancel", wire.Cancel(run_id, epoch))
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -20,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: PLR0912
         path = self.path.partition("?")[0]
         if path == "/ws":
             self.websocket()
@@ -90,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             opcode, data = self.frame()
             if opcode == 8:
                 code = int.from_bytes(data[:2], "big")
-                open("/workspace/closed", "w").write(f"{code} {data[2:].decode()}")
+                Path("/workspace/closed").write_text(f"{code} {data[2:].decode()}")
                 return
             if data == b"drop":
                 return

@@ -4,8 +4,8 @@ import array
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -181,16 +181,22 @@ async def impostor() -> AsyncIterator[Impostor]:
     impostor.close()
 
 
+@contextmanager
+def closing_fd(fd: int) -> Iterator[int]:
+    yield fd
+    os.close(fd)
+
+
 def _open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_only_a_socket_that_is_waited_for_is_kept(impostor: Impostor) -> None:
     ours, theirs = socket.socketpair()
-    with Path("/dev/null").open("rb") as file, ours, theirs, impostor.channel.expected() as token:
+    with closing_fd(os.open("/dev/null", os.O_RDONLY)) as null, ours, theirs, impostor.channel.expected() as token:
         for text in (b"", b"x", b"99", b"-1", b"%d" % token):
-            impostor.send(text, file.fileno())
-        impostor.send(b"%d" % token, file.fileno(), file.fileno(), file.fileno())
+            impostor.send(text, null)
+        impostor.send(b"%d" % token, null, null, null)
         impostor.send(b"99", theirs.fileno())
         assert impostor.channel.take(token) is None
         impostor.send(b"%d" % token, theirs.fileno())
