@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from shared.links import PortLinks
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent
