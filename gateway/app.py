@@ -20,10 +20,12 @@ from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
-from gateway.routes import events, health, root, runs, session, steps, threads
+from gateway.routes import events, files, health, ports, root, runs, session, steps, threads
+from gateway.sandboxes.host import SandboxHost
+from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
-from shared.config import ApiSettings, Settings, load_settings
+from shared.config import Settings, load_settings
 from shared.events.outside import Outside
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
@@ -55,12 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for prefix in API_PREFIXES:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
-    for router in (root.router, health.router, session.root):
+    for router in (root.router, health.router, session.root, ports.root):
         app.include_router(router)
     serve_docs(app)
     describe(app)
     add_error_handlers(app)
-    _add_middleware(app, settings.api)
+    _add_middleware(app, settings)
     return app
 
 
@@ -75,26 +77,36 @@ def from_environment() -> FastAPI:
 
 def _api() -> APIRouter:
     api = APIRouter()
-    for router in (threads.router, runs.router, steps.router, events.router, session.api):
+    for router in (
+        threads.router,
+        files.router,
+        ports.api,
+        ports.root,
+        runs.router,
+        steps.router,
+        events.router,
+        session.api,
+    ):
         api.include_router(router)
     return api
 
 
-def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Innermost first. What must stand in every answer is outermost, a crash's answer still gets CORS headers."""
     app.add_middleware(UsageHeaders)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, max_upload_bytes=settings.sandbox.upload_bytes)
     app.add_middleware(Faults)
-    if settings.cors_origins:
+    if settings.api.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_credentials=settings.cors_credentials,
-            allow_methods=settings.cors_methods,
-            allow_headers=settings.cors_headers,
+            allow_origins=settings.api.cors_origins,
+            allow_credentials=settings.api.cors_credentials,
+            allow_methods=settings.api.cors_methods,
+            allow_headers=settings.api.cors_headers,
             expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(Exchanges)
+    app.add_middleware(SandboxOrigins, settings=settings)
 
 
 def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
@@ -124,6 +136,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             streams=Streams(fanout, settings.stream),
             limits=RateLimits(settings.rate_limit, counters),
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
+            sandboxes=SandboxHost(settings),
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
         for chore in chores:
@@ -134,6 +147,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             chore.cancel()
         await asyncio.wait({*chores, *services.tasks}, timeout=1)
         await services.outside.close()
+        await services.sandboxes.close()
         for client in (redis, broker, counters_redis, streams_redis):
             await client.aclose()
         services.queue.close()

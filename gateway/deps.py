@@ -13,6 +13,7 @@ from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits, RouteClass, class_of
 from gateway.open_streams import OpenStreams
 from gateway.room import Room
+from gateway.sandboxes.host import SandboxHost
 from gateway.stream.open import Streams
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
@@ -40,6 +41,7 @@ class Services:
     streams: Streams
     limits: RateLimits
     open_streams: OpenStreams
+    sandboxes: SandboxHost
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property

@@ -34,6 +34,7 @@ _STATUS = {
     ErrorCode.STREAM_TIMEOUT: 408,
     ErrorCode.CONFLICT: 409,
     ErrorCode.IDEMPOTENCY_CONFLICT: 409,
+    ErrorCode.PRECONDITION_FAILED: 412,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
     ErrorCode.RESULT_TOO_LARGE: 413,
     ErrorCode.RATE_LIMITED: 429,

@@ -19,6 +19,7 @@ log = logging.getLogger("trunkline.gateway")
 REQUEST_ID = "trunkline.request_id"
 """The request's id in the ASGI scope."""
 
+_FILES = re.compile(r"/api(/v1)?/agent/[^/]+/files(/|$)")
 _CLIENT_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 _SECURITY_HEADERS = {
@@ -122,16 +123,19 @@ class Faults:
 class BodyLimit:
     """413 for a body that is too large: at once where its length is told, else as soon as it has grown too large."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_upload_bytes: int) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        upload = scope["type"] == "http" and scope["method"] == "PUT" and _FILES.match(scope["path"])
+        max_bytes = self._max_upload_bytes if upload else self._max_bytes
         length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        if length.isdigit() and int(length) > self._max_bytes:
+        if length.isdigit() and int(length) > max_bytes:
             # Not closed: the server reads the rest and forgets it. Closed, the client's system could see its unread
             # body refused before it has the answer.
-            await problem(too_large(self._max_bytes))(scope, receive, send)
+            await problem(too_large(max_bytes))(scope, receive, send)
             return
         received = 0
 
@@ -139,8 +143,8 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                error = too_large(self._max_bytes)  # FastAPI makes a 400 of all but its own exceptions here
+            if received > max_bytes:
+                error = too_large(max_bytes)  # FastAPI makes a 400 of all but its own exceptions here
                 raise HTTPException(status_of(error.code), error.detail)
             return message
 

@@ -20,6 +20,7 @@ _MEANINGS = {
     403: "The caller may not do this.",
     404: "It is not there, or not the caller's.",
     409: "In conflict with the present state, or the Idempotency-Key was used for another request.",
+    412: "`If-Match` does not hold: the file is another one by now.",
     413: "The body is too large.",
     429: "The key has asked too often, or holds too many streams open. Try again after `Retry-After` seconds.",
     500: "Something failed inside; `request_id` finds it in the log.",

@@ -201,6 +201,16 @@ def ticket(digest: str) -> str:
     return f"ticket:{{{digest}}}"
 
 
+def port_link(digest: str) -> str:
+    """STRING: the sandbox and port that a link's ticket opens."""
+    return f"port-link:{{{digest}}}"
+
+
+def public_port(sandbox: str, port: int) -> str:
+    """STRING, for as long as the port needs no ticket."""
+    return f"public-port:{{{sandbox}:{port}}}"
+
+
 def budget(workspace: str, *name: str) -> str:
     """HASH: a budget (`run`, RUN; `thread`, THREAD; `key`, KEY; `workspace`), or what a run's calls hold (`held`, RUN).
 

@@ -32,6 +32,7 @@ class Runtime:
     """`chosen`: the model of runs that name none. `fallbacks` take over from any run's model while it cannot answer."""
 
     settings: Settings
+    redis: Redis
     chosen: Chosen
     sandboxes: SandboxProvider
     all_tools: Registry
@@ -83,6 +84,7 @@ async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) 
     llm = settings.llm
     runtime = Runtime(
         settings=settings,
+        redis=client,
         chosen=choose_model(llm, os.environ),
         sandboxes=choose_provider(settings, settings.sandbox.install or await install_id(client)),
         all_tools=tools,

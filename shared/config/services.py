@@ -15,6 +15,7 @@ from shared.config.types import (
     Origin,
     Port,
     RedisUrl,
+    SandboxOrigin,
     Seconds,
     Section,
     Share,
@@ -38,6 +39,15 @@ class ApiSettings(Section):
         default=None,
         description="The gateway's address as clients see it, for links. Unset: made from host and port.",
         examples=["https://agents.example.com"],
+    )
+    sandbox_origin: SandboxOrigin | None = Field(
+        default=None,
+        description="Where pages that sandboxes serve come from; the star stands for a port and a sandbox. A domain of "
+        "its own, which the API is not under. Unset: http://*.localhost and the port.",
+        examples=["https://*.agents-pages.example"],
+    )
+    public_links: bool = Field(
+        default=False, description="Whether agents may make a sandbox's port public, so that it needs no ticket."
     )
     cors_origins: list[Origin] = Field(
         default=[], description='Origins whose pages may call the API from a browser; "*" is all of them.'
@@ -299,6 +309,21 @@ class SandboxSettings(Section):
         default=50,
         description="Sandboxes of one host that run at once. When there are so many, the one idle the longest is put "
         "to rest for the next.",
+    )
+    upload_bytes: Count = Field(
+        default=256 * MIB, description="Largest file or archive that the gateway takes for a sandbox; else 413."
+    )
+    page_answer_seconds: Seconds = Field(
+        default=60, description="Patience with a server in a sandbox until its answer begins; then 504."
+    )
+    page_silence_seconds: Seconds = Field(
+        default=600, description="Silence in the midst of an answer after which the gateway breaks it off."
+    )
+    link_connections: Count = Field(
+        default=256, description="Connections to one port that one gateway keeps open at once."
+    )
+    port_connections: Count = Field(
+        default=500, description="Connections to the ports of one sandbox that may be open at once."
     )
     output_bytes: Annotated[int, Field(ge=MIB)] = Field(
         default=256 * MIB, description="Memory of the host for what commands have written, of all sandboxes together."

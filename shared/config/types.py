@@ -20,7 +20,7 @@ _OLLAMA_PORTS = {"http": 80, "https": 443, "": 11434}  # as Ollama itself reads 
 
 DEFAULT_TOOLS = (
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "multi_edit", "ls", "grep", "glob",
-    "todo_read", "todo_write", "job_plan", "suggest_next_steps", "use_template",
+    "todo_read", "todo_write", "job_plan", "suggest_next_steps", "use_template", "expose_port",
 )  # fmt: skip
 BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search")
 
@@ -54,6 +54,12 @@ def _origin(origin: str) -> str:
     parts = _split(origin, ("http", "https"))
     if origin != f"{parts.scheme}://{parts.netloc}":
         raise ValueError('should be an origin as browsers send it, without a path or a final slash, or "*"')
+    return origin
+
+
+def _sandbox_origin(origin: str) -> str:
+    if origin.count("*") != 1 or "://*." not in origin or _origin(origin.replace("*", "x")) == "*":
+        raise ValueError("should be an origin with a star for its first name, such as https://*.sandboxes.example.com")
     return origin
 
 
@@ -110,6 +116,7 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 PrivateHost = Annotated[str, AfterValidator(_private_host)]
+SandboxOrigin = Annotated[str, AfterValidator(_sandbox_origin)]
 OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]

@@ -141,6 +141,7 @@ def a_runtime(
     ledger = ledger or Ledger()
     return Runtime(
         settings=Settings(**settings),
+        redis=client or Redis(),
         chosen=Chosen(model.name, "test"),
         sandboxes=NoSandboxes(),
         all_tools=Registry([LookTool(ledger), KeyedTool(ledger), BlindTool(ledger), AskingTool(ledger)]),

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import orjson
 
+from shared.links import PortLinks
 from shared.types import JSON, EventType, StepStatus
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
@@ -43,6 +44,7 @@ class ToolCaller:
         runtime: Runtime,
         *,
         sandbox: Callable[[], Awaitable[Sandbox]],
+        links: PortLinks,
         messages: list[JSON],
     ) -> None:
         self._step = step
@@ -51,6 +53,7 @@ class ToolCaller:
         self._limits = runtime.tool_limits
         self._web = runtime.web
         self._sandbox = sandbox
+        self._links = links
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
 
     def standing(self) -> str:
@@ -125,6 +128,7 @@ class ToolCaller:
             sandbox=self._sandbox,
             output=show,
             publish=self._step.waits.publish,
+            links=self._links,
             memory=self._memory,
             limits=self._limits,
             web=self._web,

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from shared.links import PortLinks
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
 from shared.threads.types import NewEvent
@@ -57,7 +58,9 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
         max_output_tokens=settings.llm.max_output_tokens,
     )
     asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
-    caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
+    links = PortLinks(runtime.redis, settings.api, attempt.thread.sandbox_of)
+    sandbox = ThreadSandbox(attempt, runtime.sandboxes)
+    caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages)
     agent = Agent(
         budget,
         Inbox(attempt, step),

@@ -28,6 +28,8 @@ from workflow.sandbox.ground import describe_limits
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.record import Record
 from workflow.sandbox.sandboxes import Sandboxes
+from workflow.sandbox.transfers import Transfers
+from workflow.sandbox.tunnel import Tunnel
 
 log = logging.getLogger("trunkline.sandbox")
 
@@ -74,6 +76,10 @@ async def _list(sandbox: HostedSandbox, request: wire.List) -> Any:
     return await sandbox.list(request.path, request.depth, request.ignore, request.limit)
 
 
+async def _ports(sandbox: HostedSandbox, _: wire.Nothing) -> Any:
+    return await sandbox.ports()
+
+
 async def _recall(sandbox: HostedSandbox, request: wire.Recall) -> Any:
     return wire.Note(await sandbox.recall(request.key, request.epoch))
 
@@ -87,6 +93,7 @@ OPERATIONS: dict[str, tuple[type[Any], Operation]] = {
     "stat": (wire.Stat, _stat),
     "hashes": (wire.Hashes, _hashes),
     "list": (wire.List, _list),
+    "ports": (wire.Nothing, _ports),
     "recall": (wire.Recall, _recall),
 }
 
@@ -98,6 +105,7 @@ class Api:
     sandboxes: Sandboxes
 
     def app(self, token: str) -> ASGIApp:
+        transfers = Transfers(self.sandboxes)
         routes = [
             Route("/health", self.health),
             Route("/sandboxes/{thread_id}/acquire", self.acquire, methods=["POST"]),
@@ -105,6 +113,10 @@ class Api:
             Route("/sandboxes/{thread_id}/attach", self.attach, methods=["POST"]),
             Route("/sandboxes/{thread_id}/read", self.read, methods=["POST"]),
             Route("/sandboxes/{thread_id}/write", self.write, methods=["POST"]),
+            Route("/sandboxes/{thread_id}", self.look),
+            Route("/sandboxes/{thread_id}/outgoing", transfers.outgoing, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/incoming", transfers.incoming, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/ports/{port:int}", Tunnel(self.sandboxes), methods=["POST"]),
             Route("/sandboxes/{thread_id}/{operation}", self.operate, methods=["POST"]),
         ]
         handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}
@@ -120,6 +132,9 @@ class Api:
             "running": len(self.sandboxes.running()),
         }
         return _json(told)
+
+    async def look(self, request: Request) -> Response:
+        return _json(wire.Existence(self.sandboxes.exists(request.path_params["thread_id"])))
 
     async def acquire(self, request: Request) -> Response:
         asked = wire.adapter(wire.Acquire).validate_json(await _body(request))

@@ -60,6 +60,16 @@ class SandboxRefused(SandboxError):
     """The request itself cannot be done: too large, a folder that is not there, a task nobody knows."""
 
 
+class NotListening(SandboxRefused):
+    """Nothing in the sandbox listens on the port. `ports`: those on which something does."""
+
+    def __init__(self, port: int, ports: Sequence[int]) -> None:
+        others = f"these ports are listened on: {', '.join(map(str, ports))}" if ports else "nor on any other"
+        super().__init__(f"nothing listens on port {port}; {others}")
+        self.port = port
+        self.ports = list(ports)
+
+
 class FileError(SandboxRefused):
     """A file operation that failed; `path` as the sandbox resolved it. Nothing was changed."""
 
@@ -240,6 +250,14 @@ class Capabilities:
     network: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What to open to see a port's pages. `expires_at` in seconds since 1970; None: with the sandbox."""
+
+    url: str
+    expires_at: float | None
+
+
 class Sandbox(Protocol):
     """Every method may raise SandboxUnavailable and SandboxLost; those with an epoch, SandboxFenced."""
 
@@ -270,6 +288,9 @@ class Sandbox(Protocol):
         """SIGTERM, three seconds, SIGKILL, to the task's processes. A task that has ended stays as it is."""
 
     async def tasks(self) -> list[Task]: ...
+
+    async def expose(self, port: int, seconds: int) -> Endpoint | None:
+        """Where the provider itself serves the port, for so long; None where the gateway does (shared/links.py)."""
 
     async def cancel(self, run_id: str, epoch: int) -> None:
         """Ends every foreground command of a run; returns when their processes are gone.

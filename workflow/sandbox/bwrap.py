@@ -54,7 +54,7 @@ CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
 INSIDE_MODULES = (
     *("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_ledger", "sandboxd_remote"),
-    *("sandboxd_supervisor", "sandboxd_text", "sandboxd_write"),
+    *("sandboxd_ports", "sandboxd_supervisor", "sandboxd_text", "sandboxd_transfer", "sandboxd_write"),
 )
 
 
@@ -74,10 +74,13 @@ class Profile:
 
 @dataclass(slots=True)
 class Started:
-    """A bubblewrap that has been started: its process, our end of the link, and what it says on stderr."""
+    """A bubblewrap that has been started: its process, our ends of the link and of the channel by which descriptors
+    come out, and what it says on stderr.
+    """
 
     process: subprocess.Popen[bytes]
     link: socket.socket
+    channel: socket.socket
     errors: io.FileIO
 
     def complaint(self) -> str:
@@ -122,21 +125,23 @@ def build_archive() -> bytes:
     return buffer.getvalue()
 
 
-def _sources() -> Iterator[tuple[str, bytes]]:
-    yield "__main__", _MAIN
-    yield from (("workflow/__init__", b""), ("workflow/sandbox/__init__", b""))
-    for module in INSIDE_MODULES:
-        yield f"workflow/sandbox/{module}", Path(__file__).with_name(f"{module}.py").read_bytes()
-
-
 _MAIN = b"""import sys
 
-if len(sys.argv) > 2:
+if sys.argv[1] == "transfer":
+    from workflow.sandbox.sandboxd_transfer import main
+elif sys.argv[1] == "remote":
     from workflow.sandbox.sandboxd_remote import main
 else:
     from workflow.sandbox.sandboxd import main
 main()
 """
+
+
+def _sources() -> Iterator[tuple[str, bytes]]:
+    yield "__main__", _MAIN
+    yield from (("workflow/__init__", b""), ("workflow/sandbox/__init__", b""))
+    for module in INSIDE_MODULES:
+        yield f"workflow/sandbox/{module}", Path(__file__).with_name(f"{module}.py").read_bytes()
 
 
 def start(profile: Profile, workspace: Path) -> Started:
@@ -145,19 +150,21 @@ def start(profile: Profile, workspace: Path) -> Started:
     Raises OSError when bubblewrap itself cannot be run.
     """
     ours, theirs = socket.socketpair()
+    channel, their_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     with contextlib.ExitStack() as stack:
         stack.callback(theirs.close)
+        stack.callback(their_channel.close)
         stack.callback(os.close, write_end)
         arguments, fds = _arguments(profile, workspace, stack)
         args_fd = _memfd(b"".join(argument.encode() + b"\0" for argument in arguments), stack)
         command = [profile.program, "--args", str(args_fd), "--", profile.python, "-I", "-S", ARCHIVE]
         try:
             process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
+                [*command, str(theirs.fileno()), str(their_channel.fileno())],
                 env={},
-                pass_fds=(*fds, args_fd, theirs.fileno()),
+                pass_fds=(*fds, args_fd, theirs.fileno(), their_channel.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=write_end,
@@ -165,9 +172,10 @@ def start(profile: Profile, workspace: Path) -> Started:
             )
         except OSError:
             ours.close()
+            channel.close()
             os.close(read_end)
             raise
-    return Started(process, ours, io.FileIO(read_end, "r"))
+    return Started(process, ours, channel, io.FileIO(read_end, "r"))
 
 
 def _arguments(profile: Profile, workspace: Path, stack: contextlib.ExitStack) -> tuple[list[str], list[int]]:

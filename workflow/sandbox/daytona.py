@@ -7,6 +7,7 @@ processes do are no use to it, so `extend` says that there is some. Every interv
 import asyncio
 import hashlib
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -15,7 +16,7 @@ import daytona
 from daytona import AsyncDaytona, AsyncSandbox
 
 from shared.config import DaytonaSettings
-from workflow.sandbox.base import SandboxUnavailable
+from workflow.sandbox.base import Endpoint, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
@@ -56,6 +57,11 @@ class DaytonaMachine:
         with translated():
             async with asyncio.timeout(TRANSFER_SECONDS):
                 return bytes(await self._sandbox.fs.download_file(path) or b"")
+
+    async def expose(self, port: int, seconds: int) -> Endpoint:
+        with translated():
+            signed = await self._sandbox.create_signed_preview_url(port, expires_in_seconds=seconds)
+        return Endpoint(signed.url, time.time() + seconds)
 
     async def extend(self) -> None:
         with translated():

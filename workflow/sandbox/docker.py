@@ -20,7 +20,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from shared.config import DockerSettings
-from workflow.sandbox.base import WORKSPACE, SandboxUnavailable
+from workflow.sandbox.base import WORKSPACE, Endpoint, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
@@ -94,6 +94,9 @@ class DockerMachine:
             return unpacked(b"".join(pieces))
 
         return await _call(TRANSFER_SECONDS, fetch)
+
+    async def expose(self, port: int, seconds: int) -> Endpoint:
+        raise SandboxRefused("Pages of Docker's sandboxes cannot be shown: their ports are reached from nowhere.")
 
     async def extend(self) -> None:
         await self.run(f"touch {LEASE}", LATE_SECONDS)

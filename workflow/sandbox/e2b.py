@@ -10,11 +10,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import e2b
 
 from shared.config import E2BSettings
-from workflow.sandbox.base import SandboxRefused, SandboxUnavailable
+from workflow.sandbox.base import Endpoint, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
@@ -34,9 +35,10 @@ TWIN_SECONDS = 60
 
 
 class E2BMachine:
-    def __init__(self, sandbox: e2b.AsyncSandbox, timeout_seconds: int) -> None:
+    def __init__(self, sandbox: e2b.AsyncSandbox, settings: E2BSettings) -> None:
         self._sandbox = sandbox
-        self._timeout = timeout_seconds
+        self._timeout = settings.timeout_seconds
+        self._scheme = urlsplit(settings.sandbox_url or "https://").scheme
         self.machine_id = sandbox.sandbox_id
 
     async def run(self, script: str, seconds: float) -> Ran:
@@ -57,6 +59,10 @@ class E2BMachine:
         with translated():
             async with asyncio.timeout(TRANSFER_SECONDS):
                 return bytes(await self._sandbox.files.read(path, format="bytes", request_timeout=TRANSFER_SECONDS))
+
+    async def expose(self, port: int, seconds: int) -> Endpoint:
+        """E2B's addresses do not end before the machine does, and let everybody in who knows its id."""
+        return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None)
 
     async def extend(self) -> None:
         with translated():
@@ -88,13 +94,13 @@ class E2BCloud:
                 idempotency_key=str(uuid.uuid5(uuid.NAMESPACE_OID, occasion)),
                 **self._options,
             )
-        return E2BMachine(sandbox, self._settings.timeout_seconds)
+        return E2BMachine(sandbox, self._settings)
 
     async def connect(self, machine_id: str) -> E2BMachine:
         seconds = self._settings.timeout_seconds
         with translated():
             sandbox = await e2b.AsyncSandbox.connect(machine_id, timeout=seconds, **self._options)
-        return E2BMachine(sandbox, seconds)
+        return E2BMachine(sandbox, self._settings)
 
     async def find(self, thread_id: str | None = None) -> Sequence[Found]:
         labels = {INSTALL_LABEL: self._install} | ({THREAD_LABEL: thread_id} if thread_id else {})

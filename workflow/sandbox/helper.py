@@ -59,7 +59,7 @@ class Helper:
     def __init__(self, machine: Machine, folder: str) -> None:
         self.machine = machine
         self._folder = folder
-        self._program = shlex.join(["python3", "-I", "-S", f"{folder}/{_archive()[0]}", folder])
+        self._program = shlex.join(["python3", "-I", "-S", f"{folder}/{_archive()[0]}", "remote", folder])
 
     async def ask(
         self, op: str, fields: Mapping[str, Any], data: bytes = b"", seconds: float = ANSWER_SECONDS

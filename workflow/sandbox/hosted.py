@@ -18,6 +18,7 @@ from workflow.sandbox.base import (
     FileInfo,
     FileWrite,
     Listing,
+    NotListening,
     SandboxLost,
     SandboxRefused,
     SandboxUnavailable,
@@ -27,18 +28,20 @@ from workflow.sandbox.base import (
 from workflow.sandbox.bounds import MAX_DEPTH, MAX_ENTRIES, bytes_to_read, check_read, check_write
 from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
+from workflow.sandbox.handed import Handed
 from workflow.sandbox.inside import Ground, Inside
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook
 from workflow.sandbox.notes import Notes
 from workflow.sandbox.sandboxd_text import whole_characters
-from workflow.sandbox.wire import HashesAnswer, ReadHead, StatAnswer, adapter
+from workflow.sandbox.wire import HashesAnswer, PortsAnswer, ReadHead, StatAnswer, adapter
 
 log = logging.getLogger("trunkline.sandbox")
 
 NOTES_FOLDER = ".host"  # beside the workspaces; no thread id looks like it
 TASK_OUTPUT_BYTES = 64 * 1024
 REST_BYTES = 1024**2  # of output kept of a sandbox that rests
+DISK_IS_FULL = "the sandbox is over its disk limit: delete files first"
 
 T = TypeVar("T")
 
@@ -74,6 +77,7 @@ class HostedSandbox:
         self._watch: asyncio.Task[None] | None = None
         self._writing: dict[str, asyncio.Future[None]] = {}
         self._users = 0
+        self._dialled = 0
         self._last_used = time.monotonic()
 
     # --- its process
@@ -185,12 +189,52 @@ class HostedSandbox:
 
     async def _write(self, files: Sequence[FileWrite]) -> None:
         if self.disk_is_full:
-            raise SandboxRefused("the sandbox is over its disk limit: delete files first")
+            raise SandboxRefused(DISK_IS_FULL)
         plan = [
             {"path": file.path, "size": len(file.content), "executable": file.executable, "expect": file.expect}
             for file in files
         ]
         await self._ask(dict, {"op": "write", "files": plan}, b"".join(file.content for file in files))
+
+    # --- ports
+
+    async def ports(self) -> PortsAnswer:
+        if self.inside is None:  # at rest: nothing listens
+            return PortsAnswer([])
+        answer, _ = await self._ask(PortsAnswer, {"op": "ports"})
+        return answer
+
+    @asynccontextmanager
+    async def dial(self, port: int) -> AsyncIterator[Handed]:
+        """A connection to a port inside. Raises NotListening, SandboxLost; SandboxRefused when there are too many."""
+        if self._dialled >= self._ground.settings.port_connections:
+            raise SandboxRefused(f"{self._dialled} connections to the sandbox's ports are open: close some")
+        if self.inside is None:
+            raise NotListening(port, [])
+        self._dialled += 1
+        try:
+            async with self._holding(self.inside.dial(port)) as handed:
+                yield handed
+        finally:
+            self._dialled -= 1
+
+    @asynccontextmanager
+    async def transfer(self, request: JSON) -> AsyncIterator[Handed]:
+        """A socket to a program that moves files, see sandboxd_transfer.py. Raises SandboxError."""
+        if self.disk_is_full and request["op"] in ("take", "unpack"):
+            raise SandboxRefused(DISK_IS_FULL)
+        async with self._holding((await self._running()).transfer(request)) as handed:
+            yield handed
+
+    @asynccontextmanager
+    async def _holding(self, opening: Awaitable[Handed]) -> AsyncIterator[Handed]:
+        async with self.used():
+            try:
+                handed = await opening
+            except LinkClosed as error:
+                raise SandboxLost(f"the sandbox ended meanwhile: {error}") from error
+            with handed:
+                yield handed
 
     # --- the output of commands
 

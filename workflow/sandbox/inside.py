@@ -14,11 +14,13 @@ from workflow.sandbox.base import (
     FileError,
     FileKind,
     FileMissing,
+    NotListening,
     NotRegular,
     SandboxError,
     SandboxUnavailable,
 )
 from workflow.sandbox.cgroups import Group, Groups
+from workflow.sandbox.handed import Channel, Handed
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.sandboxd_files import printable
 from workflow.sandbox.usage import descendants, kill_below
@@ -45,6 +47,7 @@ class Inside:
         self._group = group
         self._watchdog_kills = 0
         self._init: int | None = None
+        self._channel = Channel(started.channel)
         self.link = Link(started.link)
 
     @property
@@ -77,6 +80,29 @@ class Inside:
     async def end(self, request: int, grace: float) -> None:
         """Ends the processes of a command; returns when they are gone. Raises LinkClosed."""
         await self.ask({"op": "end", "run": request, "grace": grace}, seconds=grace + ENDING_SECONDS)
+
+    async def dial(self, port: int) -> Handed:
+        """A connection to a port inside. Raises LinkClosed, NotListening."""
+        handed, answer = await self.handed({"op": "dial", "port": port})
+        if handed is None or answer.get("refused"):
+            raise NotListening(port, [number for number in answer.get("ports", ()) if isinstance(number, int)])
+        if not handed.leads_to(port):
+            handed.close()
+            raise LinkClosed("what the sandbox handed over is no connection to the port")
+        return handed
+
+    async def handed(self, message: JSON) -> tuple[Handed | None, JSON]:
+        """The socket that sandboxd hands over before it answers, if it does, and the answer. Raises as `ask`."""
+        with self._channel.expected() as token:
+            answer, _ = await self.ask({**message, "token": token})
+            return self._channel.take(token), answer
+
+    async def transfer(self, request: JSON) -> Handed:
+        """A socket to a program inside that moves files (sandboxd_transfer.py). Raises LinkClosed, FileError."""
+        handed, _ = await self.handed({"op": "transfer", "transfer": request})
+        if handed is None:
+            raise LinkClosed("the sandbox handed over nothing")
+        return handed
 
     async def begin(self, settings: SandboxSettings) -> None:
         """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
@@ -117,6 +143,7 @@ class Inside:
             await _exit_of(self._init)  # the kernel lets it exit only once all others in its namespace have
         self._started.errors.close()
         await self.link.close()
+        self._channel.close()
         if self._group:
             self._group.remove()
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from shared.types import JSON
 from workflow.sandbox import wire
-from workflow.sandbox.base import SandboxLost, SandboxRefused, SandboxUnavailable
+from workflow.sandbox.base import Endpoint, SandboxLost, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.helper import ANSWER_SECONDS, NONSENSE, Helper, HelperMissing
 from workflow.sandbox.machine import MachineError, MachineGone, MachineStopped, MachineUnreachable
 
@@ -51,6 +51,14 @@ class Line:
         """Raises MachineError, SandboxUnavailable."""
         if self._helper:
             await self._helper.machine.extend()
+
+    async def expose(self, port: int, seconds: int) -> Endpoint:
+        """Raises SandboxUnavailable, SandboxRefused."""
+        helper = self._helper or await self._renew(None, replace=True)
+        try:
+            return await helper.machine.expose(port, seconds)
+        except MachineError as error:
+            raise unavailable(self._name, error) from error
 
     async def ask(
         self,

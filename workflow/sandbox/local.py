@@ -77,6 +77,13 @@ class LocalSandbox:
     async def tasks(self) -> list[Task]:
         return wire.adapter(list[Task]).validate_json(await self._ask("tasks", wire.Nothing()))
 
+    async def ports(self) -> list[int]:
+        answer = await self._ask("ports", wire.Nothing())
+        return list(wire.adapter(wire.PortsAnswer).validate_json(answer).ports)
+
+    async def expose(self, port: int, seconds: int) -> None:
+        return None
+
     async def cancel(self, run_id: str, epoch: int) -> None:
         await self._ask("cancel", wire.Cancel(run_id, epoch))
 

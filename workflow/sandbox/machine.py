@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from workflow.sandbox.base import Endpoint
+
 THREAD_LABEL = "trunkline-thread"
 INSTALL_LABEL = "trunkline-install"
 
@@ -74,6 +76,9 @@ class Machine(Protocol):
 
     async def get(self, path: str) -> bytes:
         """The content of a file that is there."""
+
+    async def expose(self, port: int, seconds: int) -> Endpoint:
+        """The provider's own address of the port. Raises SandboxRefused where it has none."""
 
     async def extend(self) -> None:
         """It shall live on for a while, even if nobody asks anything of it."""

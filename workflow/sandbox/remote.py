@@ -14,6 +14,7 @@ from workflow.sandbox import wire
 from workflow.sandbox.base import (
     Capabilities,
     Command,
+    Endpoint,
     ExecResult,
     ExecStatus,
     FileData,
@@ -114,6 +115,9 @@ class RemoteSandbox:
 
     async def tasks(self) -> list[Task]:
         return (await self._ask(_Tasks, "tasks", {})).tasks
+
+    async def expose(self, port: int, seconds: int) -> Endpoint:
+        return await self._line.expose(port, seconds)
 
     async def cancel(self, run_id: str, epoch: int) -> None:
         deadline = time.monotonic() + CANCEL_SECONDS

@@ -1,8 +1,9 @@
 """The program inside every local sandbox: it runs commands and touches files for the sandbox host.
 
-    python3 -I -S ARCHIVE FD
+    python3 -I -S ARCHIVE FD CHANNEL
 
-FD is a stream socket to the host (frames.py), used as a file: importing `socket` would cost every cold start 3 ms. A
+FD is a stream socket to the host (frames.py), used as a file: importing `socket` would cost every cold start 3 ms.
+CHANNEL is another one, by which the host gets descriptors: one to a message, which bears the host's token for it. A
 request carries an `id`; every answer to it carries the same one, and the last answer has `done`. One thread, one epoll
 loop; the standard library only, nothing newer than Python 3.9. The host trusts nothing that comes from here: an agent's
 processes have the same user, and could speak in this program's name.
@@ -18,6 +19,7 @@ import sys
 import time
 
 from workflow.sandbox import sandboxd_files as files
+from workflow.sandbox import sandboxd_ports as ports
 from workflow.sandbox import sandboxd_write
 from workflow.sandbox.frames import Decoder, encode
 from workflow.sandbox.sandboxd_commands import PIPE_BYTES, Command, Ending
@@ -40,8 +42,9 @@ TICK = 0.02  # seconds between two looks at what is ending
 class Daemon:
     """The loop: requests in, answers out."""
 
-    def __init__(self, link: int) -> None:
+    def __init__(self, link: int, channel: int) -> None:
         self._link = link
+        self._channel = channel
         os.set_blocking(link, False)
         self._decoder = Decoder()
         self._backlog = bytearray()
@@ -51,6 +54,7 @@ class Daemon:
         self._commands: dict[int, Command] = {}  # by the request that began it
         self._ended: dict[int, int] = {}  # request -> exit code, while output may still come
         self._endings: list[Ending] = []
+        self._dials: list[ports.Dial] = []
         self._writes: dict[int, tuple[Message, bytearray]] = {}
         self._operations = {
             "hello": self._hello,
@@ -61,13 +65,16 @@ class Daemon:
             "hashes": self._hashes,
             "list": self._list,
             "write": self._write,
+            "ports": self._ports,
+            "dial": self._dial,
+            "transfer": self._transfer,
         }
 
     def run(self) -> None:
         """Returns when the host has gone."""
         self._watch(self._link, lambda: None)
         while True:
-            timeout = TICK if self._ended or self._endings else -1
+            timeout = TICK if self._ended or self._endings or self._dials else -1
             events = self._poll.poll(timeout)
             if any(fd == self._link for fd, _ in events) and not self._receive():
                 return
@@ -180,6 +187,11 @@ class Daemon:
             if ending.over():
                 self._endings.remove(ending)
                 self._send({"id": ending.request, "done": True})
+        for dial in list(self._dials):
+            answer = dial.answer()
+            if answer is not None:
+                self._dials.remove(dial)
+                self._answer(dial.message, **answer)
 
     def _finish(self, request: int) -> None:
         command = self._commands.pop(request)
@@ -222,6 +234,26 @@ class Daemon:
         sandboxd_write.write(wanted, memoryview(content), WORKSPACE)
         self._answer(message)
 
+    # --- ports
+
+    def _ports(self, message: Message, _: bytes) -> None:
+        self._answer(message, ports=ports.listening())
+
+    def _dial(self, message: Message, _: bytes) -> None:
+        self._dials.append(ports.Dial(message, self._channel))
+
+    def _transfer(self, message: Message, _: bytes) -> None:
+        request = {**message["transfer"], "path": os.path.join(WORKSPACE, message["transfer"]["path"])}
+        pid, exit_fd = ports.start_transfer({**request, "token": message["token"]}, self._channel)
+
+        def reap() -> None:
+            self._unwatch(exit_fd)
+            os.close(exit_fd)
+            os.waitpid(pid, 0)
+
+        self._watch(exit_fd, reap)
+        self._answer(message)
+
 
 def _path(message: Message) -> str:
     return os.path.join(WORKSPACE, message["path"])
@@ -231,20 +263,21 @@ def _nothing() -> None:
     pass
 
 
-def _close_all_but(kept: int) -> None:
+def _close_all_but(*kept: int) -> None:
     """Whatever leaked in from outside is closed; standard input, output and error become /dev/null."""
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd, inheritable=False)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != kept:
+        if int(name) > 2 and int(name) not in kept:
             with contextlib.suppress(OSError):
                 os.close(int(name))
 
 
 def main() -> None:
-    link = int(sys.argv[1])
-    os.set_inheritable(link, False)
-    _close_all_but(link)
+    link, channel = int(sys.argv[1]), int(sys.argv[2])
+    for fd in (link, channel):
+        os.set_inheritable(fd, False)
+    _close_all_but(link, channel)
     sandboxd_write.finish(WORKSPACE)
-    Daemon(link).run()
+    Daemon(link, channel).run()

@@ -1,6 +1,6 @@
 """One request to a remote machine (remote.py): a process of its own, which answers on its standard output and ends.
 
-    python3 -I -S ARCHIVE FOLDER REQUEST
+    python3 -I -S ARCHIVE remote FOLDER REQUEST
 
 FOLDER holds what lasts from request to request (sandboxd_ledger.py). REQUEST is base64, or `@` and the path of a file
 to be removed: a line of JSON, with bytes behind it. The answer is a line of JSON too, after the request's `mark`, since
@@ -373,8 +373,8 @@ def _request(text: str) -> bytes:
 def main() -> None:
     os.umask(0o022)
     os.environ["TERM"] = "dumb"
-    line, _, data = _request(sys.argv[2]).partition(b"\n")
+    line, _, data = _request(sys.argv[3]).partition(b"\n")
     request = json.loads(line)
-    answer = Remote(sys.argv[1]).answer(request, data)
+    answer = Remote(sys.argv[2]).answer(request, data)
     sys.stdout.write(f"\n{request['mark']}{json.dumps(answer)}\n")
     sys.stdout.flush()

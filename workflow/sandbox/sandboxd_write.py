@@ -18,7 +18,7 @@ from workflow.sandbox.sandboxd_files import Refused, kind_of, open_regular, refu
 
 TYPE_CHECKING = False  # importing typing would cost every cold start 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     Staged = list[tuple[str, str]]  # (new file, its target)
@@ -33,13 +33,13 @@ def write(files: Sequence[dict[str, Any]], content: memoryview, workspace: str) 
 
     `content` is that of all files, one after the other.
     """
-    targets = [_check(file) for file in files]
+    targets = [check(file) for file in files]
     _differ(files, [target for target, _ in targets])
     staged: Staged = []
     start = 0
     try:
         for file, (target, mode) in zip(files, targets):  # noqa: B905 - strict= is Python 3.10
-            staged.append((_stage(file["path"], target, mode, content[start : start + file["size"]]), target))
+            staged.append((stage(file["path"], target, mode, [content[start : start + file["size"]]]), target))
             start += file["size"]
         if len(staged) == 1:
             _rename(*staged[0])
@@ -120,7 +120,7 @@ def _differ(files: Sequence[dict[str, Any]], targets: Sequence[str]) -> None:
         seen[target] = file["path"]
 
 
-def _check(file: dict[str, Any]) -> tuple[str, int]:
+def check(file: dict[str, Any]) -> tuple[str, int]:
     """Where the file goes, and its mode. A link stays a link: what it points to is written."""
     path = file["path"]
     try:
@@ -147,24 +147,31 @@ def _expect(file: dict[str, Any], existing: str | None) -> None:
         raise Refused("changed", text, file["path"], sha256=actual)
 
 
-def _stage(path: str, target: str, mode: int, content: memoryview) -> str:
-    """Writes a temporary file beside the target, so that renaming it is atomic. Returns its path."""
+def stage(path: str, target: str, mode: int, pieces: Iterable[bytes | memoryview]) -> str:
+    """Writes a temporary file beside the target, so that renaming it is atomic. Returns its path.
+
+    Where it cannot, or where there is an exception instead of a piece, nothing is left of it. Raises Refused.
+    """
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
-    try:
-        os.makedirs(folder, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise refusal(error, path) from error
-    try:
-        with open(fd, "wb", buffering=0) as file:
-            while content:
-                content = content[file.write(content) :]
-            os.fchmod(file.fileno(), mode)
-    except OSError as error:
-        os.unlink(temporary)
-        raise refusal(error, path) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            stack.callback(os.unlink, temporary)
+            with open(fd, "wb", buffering=0) as file:
+                for piece in pieces:
+                    _write_all(file, memoryview(piece))
+                os.fchmod(file.fileno(), mode)
+        except OSError as error:
+            raise refusal(error, path) from error
+        stack.pop_all()
     return temporary
+
+
+def _write_all(file: Any, rest: memoryview) -> None:
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _mode(status: os.stat_result | None, executable: bool | None) -> int:

@@ -61,6 +61,12 @@ class Sandboxes:
             self._all[thread_id] = HostedSandbox(thread_id, ground, self._workspaces, self._start, self._note_output)
         return self._all[thread_id]
 
+    def exists(self, thread_id: str) -> bool:
+        """Whether it was ever made. Raises SandboxUnavailable."""
+        self._ground()
+        known = THREAD_ID.fullmatch(thread_id) is not None
+        return known and (thread_id in self._all or (self._workspaces / thread_id).exists())
+
     def acquire(self, thread_id: str, ref: JSON | None) -> Acquired:
         """The sandbox's ref as it is now, and what has happened since `ref`."""
         sandbox = self.get(thread_id)

@@ -4,13 +4,18 @@
 
 A request is one of the classes below as JSON; `write` and the answer of `read` are a line of JSON with the files' bytes
 behind it. `exec` and `attach` answer with lines of JSON: a Progress each, the last one with `result` or `error`.
+
+    POST /sandboxes/{thread_id}/ports/{port}
+
+is a connection to a port inside: the body of the request goes to it, the answer's comes from it, both at the same time
+and for as long as either lasts. The end of the request's body ends what goes in; what comes out may go on.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic_core import to_json
@@ -25,6 +30,7 @@ from workflow.sandbox.base import (
     FileKind,
     FileMissing,
     Listing,
+    NotListening,
     NotRegular,
     SandboxError,
     SandboxFenced,
@@ -39,6 +45,7 @@ Key = Annotated[str, Field(min_length=1, max_length=500)]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 Natural = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
@@ -162,6 +169,46 @@ class HashesAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A file (`send`) or a folder as tar.gz (`pack`). The answer is a line of JSON (OutgoingHead), then the bytes."""
+
+    op: Literal["send", "pack"]
+    path: FilePath
+    offset: Natural = 0
+    length: Natural = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingHead:
+    info: FileInfo
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A file (`take`) or a tar.gz to unpack into a folder (`unpack`). The bytes come behind it; the answer is JSON.
+
+    A request whose body breaks off has no effect, or only that of the entries which were whole.
+    """
+
+    op: Literal["take", "unpack"]
+    path: FilePath
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Existence:
+    """`exists`: whether the sandbox was ever made on this host."""
+
+    exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PortsAnswer:
+    ports: Annotated[Sequence[Port], Field(max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
 class List:
     path: FilePath
     depth: Natural = 1
@@ -217,9 +264,12 @@ def encode(value: Any) -> bytes:
 
 REQUESTS: tuple[type[Any], ...] = (
     *(Acquire, Exec, Attach, Cancel, SaveOutput, ReadOutput, KillTask, Nothing),
-    *(Read, Stat, Hashes, List, WriteHead, Recall),
+    *(Read, Stat, Hashes, List, WriteHead, Recall, Outgoing, Incoming),
 )
-ANSWERS: tuple[type[Any], ...] = (StatAnswer, ReadHead, HashesAnswer, Listing, dict)
+ANSWERS: tuple[type[Any], ...] = (
+    *(StatAnswer, ReadHead, HashesAnswer, PortsAnswer, OutgoingHead, Existence),
+    *(Listing, dict),
+)
 
 
 # --- errors
@@ -234,6 +284,8 @@ def error_to_json(error: SandboxError) -> JSON:
     told: JSON = {"error": type(error).__name__, "detail": error.detail}
     if isinstance(error, FileError):
         told["path"] = error.path
+    if isinstance(error, NotListening):
+        told |= {"port": error.port, "ports": error.ports}
     if isinstance(error, NotRegular):
         told["kind"] = error.kind
     if isinstance(error, FileChanged):
@@ -243,6 +295,8 @@ def error_to_json(error: SandboxError) -> JSON:
 
 def error_from_json(told: JSON) -> SandboxError:
     name, detail = told["error"], told["detail"]
+    if name == NotListening.__name__:
+        return NotListening(told["port"], told["ports"])
     if name == NotRegular.__name__:
         return NotRegular(detail, told["path"], FileKind(told["kind"]))
     if name == FileChanged.__name__:

@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from shared.errors import AppError, ErrorCode
+from shared.links import PortLinks
 from shared.types import JSON
 from workflow.sandbox.base import MAX_WRITE_BYTES, Sandbox
 from workflow.tool.arguments import parse_arguments
@@ -92,6 +93,7 @@ class ToolContext:
     sandbox: Callable[[], Awaitable[Sandbox]]
     output: Callable[[str, str], Awaitable[None]]
     publish: Publish
+    links: PortLinks
     memory: Memory = field(default_factory=Memory)
     limits: CallLimits = CallLimits()
     web: Web = field(default_factory=Web)

@@ -12,6 +12,7 @@ from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
 from workflow.tool.bash_output import BashOutputTool
 from workflow.tool.edit_file import FileEditTool
+from workflow.tool.expose_port import UrlExposeTool
 from workflow.tool.glob import GlobTool
 from workflow.tool.grep import GrepTool
 from workflow.tool.job_plan import JobPlanTool
@@ -42,6 +43,7 @@ PLAIN: tuple[type[Tool[Any]], ...] = (
     TodoReadTool,
     TodoWriteTool,
     SuggestNextStepsTool,
+    UrlExposeTool,
     PublishEventTool,
     WebFetchTool,
     WebSearchTool,

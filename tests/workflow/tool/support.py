@@ -4,6 +4,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from fakeredis.aioredis import FakeRedis
+
+from shared.config import ApiSettings
+from shared.ids import new_thread_id
+from shared.links import PortLinks
 from workflow.sandbox.base import Sandbox
 from workflow.tool.base import Answer, CallLimits, ToolContext, ToolResult
 from workflow.tool.dispatch import recover_call, run_call
@@ -24,6 +29,7 @@ class Caller:
     memory: Memory = field(default_factory=Memory)
     shown: list[tuple[str, str]] = field(default_factory=list)
     published: dict[str, tuple[str, object, str | None]] = field(default_factory=dict)
+    links: PortLinks = field(default_factory=lambda: PortLinks(FakeRedis(), ApiSettings(), new_thread_id()))
     calls: int = 0
     answer: Answer | None = None
     """A human's, to the next calls."""
@@ -64,6 +70,7 @@ class Caller:
             sandbox=sandbox,
             output=show,
             publish=publish,
+            links=self.links,
             memory=self.memory,
             limits=self.limits,
             answer=self.answer,

@@ -3,6 +3,11 @@
 import json
 from typing import Any
 
+from fakeredis.aioredis import FakeRedis
+
+from shared.config import ApiSettings
+from shared.ids import new_thread_id
+from shared.links import PortLinks
 from shared.net.guard import Guard
 from tests.support.web_server import WebServer
 from workflow.sandbox.base import Sandbox, SandboxUnavailable
@@ -33,6 +38,7 @@ def a_context(web: Web | None = None, limits: CallLimits | None = None) -> ToolC
         sandbox=sandbox,
         output=unwatched,
         publish=publish,
+        links=PortLinks(FakeRedis(), ApiSettings(), new_thread_id()),
         limits=limits or CallLimits(),
         web=web or Web(),
     )
