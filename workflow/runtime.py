@@ -69,7 +69,7 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
         settings=settings,
         chosen=choose_model(llm, os.environ),
         sandboxes=LocalProvider(settings),
-        all_tools=built_in_tools().only(settings.tools.enabled),
+        all_tools=built_in_tools(plans_need_approval=settings.tools.plans_need_approval).only(settings.tools.enabled),
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
         budgets=Budgets(client, patience_seconds=None, replicas=settings.redis.replicas),

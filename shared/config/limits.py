@@ -6,7 +6,7 @@ from pydantic import Field
 
 from shared.config.types import (
     BUILT_IN_TOOLS,
-    SANDBOX_TOOLS,
+    DEFAULT_TOOLS,
     Count,
     Dollars,
     Period,
@@ -163,10 +163,15 @@ class ToolsSettings(Section):
     """What agents may use."""
 
     enabled: list[ToolName] = Field(
-        default=list(SANDBOX_TOOLS),
+        default=list(DEFAULT_TOOLS),
         description=f"Tools that agents are given, of {', '.join(BUILT_IN_TOOLS)}.",
     )
     max_output_chars: Annotated[int, Field(ge=1000)] = Field(
         default=30_000,
         description="Characters of one result that the model reads; the middle of a longer one is left out.",
+    )
+    plans_need_approval: bool = Field(
+        default=False,
+        description="Whether an agent waits for a human's approval of each new job plan. Else it asks where it is told "
+        "to, or finds it needful.",
     )

@@ -18,8 +18,11 @@ _DRIVERS = {
 }
 _OLLAMA_PORTS = {"http": 80, "https": 443, "": 11434}  # as Ollama itself reads OLLAMA_HOST
 
-SANDBOX_TOOLS = ("bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls")
-BUILT_IN_TOOLS = (*SANDBOX_TOOLS, "publish_event")
+DEFAULT_TOOLS = (
+    "bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "multi_edit", "ls", "grep", "glob",
+    "todo_read", "todo_write", "job_plan", "suggest_next_steps",
+)  # fmt: skip
+BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event")
 
 
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:

@@ -7,6 +7,7 @@ says, the run waits for a human.
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import orjson
 
@@ -18,10 +19,11 @@ from workflow.engine.step import Step
 from workflow.llm.types import ToolCall
 from workflow.runtime import Runtime
 from workflow.sandbox.base import Sandbox
-from workflow.tool.base import OutcomeUnknown, ToolContext, ToolResult
+from workflow.tool.base import Answer, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.dispatch import is_repeatable, recover_call, run_call
 from workflow.tool.memory import Memory
-from workflow.tool.registry import Registry
+from workflow.tool.planning import standing
+from workflow.tool.registry import Call, Registry
 
 UNKNOWN = "outcome_unknown"
 BEGAN_ELSEWHERE = (
@@ -50,6 +52,10 @@ class ToolCaller:
         self._sandbox = sandbox
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
 
+    def standing(self) -> str:
+        """What the model must not lose sight of, whatever is summed up."""
+        return standing(self._memory)
+
     def repeatable(self, call: ToolCall) -> bool:
         """Whether it may run beside others of its turn: it only reads, or it is refused anyway."""
         return is_repeatable(self._tools.parse(call.name, call.arguments))
@@ -57,26 +63,41 @@ class ToolCaller:
     async def call(self, call: ToolCall) -> JSON:
         """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Fenced."""
         parsed = self._tools.parse(call.name, call.arguments)
+        answer = await self._answer(call, parsed)
         request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
 
         async def body(scope: StepScope) -> Outcome:
-            outcome = await self._outcome(scope, call, lambda ctx: run_call(parsed, ctx))
+            outcome = await self._outcome(scope, call, lambda ctx: run_call(parsed, replace(ctx, answer=answer)))
             assert outcome is not None
             return outcome
 
         async def recover(scope: StepScope) -> Outcome | None:
             if scope.inherited:
                 return await self._outcome(scope, call, _began_elsewhere)
-            return await self._outcome(scope, call, lambda ctx: recover_call(parsed, ctx))
+            return await self._outcome(scope, call, lambda ctx: recover_call(parsed, replace(ctx, answer=answer)))
 
         def settle(_: StepScope, decision: JSON) -> Outcome:
             return _outcome(call, _found_out(call, decision), [])
 
-        spec = StepSpec(f"tool:{_short(call.id)}", call.name, "tool", request, intent=not is_repeatable(parsed))
+        spec = StepSpec(_key(call), call.name, "tool", request, intent=not is_repeatable(parsed))
         started = [(EventType.TOOL_REQUEST, request)]
         message: JSON = await self._step.perform(spec, body, started=started, recover=recover, settle=settle)
         self._memory.learn(message["memory"])
         return message
+
+    async def _answer(self, call: ToolCall, parsed: Call | str) -> Answer | None:
+        """A human's, where the tool has a question. A call that was begun without one is not asked about any more."""
+        name = f"{call.name}:{_short(call.id)}"
+        asked = self._step.journal.known(f"approve:{name}") is not None
+        begun = self._step.journal.known(_key(call)) is not None
+        if isinstance(parsed, str) or (begun and not asked):
+            return None
+        question = parsed.tool.question(parsed.args, self._memory, asked=asked)
+        if question is None:
+            return None
+        for kind, data in question.events:
+            await self._step.emit(kind, data)
+        return Answer(await self._step.approve(question.request, name=name))
 
     async def _outcome(
         self, scope: StepScope, call: ToolCall, do: Callable[[ToolContext], Awaitable[ToolResult | None]]
@@ -116,6 +137,10 @@ class ToolCaller:
 
 async def _began_elsewhere(_: ToolContext) -> ToolResult | None:
     raise OutcomeUnknown(BEGAN_ELSEWHERE)
+
+
+def _key(call: ToolCall) -> str:
+    return f"tool:{_short(call.id)}"
 
 
 def _short(call_id: str) -> str:

@@ -57,12 +57,13 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
         max_output_tokens=settings.llm.max_output_tokens,
     )
     asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
+    caller = ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages)
     agent = Agent(
         budget,
         Inbox(attempt, step),
-        Compactor(step.journal, asker, budget, window, compact_at=settings.agent.compact_at),
+        Compactor(step.journal, asker, budget, window, compact_at=settings.agent.compact_at, standing=caller.standing),
         Thinker(asker, budget, window, system=system, request=request, coalesce_ms=settings.agent.coalesce_ms),
-        ToolCaller(step, tools, runtime, sandbox=ThreadSandbox(attempt, runtime.sandboxes), messages=messages),
+        caller,
     )
     own = len(messages) + sum(known.messages for known in attempt.journal.values() if known.finished)
     return agent, Conversation(messages, own=own, others=max(0, len(attempt.messages) - own))

@@ -5,7 +5,7 @@ the thread: this run goes on from it, after a crash too, and so do later runs. W
 tools in the newest part: they are shortened, for this run's eyes only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import orjson
@@ -27,6 +27,8 @@ WORTH_SHARE = 0.05
 """Of the usable context: less than that is not summed up before it has to be."""
 SUMMARY_SHARE = 0.1
 """Of the usable context: the longest summary."""
+STANDING_SHARE = 0.05
+"""Of the usable context: the longest plan and list of todos that are added to a summary."""
 SLACK_SHARE = 0.05
 """Of the usable context: freed beyond need where results are shortened, so that the next turn need not do it again."""
 READ_SHARE = 0.75
@@ -36,14 +38,28 @@ CLIPS = (100_000, 8_000, 2_000, 500, 200)
 
 
 class Compactor:
-    """Of one attempt. `compact_at`: the share of the usable context from which on room is made."""
+    """Of one attempt.
 
-    def __init__(self, journal: Journal, asker: Asker, budget: RunBudget, window: Window, *, compact_at: float) -> None:
+    `compact_at`: the share of the usable context from which on room is made. `standing`: what the model must still read
+    afterwards, word for word.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        asker: Asker,
+        budget: RunBudget,
+        window: Window,
+        *,
+        compact_at: float,
+        standing: Callable[[], str],
+    ) -> None:
         self._journal = journal
         self._asker = asker
         self._budget = budget
         self._window = window
         self._compact_at = compact_at
+        self._standing = standing
 
     async def make_room(self, turn: int, conversation: Conversation) -> None:
         """For a turn of the model. Raises AppError CONTEXT_EXCEEDED where nothing helps, and as a turn does."""
@@ -69,7 +85,9 @@ class Compactor:
     def _older(self, conversation: Conversation) -> Older | None:
         """Beside it there must be room for the task and the summary, so that this need not be done again at once."""
         usable = self._window.usable
-        left = (self._compact_at - SUMMARY_SHARE) * usable - self._window.used(conversation.task_tokens)
+        left = (self._compact_at - SUMMARY_SHARE - STANDING_SHARE) * usable - self._window.used(
+            conversation.task_tokens
+        )
         return conversation.older(int(max(0, min(KEPT_SHARE * usable, left))))
 
     async def _sum_up(self, turn: int, conversation: Conversation) -> None:
@@ -77,7 +95,8 @@ class Compactor:
             older = self._older(conversation) or conversation.older(0)
             assert older is not None
             text, usage = await self._summary_of(older, scope)
-            summary = conversation.summary(text, older)
+            standing = fitted(self._standing(), int(STANDING_SHARE * self._window.usable))
+            summary = conversation.summary(f"{text}\n\n{standing}".strip(), older)
             return Outcome(
                 {"summary": summary, "until": older.until, "usage": asdict(usage)},
                 messages=[summary],

@@ -289,7 +289,7 @@ class Sandbox(Protocol):
         """A folder, parents before children. Names that match a glob of `ignore` are counted, not gone into."""
 
     async def write(self, files: Sequence[FileWrite], key: str, epoch: int, note: bytes) -> WriteResult:
-        """Writes each file atomically, all of them validated before the first is written; makes missing folders.
+        """Writes all the files or none, even when the sandbox is killed meanwhile; makes missing folders.
 
         Raises FileError (nothing written), FileChanged. `note` comes back from `recall`.
         """

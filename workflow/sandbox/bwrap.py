@@ -52,7 +52,7 @@ TMPFS = {"/tmp": 1 / 4, "/run": 1 / 64, HOME: 1 / 4}  # noqa: S108 - the sandbox
 SHM_SHARE = 1 / 16
 CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
-INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files")
+INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_write")
 
 
 @dataclass(frozen=True, slots=True)

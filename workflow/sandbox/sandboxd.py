@@ -18,6 +18,7 @@ import sys
 import time
 
 from workflow.sandbox import sandboxd_files as files
+from workflow.sandbox import sandboxd_write
 from workflow.sandbox.frames import Decoder, encode
 from workflow.sandbox.sandboxd_commands import PIPE_BYTES, Command, Ending
 
@@ -218,7 +219,7 @@ class Daemon:
             return
         del self._writes[message["id"]]
         wanted = [{**file, "path": os.path.join(WORKSPACE, file["path"])} for file in first["files"]]
-        files.write(wanted, memoryview(content))
+        sandboxd_write.write(wanted, memoryview(content), WORKSPACE)
         self._answer(message)
 
 
@@ -245,4 +246,5 @@ def main() -> None:
     link = int(sys.argv[1])
     os.set_inheritable(link, False)
     _close_all_but(link)
+    sandboxd_write.finish(WORKSPACE)
     Daemon(link).run()

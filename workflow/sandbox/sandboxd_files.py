@@ -69,7 +69,7 @@ def _info(path: str, status: os.stat_result) -> dict[str, Any]:
     }
 
 
-def _open_regular(path: str) -> int:
+def open_regular(path: str) -> int:
     try:
         fd = os.open(path, _READ)
     except OSError as error:
@@ -87,7 +87,7 @@ def _open_regular(path: str) -> int:
 
 def read(path: str, offset: int, limit: int) -> tuple[dict[str, Any], Iterator[bytes]]:
     """The file's info and hash, and then its bytes in pieces: `limit` of them from `offset` on. Raises Refused."""
-    fd = _open_regular(path)
+    fd = open_regular(path)
     status = os.fstat(fd)
     wanted = min(limit, max(0, status.st_size - offset))
     answer = {"info": _info(path, status), "sha256": _hash_of(fd, status.st_size)}
@@ -125,7 +125,7 @@ def _hash_of(fd: int, size: int) -> str | None:
 def sha256(path: str) -> str | None:
     """None where there is no regular file, or one too large."""
     try:
-        fd = _open_regular(path)
+        fd = open_regular(path)
     except Refused:
         return None
     try:
@@ -188,82 +188,3 @@ def _count(folder: str) -> int:
         return len(_names(folder))
     except OSError:
         return 0
-
-
-def write(files: Sequence[dict[str, Any]], content: memoryview) -> None:
-    """Checks every file, stages all of them beside their targets, and then renames all.
-
-    `content` is that of all files, one after the other. Raises Refused; then no file was changed.
-    """
-    targets = [_check(file) for file in files]
-    staged: list[tuple[str, str]] = []
-    start = 0
-    try:
-        for file, (target, mode) in zip(files, targets):  # noqa: B905
-            staged.append((_stage(file["path"], target, mode, content[start : start + file["size"]]), target))
-            start += file["size"]
-        while staged:
-            os.replace(*staged[0])
-            del staged[0]
-    except OSError as error:
-        raise refusal(error, staged[0][1]) from error
-    finally:
-        for temporary, _ in staged:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _check(file: dict[str, Any]) -> tuple[str, int]:
-    """Where the file goes, and its mode. A link stays a link: what it points to is written."""
-    path = file["path"]
-    try:
-        target = os.path.realpath(path)
-        status = os.stat(target)
-    except FileNotFoundError:
-        status = None
-    except (OSError, ValueError) as error:
-        raise refusal(error, path) from error
-    if status and not stat.S_ISREG(status.st_mode):
-        kind = kind_of(status.st_mode)
-        raise Refused("not_regular", f"{path} is a {kind}, not a regular file", path, file_kind=kind)
-    _expect(file, target if status else None)
-    return target, _mode(status, file["executable"])
-
-
-def _expect(file: dict[str, Any], existing: str | None) -> None:
-    expected = file["expect"]
-    if expected is None or (expected == "absent" and existing is None):
-        return
-    actual = sha256(existing) if existing else None
-    if actual != expected:
-        text = f"{file['path']} " + ("does not exist" if existing is None else "is not as expected")
-        raise Refused("changed", text, file["path"], sha256=actual)
-
-
-def _stage(path: str, target: str, mode: int, content: memoryview) -> str:
-    """Writes a temporary file beside the target, so that renaming it is atomic. Returns its path."""
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
-    try:
-        os.makedirs(folder, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise refusal(error, path) from error
-    try:
-        with open(fd, "wb", buffering=0) as file:
-            while content:
-                content = content[file.write(content) :]
-            os.fchmod(file.fileno(), mode)
-    except OSError as error:
-        os.unlink(temporary)
-        raise refusal(error, path) from error
-    return temporary
-
-
-def _mode(status: os.stat_result | None, executable: bool | None) -> int:
-    if status is None:
-        return 0o755 if executable else 0o644
-    mode = stat.S_IMODE(status.st_mode)
-    if executable is None:
-        return mode
-    return mode | 0o111 if executable else mode & ~0o111

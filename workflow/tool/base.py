@@ -53,6 +53,21 @@ class CallLimits:
     """How long a call may keep the model waiting, whatever it asks for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a human is asked before a call is made, as JSON; `events` come before it is."""
+
+    request: JSON
+    events: list[tuple[str, JSON]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A human's, any JSON."""
+
+    value: Any
+
+
 Publish = Callable[[str, Any, str | None, str], Awaitable[str]]
 
 
@@ -75,6 +90,8 @@ class ToolContext:
     publish: Publish
     memory: Memory = field(default_factory=Memory)
     limits: CallLimits = CallLimits()
+    answer: Answer | None = None
+    """To the tool's `question`, where it had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +156,13 @@ class Tool(ABC, Generic[A]):
     @cached_property
     def description(self) -> str:
         return resources.files("workflow.tool").joinpath(f"{self.name}.md").read_text("utf-8").strip()
+
+    def question(self, args: A, memory: Memory, *, asked: bool) -> Question | None:
+        """What a human is asked before the call; the run waits for the answer, without a worker. None: nothing.
+
+        `asked`: an earlier attempt did ask. What it says must follow from its arguments alone.
+        """
+        return None
 
     @abstractmethod
     async def run(self, args: A, ctx: ToolContext) -> ToolResult:

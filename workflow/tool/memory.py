@@ -1,4 +1,4 @@
-"""What a conversation's tool results tell later calls: the files the model was shown, the tasks it started.
+"""What a conversation's tool results tell later calls: the files the model was shown, the tasks it started, its plan.
 
 Every result carries the little that it adds (`ToolResult.memory`), kept with its message. So any worker can build a
 thread's memory again, and it goes back when the conversation does.
@@ -35,6 +35,8 @@ class Memory:
     ended: set[str] = field(default_factory=set)
     notices: set[str] = field(default_factory=set)
     """What the model was told of its sandbox's fate."""
+    todos: list[JSON] = field(default_factory=list)
+    plan: JSON | None = None
 
     @classmethod
     def of(cls, results: Iterable[JSON]) -> Self:
@@ -55,6 +57,8 @@ class Memory:
         self.tasks |= result.get("tasks", {})
         self.ended.update(result.get("ended", ()))
         self.notices.update(result.get("notices", ()))
+        self.todos = result.get("todos", self.todos)
+        self.plan = result.get("plan", self.plan)
 
     def running(self) -> set[str]:
         """Background tasks whose end the model has not been told."""

@@ -13,20 +13,33 @@ from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
 from workflow.tool.bash_output import BashOutputTool
 from workflow.tool.edit_file import FileEditTool
+from workflow.tool.glob import GlobTool
+from workflow.tool.grep import GrepTool
+from workflow.tool.job_plan import JobPlanTool
 from workflow.tool.ls import LsTool
+from workflow.tool.multi_edit import MultiEditTool
 from workflow.tool.publish_event import PublishEventTool
 from workflow.tool.read_file import FileReadTool
 from workflow.tool.schema import function_schema
+from workflow.tool.suggest_next_steps import SuggestNextStepsTool
+from workflow.tool.todo_read import TodoReadTool
+from workflow.tool.todo_write import TodoWriteTool
 from workflow.tool.write_files import FilesCreationTool
 
-BUILT_IN: tuple[type[Tool[Any]], ...] = (
+PLAIN: tuple[type[Tool[Any]], ...] = (
     BashTool,
     BashOutputTool,
     BashKillTool,
     FileReadTool,
     FileEditTool,
+    MultiEditTool,
     FilesCreationTool,
     LsTool,
+    GrepTool,
+    GlobTool,
+    TodoReadTool,
+    TodoWriteTool,
+    SuggestNextStepsTool,
     PublishEventTool,
 )
 
@@ -80,5 +93,5 @@ class Registry:
         return {tool.name: function_schema(tool.name, tool.description, tool.Args) for tool in tools}
 
 
-def built_in_tools() -> Registry:
-    return Registry(tool() for tool in BUILT_IN)
+def built_in_tools(*, plans_need_approval: bool = False) -> Registry:
+    return Registry([*(tool() for tool in PLAIN), JobPlanTool(always_asks=plans_need_approval)])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow.sandbox.base import Sandbox
-from workflow.tool.base import CallLimits, ToolContext, ToolResult
+from workflow.tool.base import Answer, CallLimits, ToolContext, ToolResult
 from workflow.tool.dispatch import recover_call, run_call
 from workflow.tool.memory import Memory
 from workflow.tool.registry import built_in_tools
@@ -25,6 +25,8 @@ class Caller:
     shown: list[tuple[str, str]] = field(default_factory=list)
     published: dict[str, tuple[str, object, str | None]] = field(default_factory=dict)
     calls: int = 0
+    answer: Answer | None = None
+    """A human's, to the next calls."""
 
     async def __call__(self, name: str, /, **arguments: Any) -> ToolResult:
         self.calls += 1
@@ -64,4 +66,5 @@ class Caller:
             publish=publish,
             memory=self.memory,
             limits=self.limits,
+            answer=self.answer,
         )

@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from workflow.tool.content import Text
-from workflow.tool.edit_file import Edit, EditArgs, Refusal, plan_edit
+from workflow.tool.editing import Edit, EditArgs, Refusal, plan_edit
 from workflow.tool.matching import Match
 
 
