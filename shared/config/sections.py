@@ -33,6 +33,7 @@ from shared.config.services import (
     WorkflowSettings,
 )
 from shared.config.types import Environment, LocalPath, Section
+from shared.config.web import NetSettings
 
 
 class Settings(Section):
@@ -55,6 +56,7 @@ class Settings(Section):
     payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     tools: ToolsSettings = ToolsSettings()
+    net: NetSettings = NetSettings()
 
     @model_validator(mode="after")
     def _rules_hold(self) -> "Settings":

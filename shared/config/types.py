@@ -86,6 +86,13 @@ def _one_of_the_tools(name: str) -> str:
     return name
 
 
+def _private_host(entry: str) -> str:
+    parts = _split(f"http://{entry}", ("http",))
+    if entry != parts.netloc or parts.username is not None:
+        raise ValueError("should be host or host:port")
+    return entry
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -99,6 +106,7 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
+PrivateHost = Annotated[str, AfterValidator(_private_host)]
 OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
