@@ -21,6 +21,7 @@ from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.local import LocalProvider
 from workflow.tool.base import CallLimits
 from workflow.tool.registry import Registry, built_in_tools
+from workflow.web.web import Web
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Runtime:
     functions: Functions
     models: dict[str, Model] = field(default_factory=dict)
     fallbacks: list[Model] = field(default_factory=list)
+    web: Web = field(default_factory=Web)
 
     def model(self, name: str | None) -> Model:
         """The model of that name, or the default one. Raises AppError INVALID_CONFIG for a name of no provider."""
@@ -75,6 +77,7 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
         budgets=Budgets(client, patience_seconds=None, replicas=settings.redis.replicas),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
         functions=Functions.of_modules(settings.workflow.modules),
+        web=Web.of(settings),
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
     for model in (runtime.model(None), *runtime.fallbacks):

@@ -33,7 +33,7 @@ from shared.config.services import (
     WorkflowSettings,
 )
 from shared.config.types import Environment, LocalPath, Section
-from shared.config.web import NetSettings
+from shared.config.web import NetSettings, WebSettings
 
 
 class Settings(Section):
@@ -57,6 +57,7 @@ class Settings(Section):
     sandbox: SandboxSettings = SandboxSettings()
     tools: ToolsSettings = ToolsSettings()
     net: NetSettings = NetSettings()
+    web: WebSettings = WebSettings()
 
     @model_validator(mode="after")
     def _rules_hold(self) -> "Settings":

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from shared.config.types import Port, PrivateHost, Section
+from shared.config.types import Count, Port, PrivateHost, Section
 
 
 class NetSettings(Section):
@@ -14,3 +14,12 @@ class NetSettings(Section):
         description="Hosts of private networks, as host or host:port, that MCP servers, search providers and http "
         "tools may be at. One with a port is allowed at that port only.",
     )
+
+
+class WebSettings(Section):
+    """Pages and searches of the web, for the tools web_fetch and web_search; see docs/web.md."""
+
+    private_hosts: list[PrivateHost] = Field(
+        default=[], description="Hosts of private networks, as host or host:port, that models may read pages of."
+    )
+    max_page_bytes: Count = Field(default=5_242_880, description="Largest page that is read, decompressed.")

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import httpx
 
@@ -63,7 +64,12 @@ class Guard:
         self._ports = {*PORTS.values(), *ports}
         self._private = {_host_and_port(entry) for entry in private_hosts}
         self._resolve = resolve
-        self.verify = verify or httpx.create_ssl_context()
+        self._verify = verify
+
+    @cached_property
+    def verify(self) -> ssl.SSLContext:
+        """What servers' certificates are checked with."""
+        return self._verify or httpx.create_ssl_context()
 
     async def check(self, url: httpx.URL | str) -> Target:
         """Where the request goes. Raises Refused; OSError where the host's name cannot be resolved."""

@@ -19,6 +19,7 @@ from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.sandbox.base import MAX_WRITE_BYTES, Sandbox
 from workflow.tool.memory import Memory
+from workflow.web.web import Web
 
 
 class Effect(StrEnum):
@@ -62,7 +63,8 @@ class ToolContext:
 
     `sandbox` makes or finds the thread's sandbox: a tool asks only when it needs one. `output(stream, text)` shows
     a running tool's output to whoever watches. `publish(name, payload, key, event_key)` publishes an event (once
-    for each `event_key`) and returns its id. `memory` is of all earlier results, and not the tool's to change.
+    for each `event_key`) and returns its id. `memory` is of all earlier results, and not the tool's to change. `web`
+    is the only way out of the machine, beside the sandbox.
     """
 
     run_id: str
@@ -75,6 +77,7 @@ class ToolContext:
     publish: Publish
     memory: Memory = field(default_factory=Memory)
     limits: CallLimits = CallLimits()
+    web: Web = field(default_factory=Web)
 
 
 @dataclass(frozen=True, slots=True)

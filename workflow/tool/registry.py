@@ -17,6 +17,7 @@ from workflow.tool.ls import LsTool
 from workflow.tool.publish_event import PublishEventTool
 from workflow.tool.read_file import FileReadTool
 from workflow.tool.schema import function_schema
+from workflow.tool.web_fetch import WebFetchTool
 from workflow.tool.write_files import FilesCreationTool
 
 BUILT_IN: tuple[type[Tool[Any]], ...] = (
@@ -28,6 +29,7 @@ BUILT_IN: tuple[type[Tool[Any]], ...] = (
     FilesCreationTool,
     LsTool,
     PublishEventTool,
+    WebFetchTool,
 )
 
 
