@@ -19,7 +19,7 @@ _DRIVERS = {
 _OLLAMA_PORTS = {"http": 80, "https": 443, "": 11434}  # as Ollama itself reads OLLAMA_HOST
 
 SANDBOX_TOOLS = ("bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls")
-BUILT_IN_TOOLS = (*SANDBOX_TOOLS, "publish_event", "web_fetch")
+BUILT_IN_TOOLS = (*SANDBOX_TOOLS, "publish_event", "web_fetch", "web_search")
 
 
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:

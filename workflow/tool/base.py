@@ -139,8 +139,13 @@ class Tool(ABC, Generic[A]):
     """
     Args: type[A]
 
-    @cached_property
+    @property
     def description(self) -> str:
+        return self.described
+
+    @cached_property
+    def described(self) -> str:
+        """The description's file."""
         return resources.files("workflow.tool").joinpath(f"{self.name}.md").read_text("utf-8").strip()
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -18,6 +17,7 @@ from workflow.tool.publish_event import PublishEventTool
 from workflow.tool.read_file import FileReadTool
 from workflow.tool.schema import function_schema
 from workflow.tool.web_fetch import WebFetchTool
+from workflow.tool.web_search import WebSearchTool
 from workflow.tool.write_files import FilesCreationTool
 
 BUILT_IN: tuple[type[Tool[Any]], ...] = (
@@ -30,6 +30,7 @@ BUILT_IN: tuple[type[Tool[Any]], ...] = (
     LsTool,
     PublishEventTool,
     WebFetchTool,
+    WebSearchTool,
 )
 
 
@@ -46,6 +47,7 @@ class Registry:
 
     def __init__(self, tools: Iterable[Tool[Any]]) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self._schemas: dict[str, JSON] = {}
 
     @property
     def names(self) -> list[str]:
@@ -65,21 +67,23 @@ class Registry:
 
     def schemas(self) -> list[JSON]:
         """As OpenAI's `tools`. Not the caller's to change."""
-        return list(self._schemas.values())
+        return [self._schema(tool) for tool in self._tools.values()]
 
     def parse(self, name: str, arguments: str) -> Call | str:
         """A model's call, or a text that tells the model which rule it breaks. Never raises."""
         tool = self._tools.get(name)
         if tool is None:
             return f"There is no tool named {name[:100]!r}. The tools are: {', '.join(self._tools)}."
-        schema = self._schemas[name]["function"]["parameters"]
+        schema = self._schema(tool)["function"]["parameters"]
         args = parse_arguments(name, schema, tool.Args, arguments)
         return args if isinstance(args, str) else Call(tool, args)
 
-    @cached_property
-    def _schemas(self) -> dict[str, JSON]:
-        tools = self._tools.values()
-        return {tool.name: function_schema(tool.name, tool.description, tool.Args) for tool in tools}
+    def _schema(self, tool: Tool[Any]) -> JSON:
+        """Made once, and again when its description changes (it may name the month)."""
+        known = self._schemas.get(tool.name)
+        if known is None or known["function"]["description"] != tool.description:
+            known = self._schemas[tool.name] = function_schema(tool.name, tool.description, tool.Args)
+        return known
 
 
 def built_in_tools() -> Registry:

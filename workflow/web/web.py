@@ -6,6 +6,7 @@ from shared.config import Settings
 from shared.net.guard import Guard
 from workflow.web.cache import PageCache
 from workflow.web.fetch import Moved, Page, fetch
+from workflow.web.search.chain import SearchChain, configured_providers
 
 
 @dataclass(frozen=True)
@@ -14,15 +15,18 @@ class Web:
 
     pages: Guard = field(default_factory=Guard)
     services: Guard = field(default_factory=Guard)
+    search: SearchChain = field(default_factory=lambda: SearchChain([]))
     max_page_bytes: int = 5 * 1024**2
     cache: PageCache = field(default_factory=PageCache)
 
     @classmethod
     def of(cls, settings: Settings) -> "Web":
         net, web = settings.net, settings.web
+        services = Guard(ports=net.ports, private_hosts=net.private_hosts)
         return cls(
             pages=Guard(ports=net.ports, private_hosts=web.private_hosts),
-            services=Guard(ports=net.ports, private_hosts=net.private_hosts),
+            services=services,
+            search=SearchChain(configured_providers(web, services)),
             max_page_bytes=web.max_page_bytes,
         )
 

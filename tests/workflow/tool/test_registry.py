@@ -14,7 +14,10 @@ from workflow.tool.base import Effect
 from workflow.tool.dispatch import is_repeatable
 from workflow.tool.registry import Call, Registry, built_in_tools
 
-NAMES = ["bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls", "publish_event", "web_fetch"]
+NAMES = [
+    *("bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "ls"),
+    *("publish_event", "web_fetch", "web_search"),
+]
 # What OpenAI, Anthropic and Gemini all document for a function's parameters.
 KEYWORDS = {"type", "description", "properties", "required", "items", "enum"} | {
     "minimum", "maximum", "minItems", "maxItems",
@@ -138,7 +141,8 @@ def test_whatever_a_model_sends_is_a_call_or_a_text(name: str, arguments: str) -
 
 def test_only_calls_that_read_run_side_by_side() -> None:
     effects = {name: REGISTRY.parse(name, arguments) for name, arguments in SMALLEST.items()}
-    assert {name for name, call in effects.items() if is_repeatable(call)} == {"bash_output", "read_file", "ls", "web_fetch"}
+    reading = {"bash_output", "read_file", "ls", "web_fetch", "web_search"}
+    assert {name for name, call in effects.items() if is_repeatable(call)} == reading
     assert is_repeatable("a text that tells the model what is wrong")
     assert [
         call.tool.name for call in effects.values() if isinstance(call, Call) and call.tool.effect is Effect.NONE
@@ -155,6 +159,7 @@ SMALLEST = {
     "ls": "{}",
     "publish_event": '{"name": "paid"}',
     "web_fetch": '{"url": "https://example.com/"}',
+    "web_search": '{"query": "news"}',
 }
 
 
