@@ -17,6 +17,7 @@ from workflow.llm.client import LiteLLMModel, close_connections
 from workflow.llm.pool import ModelPool
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
+from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.local import LocalProvider
 from workflow.tool.base import CallLimits
@@ -66,18 +67,27 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
 
     Raises AppError INVALID_CONFIG for a fallback model of no provider.
     """
+    web = Web.of(settings)
+    async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
+        tools = built_in_tools().only(settings.tools.enabled).plus(mcp_tools)
+        async with _opened(settings, client, tools, web) as runtime:
+            yield runtime
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) -> AsyncIterator[Runtime]:
     llm = settings.llm
     runtime = Runtime(
         settings=settings,
         chosen=choose_model(llm, os.environ),
         sandboxes=LocalProvider(settings),
-        all_tools=built_in_tools().only(settings.tools.enabled),
+        all_tools=tools,
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
         budgets=Budgets(client, patience_seconds=None, replicas=settings.redis.replicas),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
         functions=Functions.of_modules(settings.workflow.modules),
-        web=Web.of(settings),
+        web=web,
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
     for model in (runtime.model(None), *runtime.fallbacks):

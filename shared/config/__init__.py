@@ -21,7 +21,7 @@ from shared.config.services import (
     SandboxSettings,
     WorkerSettings,
 )
-from shared.config.web import NetSettings, WebSettings
+from shared.config.web import McpServerSettings, McpSettings, NetSettings, WebSettings
 
 __all__ = [
     "AgentSettings",
@@ -32,6 +32,8 @@ __all__ = [
     "DatabaseSettings",
     "LlmSettings",
     "LogSettings",
+    "McpServerSettings",
+    "McpSettings",
     "NetSettings",
     "PayloadsSettings",
     "RateLimitSettings",

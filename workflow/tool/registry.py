@@ -6,7 +6,6 @@ from typing import Any
 
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
-from workflow.tool.arguments import parse_arguments
 from workflow.tool.base import Args, Tool
 from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
@@ -62,6 +61,10 @@ class Registry:
             )
         return Registry(tool for tool in self._tools.values() if tool.name in names)
 
+    def plus(self, tools: Iterable[Tool[Any]]) -> "Registry":
+        """These tools and some more."""
+        return Registry([*self._tools.values(), *tools])
+
     def asks_when_unknown(self, name: str) -> bool:
         return name in self._tools and self._tools[name].asks_when_unknown
 
@@ -74,15 +77,14 @@ class Registry:
         tool = self._tools.get(name)
         if tool is None:
             return f"There is no tool named {name[:100]!r}. The tools are: {', '.join(self._tools)}."
-        schema = self._schema(tool)["function"]["parameters"]
-        args = parse_arguments(name, schema, tool.Args, arguments)
+        args = tool.parse(arguments)
         return args if isinstance(args, str) else Call(tool, args)
 
     def _schema(self, tool: Tool[Any]) -> JSON:
         """Made once, and again when its description changes (it may name the month)."""
         known = self._schemas.get(tool.name)
         if known is None or known["function"]["description"] != tool.description:
-            known = self._schemas[tool.name] = function_schema(tool.name, tool.description, tool.Args)
+            known = self._schemas[tool.name] = function_schema(tool.name, tool.description, tool.parameters)
         return known
 
 
