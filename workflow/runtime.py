@@ -17,10 +17,12 @@ from workflow.llm.client import LiteLLMModel, close_connections
 from workflow.llm.pool import ModelPool
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
+from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.local import LocalProvider
 from workflow.tool.base import CallLimits
 from workflow.tool.registry import Registry, built_in_tools
+from workflow.web.web import Web
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Runtime:
     functions: Functions
     models: dict[str, Model] = field(default_factory=dict)
     fallbacks: list[Model] = field(default_factory=list)
+    web: Web = field(default_factory=Web)
 
     def model(self, name: str | None) -> Model:
         """The model of that name, or the default one. Raises AppError INVALID_CONFIG for a name of no provider."""
@@ -64,17 +67,31 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
 
     Raises AppError INVALID_CONFIG for a fallback model of no provider.
     """
+    web = Web.of(settings)
+    async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
+        tools = (
+            built_in_tools(plans_need_approval=settings.tools.plans_need_approval)
+            .only(settings.tools.enabled)
+            .plus(mcp_tools)
+        )
+        async with _opened(settings, client, tools, web) as runtime:
+            yield runtime
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) -> AsyncIterator[Runtime]:
     llm = settings.llm
     runtime = Runtime(
         settings=settings,
         chosen=choose_model(llm, os.environ),
         sandboxes=LocalProvider(settings),
-        all_tools=built_in_tools(plans_need_approval=settings.tools.plans_need_approval).only(settings.tools.enabled),
+        all_tools=tools,
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
         budgets=Budgets(client, patience_seconds=None, replicas=settings.redis.replicas),
         tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
         functions=Functions.of_modules(settings.workflow.modules),
+        web=web,
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
     for model in (runtime.model(None), *runtime.fallbacks):

@@ -21,6 +21,7 @@ from shared.config.services import (
     SandboxSettings,
     WorkerSettings,
 )
+from shared.config.web import McpServerSettings, McpSettings, NetSettings, WebSettings
 
 __all__ = [
     "AgentSettings",
@@ -31,6 +32,9 @@ __all__ = [
     "DatabaseSettings",
     "LlmSettings",
     "LogSettings",
+    "McpServerSettings",
+    "McpSettings",
+    "NetSettings",
     "PayloadsSettings",
     "RateLimitSettings",
     "RedisSettings",
@@ -38,6 +42,7 @@ __all__ = [
     "Settings",
     "StreamSettings",
     "ToolsSettings",
+    "WebSettings",
     "WorkerSettings",
     "export_env_file",
     "load_settings",

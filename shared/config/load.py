@@ -129,8 +129,13 @@ def _path(detail: ErrorDetails) -> str:
 def _value_problem(given: Given, detail: ErrorDetails) -> Problem:
     rule = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     inside = detail["loc"][given.path.count(".") + 1 :]
-    place = f"item {inside[0] + 1} " if inside and isinstance(inside[0], int) else ""
+    place = f"item {inside[0] + 1} " if inside and isinstance(inside[0], int) else _in_table(inside)
     return Problem(given.name, given.source, place + rule, given.written)
+
+
+def _in_table(inside: tuple[int | str, ...]) -> str:
+    """`("files", "url")` -> `files.url `."""
+    return f"{'.'.join(map(str, inside))} " if inside else ""
 
 
 def _rule_problem(rule: Rule, given: Mapping[str, Given]) -> Problem:

@@ -5,6 +5,7 @@ Plain frozen data: making a section reads no file and no environment, so a test 
 
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
@@ -33,6 +34,7 @@ from shared.config.services import (
     WorkflowSettings,
 )
 from shared.config.types import Environment, LocalPath, Section
+from shared.config.web import McpSettings, NetSettings, WebSettings
 
 
 class Settings(Section):
@@ -55,6 +57,9 @@ class Settings(Section):
     payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     tools: ToolsSettings = ToolsSettings()
+    net: NetSettings = NetSettings()
+    web: WebSettings = WebSettings()
+    mcp: McpSettings = McpSettings()
 
     @model_validator(mode="after")
     def _rules_hold(self) -> "Settings":
@@ -101,4 +106,8 @@ def setting_fields() -> dict[str, FieldInfo]:
 
 
 def is_secret(path: str) -> bool:
-    return "SecretStr" in str(setting_fields()[path].annotation)
+    """Whether it is one, or has one in it."""
+    annotation = setting_fields()[path].annotation
+    inner = [kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, Section)]
+    fields = [field for kind in inner for field in kind.model_fields.values()]
+    return any("SecretStr" in str(each) for each in (annotation, *(field.annotation for field in fields)))

@@ -124,10 +124,11 @@ def _read_database_parts(variables: Mapping[str, str], source: str) -> Reading:
 
 
 def _decode(path: str, text: str) -> object:
-    """A variable's text; for a list, its items between commas, or JSON."""
-    if get_origin(setting_fields()[path].annotation) is not list:
+    """A variable's text; for a list, its items between commas, or JSON; for a table, JSON."""
+    kind = get_origin(setting_fields()[path].annotation)
+    if kind not in (list, dict):
         return text
-    if text.lstrip().startswith("["):
+    if kind is dict or text.lstrip().startswith("["):
         try:
             return json.loads(text)
         except ValueError:

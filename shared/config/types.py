@@ -22,7 +22,7 @@ DEFAULT_TOOLS = (
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "multi_edit", "ls", "grep", "glob",
     "todo_read", "todo_write", "job_plan", "suggest_next_steps",
 )  # fmt: skip
-BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event")
+BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search")
 
 
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -89,6 +89,13 @@ def _one_of_the_tools(name: str) -> str:
     return name
 
 
+def _private_host(entry: str) -> str:
+    parts = _split(f"http://{entry}", ("http",))
+    if entry != parts.netloc or parts.username is not None:
+        raise ValueError("should be host or host:port")
+    return entry
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -102,6 +109,7 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
+PrivateHost = Annotated[str, AfterValidator(_private_host)]
 OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]

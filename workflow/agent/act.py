@@ -49,6 +49,7 @@ class ToolCaller:
         self._tools = tools
         self._interval_seconds = runtime.settings.agent.coalesce_ms / 1000
         self._limits = runtime.tool_limits
+        self._web = runtime.web
         self._sandbox = sandbox
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
 
@@ -126,6 +127,7 @@ class ToolCaller:
             publish=self._step.waits.publish,
             memory=self._memory,
             limits=self._limits,
+            web=self._web,
         )
 
     def _streamed(self, scope: StepScope, call: ToolCall) -> Coalescer:

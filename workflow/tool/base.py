@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from importlib import resources
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +18,10 @@ from pydantic import BaseModel, ConfigDict
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.sandbox.base import MAX_WRITE_BYTES, Sandbox
+from workflow.tool.arguments import parse_arguments
 from workflow.tool.memory import Memory
+from workflow.tool.schema import parameters_schema
+from workflow.web.web import Web
 
 
 class Effect(StrEnum):
@@ -77,7 +80,8 @@ class ToolContext:
 
     `sandbox` makes or finds the thread's sandbox: a tool asks only when it needs one. `output(stream, text)` shows
     a running tool's output to whoever watches. `publish(name, payload, key, event_key)` publishes an event (once
-    for each `event_key`) and returns its id. `memory` is of all earlier results, and not the tool's to change.
+    for each `event_key`) and returns its id. `memory` is of all earlier results, and not the tool's to change. `web`
+    is the only way out of the machine, beside the sandbox.
     """
 
     run_id: str
@@ -92,6 +96,7 @@ class ToolContext:
     limits: CallLimits = CallLimits()
     answer: Answer | None = None
     """To the tool's `question`, where it had one."""
+    web: Web = field(default_factory=Web)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +149,31 @@ A = TypeVar("A", bound=Args)
 class Tool(ABC, Generic[A]):
     """`name` also names the description, a .md file beside the tool's module."""
 
-    name: ClassVar[str]
-    effect: ClassVar[Effect]
-    asks_when_unknown: ClassVar[bool] = False
-    """When nobody can tell what became of a call: whether a human decides, or the model is told to look.
-
-    The model can look into its sandbox; what a tool does to the world outside is for a human to find out.
-    """
     Args: type[A]
 
-    @cached_property
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def effect(self) -> Effect: ...
+
+    @property
+    def asks_when_unknown(self) -> bool:
+        """When nobody can tell what became of a call: whether a human decides, or the model is told to look.
+
+        The model can look into its sandbox; what a tool does to the world outside is for a human to find out.
+        """
+        return False
+
+    @property
     def description(self) -> str:
+        return self.described
+
+    @cached_property
+    def described(self) -> str:
+        """The description's file."""
         return resources.files("workflow.tool").joinpath(f"{self.name}.md").read_text("utf-8").strip()
 
     def question(self, args: A, memory: Memory, *, asked: bool) -> Question | None:
@@ -163,6 +182,15 @@ class Tool(ABC, Generic[A]):
         `asked`: an earlier attempt did ask. What it says must follow from its arguments alone.
         """
         return None
+
+    @cached_property
+    def parameters(self) -> JSON:
+        """Its arguments' schema, of what every provider takes."""
+        return parameters_schema(self.Args)
+
+    def parse(self, arguments: str) -> A | str:
+        """A call's arguments, or a text that tells the model which rule they break. Never raises."""
+        return parse_arguments(self.name, self.parameters, self.Args, arguments)
 
     @abstractmethod
     async def run(self, args: A, ctx: ToolContext) -> ToolResult:

@@ -11,56 +11,16 @@ from dataclasses import dataclass, field
 from workflow.tool.permissions import Subject, options_of
 
 MAX_DEPTH = 20
-KEYWORDS = frozenset(
-    [
-        "!",
-        "{",
-        "}",
-        "(",
-        ")",
-        "if",
-        "then",
-        "else",
-        "elif",
-        "fi",
-        "do",
-        "done",
-        "while",
-        "until",
-        "case",
-        "esac",
-        "time",
-        "coproc",
-    ]
-)
-WRAPPERS = frozenset(
-    [
-        "sudo",
-        "doas",
-        "env",
-        "command",
-        "builtin",
-        "exec",
-        "nohup",
-        "time",
-        "nice",
-        "ionice",
-        "timeout",
-        "stdbuf",
-        "setsid",
-        "xargs",
-        "parallel",
-        "busybox",
-        "watch",
-        "find",
-        "chroot",
-        "unshare",
-        "flock",
-        "strace",
-    ]
-)
+KEYWORDS = {
+    *("!", "{", "}", "(", ")", "if", "then", "else", "elif", "fi"),
+    *("do", "done", "while", "until", "case", "esac", "time", "coproc"),
+}
+WRAPPERS = {
+    *("sudo", "doas", "env", "command", "builtin", "exec", "nohup", "time", "nice", "ionice", "timeout", "stdbuf"),
+    *("setsid", "xargs", "parallel", "busybox", "watch", "find", "chroot", "unshare", "flock", "strace"),
+}
 """They run a command that is among their words."""
-SHELLS = frozenset(["sh", "bash", "dash", "zsh", "ksh", "ash"])
+SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "ash"}
 SHELL_TEXT = re.compile(r"-[a-z]*c")
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 HEREDOC = re.compile(r"<<(-?)[ \t]*(?:'([^'\n]*)'|\"([^\"\n]*)\"|(\\?)([^\s;&|<>()]+))")

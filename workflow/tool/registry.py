@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
-from workflow.tool.arguments import parse_arguments
 from workflow.tool.base import Args, Tool
 from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
@@ -24,6 +22,8 @@ from workflow.tool.schema import function_schema
 from workflow.tool.suggest_next_steps import SuggestNextStepsTool
 from workflow.tool.todo_read import TodoReadTool
 from workflow.tool.todo_write import TodoWriteTool
+from workflow.tool.web_fetch import WebFetchTool
+from workflow.tool.web_search import WebSearchTool
 from workflow.tool.write_files import FilesCreationTool
 
 PLAIN: tuple[type[Tool[Any]], ...] = (
@@ -41,6 +41,8 @@ PLAIN: tuple[type[Tool[Any]], ...] = (
     TodoWriteTool,
     SuggestNextStepsTool,
     PublishEventTool,
+    WebFetchTool,
+    WebSearchTool,
 )
 
 
@@ -57,6 +59,7 @@ class Registry:
 
     def __init__(self, tools: Iterable[Tool[Any]]) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self._schemas: dict[str, JSON] = {}
 
     @property
     def names(self) -> list[str]:
@@ -71,26 +74,31 @@ class Registry:
             )
         return Registry(tool for tool in self._tools.values() if tool.name in names)
 
+    def plus(self, tools: Iterable[Tool[Any]]) -> "Registry":
+        """These tools and some more."""
+        return Registry([*self._tools.values(), *tools])
+
     def asks_when_unknown(self, name: str) -> bool:
         return name in self._tools and self._tools[name].asks_when_unknown
 
     def schemas(self) -> list[JSON]:
         """As OpenAI's `tools`. Not the caller's to change."""
-        return list(self._schemas.values())
+        return [self._schema(tool) for tool in self._tools.values()]
 
     def parse(self, name: str, arguments: str) -> Call | str:
         """A model's call, or a text that tells the model which rule it breaks. Never raises."""
         tool = self._tools.get(name)
         if tool is None:
             return f"There is no tool named {name[:100]!r}. The tools are: {', '.join(self._tools)}."
-        schema = self._schemas[name]["function"]["parameters"]
-        args = parse_arguments(name, schema, tool.Args, arguments)
+        args = tool.parse(arguments)
         return args if isinstance(args, str) else Call(tool, args)
 
-    @cached_property
-    def _schemas(self) -> dict[str, JSON]:
-        tools = self._tools.values()
-        return {tool.name: function_schema(tool.name, tool.description, tool.Args) for tool in tools}
+    def _schema(self, tool: Tool[Any]) -> JSON:
+        """Made once, and again when its description changes (it may name the month)."""
+        known = self._schemas.get(tool.name)
+        if known is None or known["function"]["description"] != tool.description:
+            known = self._schemas[tool.name] = function_schema(tool.name, tool.description, tool.parameters)
+        return known
 
 
 def built_in_tools(*, plans_need_approval: bool = False) -> Registry:

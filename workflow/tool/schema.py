@@ -10,11 +10,11 @@ from shared.types import JSON
 KEPT = ("type", "description", "enum", "minimum", "maximum", "minItems", "maxItems")
 
 
-def function_schema(name: str, description: str, args: type[BaseModel]) -> JSON:
+def function_schema(name: str, description: str, parameters: JSON) -> JSON:
     """An entry of OpenAI's `tools`."""
     return {
         "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters_schema(args)},
+        "function": {"name": name, "description": description, "parameters": parameters},
     }
 
 

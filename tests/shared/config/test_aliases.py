@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "AUTH_ENABLED": ("false", False),
     "RATE_LIMIT_MAX_REQUESTS": ("7", 7),
     "OLLAMA_HOST": ("gpu:11434", "http://gpu:11434"),
+    **{name: ("key-1", SecretStr("key-1")) for name in ("TAVILY_API_KEY", "EXA_API_KEY", "BRAVE_API_KEY")},
     "MGX_MAX_ROUNDS": ("5", 5),
     "MGX_CACHE_BACKEND": ("memory", "memory"),
     "AGENTS_ENABLED": ("false", False),
@@ -43,6 +44,7 @@ OWN = {
     **{name: "off" if value else "on" for name, (_, value) in EXAMPLES.items() if isinstance(value, bool)},
     **{"ENV": "dev", "API_HOST": "::1", "LOG_LEVEL": "ERROR", "POSTGRES_DSN": "sqlite:///x.db", "OLLAMA_HOST": "other"},
     **{"MGX_CACHE_BACKEND": "redis", "AGENT_REGISTRY_MODULES": "mine"},
+    **{"TAVILY_API_KEY": "key-2", "EXA_API_KEY": "key-2", "BRAVE_API_KEY": "key-2"},
 }
 
 

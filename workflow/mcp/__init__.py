@@ -1,0 +1,1 @@
+"""Clients of MCP servers, and their tools as an agent's."""

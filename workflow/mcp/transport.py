@@ -1,0 +1,101 @@
+"""How an MCP server is reached: a process of this machine over its pipes, or an URL over the guard.
+
+The SDK's HTTP is httpx2, so this is `shared.net.client` once more, in that library's words.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import httpx2
+from mcp import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import INTERNAL_ERROR
+from pydantic import SecretStr
+
+from shared.config import McpServerSettings
+from shared.net.guard import Guard, Refused, Target
+
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+CONNECT_SECONDS = 10.0
+STREAM_SECONDS = 300.0
+
+Streams = AbstractAsyncContextManager[tuple[Any, Any]]
+
+
+def open_streams(settings: McpServerSettings, guard: Guard) -> Streams:
+    """A connection when entered. Raises OSError where a command cannot be started."""
+    if settings.url is None:
+        assert settings.command is not None
+        parameters = StdioServerParameters(command=settings.command, args=settings.args, env=_plain(settings.env))
+        return stdio_client(parameters)
+    return _http_streams(settings.url, _plain(settings.headers), guard)
+
+
+@asynccontextmanager
+async def _http_streams(url: str, headers: dict[str, str], guard: Guard) -> AsyncIterator[tuple[Any, Any]]:
+    timeout = httpx2.Timeout(CONNECT_SECONDS, read=STREAM_SECONDS)
+    transport = GuardedTransport(guard)
+    async with (
+        httpx2.AsyncClient(transport=transport, headers=headers, timeout=timeout, trust_env=False) as client,
+        streamable_http_client(url, http_client=client) as streams,
+    ):
+        yield streams
+
+
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """For one server. A request that was never sent is answered with an error, as if by the server.
+
+    Raised, it would end the SDK's connection, and with it calls that were sent.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._inner = httpx2.AsyncHTTPTransport(verify=guard.verify, trust_env=False)
+        self._host: str | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            target = await self._guard.check(str(request.url))
+            return await self._send(request, target)
+        except (Refused, OSError, httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            return _not_sent(f"it cannot be reached: {error or type(error).__name__}")
+
+    async def _send(self, request: httpx2.Request, target: Target) -> httpx2.Response:
+        if self._host not in (None, target.host):  # connections are kept by address, and hosts must share none
+            raise Refused("it is at another host now")
+        self._host = target.host
+        *others, last = target.addresses
+        for address in others:
+            try:
+                return await self._inner.handle_async_request(_pinned(request, target, address))
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                continue
+        return await self._inner.handle_async_request(_pinned(request, target, last))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _not_sent(why: str) -> httpx2.Response:
+    return httpx2.Response(502, json={"jsonrpc": "2.0", "id": None, "error": {"code": INTERNAL_ERROR, "message": why}})
+
+
+def _pinned(request: httpx2.Request, target: Target, address: str) -> httpx2.Request:
+    return httpx2.Request(
+        request.method,
+        request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": target.host},
+    )
+
+
+def _plain(values: Mapping[str, SecretStr]) -> dict[str, str]:
+    """With the variables of the environment put in; one that is not set becomes empty."""
+    return {
+        name: VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value.get_secret_value())
+        for name, value in values.items()
+    }

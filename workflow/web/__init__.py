@@ -1,0 +1,1 @@
+"""The web as tools see it: pages and searches."""
