@@ -6,7 +6,6 @@ from shared.config.limits import (
     BudgetSettings,
     RateLimitSettings,
     StreamSettings,
-    ToolsSettings,
 )
 from shared.config.load import export_env_file, load_settings
 from shared.config.sections import Settings
@@ -21,6 +20,7 @@ from shared.config.services import (
     SandboxSettings,
     WorkerSettings,
 )
+from shared.config.tools import ToolDefinition, ToolsSettings
 from shared.config.web import McpServerSettings, McpSettings, NetSettings, WebSettings
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "SandboxSettings",
     "Settings",
     "StreamSettings",
+    "ToolDefinition",
     "ToolsSettings",
     "WebSettings",
     "WorkerSettings",

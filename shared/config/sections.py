@@ -17,7 +17,6 @@ from shared.config.limits import (
     BudgetSettings,
     RateLimitSettings,
     StreamSettings,
-    ToolsSettings,
 )
 from shared.config.rules import broken_rules
 from shared.config.services import (
@@ -33,6 +32,7 @@ from shared.config.services import (
     WorkerSettings,
     WorkflowSettings,
 )
+from shared.config.tools import ToolsSettings
 from shared.config.types import Environment, LocalPath, Section
 from shared.config.web import McpSettings, NetSettings, WebSettings
 

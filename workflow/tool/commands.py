@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workflow.tool.permissions import Subject, options_of
+from shared.permissions import Subject, options_of
 
 MAX_DEPTH = 20
 KEYWORDS = {

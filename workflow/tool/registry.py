@@ -65,6 +65,10 @@ class Registry:
     def names(self) -> list[str]:
         return list(self._tools)
 
+    @property
+    def tools(self) -> list[Tool[Any]]:
+        return list(self._tools.values())
+
     def only(self, names: Sequence[str]) -> "Registry":
         """Some of these tools. Raises AppError naming what there is none of."""
         if unknown := [name for name in names if name not in self._tools]:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.permissions import Action, Permissions, Rule
 from workflow.tool.commands import subjects_of_line
-from workflow.tool.permissions import Action, Permissions, Rule, subjects_of
+from workflow.tool.subjects import subjects_of
 
 ALLOW, ASK, DENY = Action.ALLOW, Action.ASK, Action.DENY
 NO_WIPING = Permissions.of(["bash: deny rm -rf /*"])
