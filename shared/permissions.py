@@ -59,6 +59,9 @@ class Rule:
             raise ValueError(f"{text!r} is no rule; write TOOL: allow|ask|deny [PATTERN], as in 'bash: ask git push*'")
         return cls(known["tool"], Action[known["action"].upper()], known["pattern"])
 
+    def __str__(self) -> str:
+        return f"{self.tool}: {self.action.name.lower()} {self.pattern or ''}".strip()
+
     def fits(self, subject: Subject) -> bool:
         if self.pattern is None:
             return True
@@ -98,17 +101,17 @@ class Permissions:
         """Raises ValueError for a text that is no rule."""
         return cls(tuple(tuple(Rule.parse(text) for text in rules) for rules in lists))
 
-    def action(self, tool: str, subjects: Sequence[Subject]) -> Action:
-        """For a call of this tool about these subjects: the strictest of any of them."""
-        return max((self._of_list(rules, tool, subjects) for rules in self.lists), default=Action.ALLOW)
+    def rule(self, tool: str, subjects: Sequence[Subject]) -> Rule | None:
+        """What decides a call of this tool about these subjects: the strictest for any of them. None: allowed."""
+        decided = [
+            _last([rule for rule in rules if fnmatchcase(tool, rule.tool)], subject)
+            for rules in self.lists
+            for subject in subjects or [Subject(())]
+        ]
+        return max(filter(None, decided), key=lambda rule: rule.action, default=None)
 
-    @staticmethod
-    def _of_list(rules: Sequence[Rule], tool: str, subjects: Sequence[Subject]) -> Action:
-        own = [rule for rule in rules if fnmatchcase(tool, rule.tool)]
-        return max((_last(own, subject) for subject in subjects or [Subject(())]), default=Action.ALLOW)
 
-
-def _last(rules: Sequence[Rule], subject: Subject) -> Action:
+def _last(rules: Sequence[Rule], subject: Subject) -> Rule | None:
     if subject.unclear:
-        return max((rule.action for rule in rules), default=Action.ALLOW)
-    return next((rule.action for rule in reversed(rules) if rule.fits(subject)), Action.ALLOW)
+        return max(rules, key=lambda rule: rule.action, default=None)
+    return next((rule for rule in reversed(rules) if rule.fits(subject)), None)

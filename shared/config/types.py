@@ -24,7 +24,7 @@ DEFAULT_TOOLS = (
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "multi_edit", "ls", "grep", "glob",
     "todo_read", "todo_write", "job_plan", "suggest_next_steps",
 )  # fmt: skip
-BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search")
+BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search", "delegate")
 
 
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:

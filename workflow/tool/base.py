@@ -85,6 +85,24 @@ class Answer:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """An agent's run that does a call's work. `parameters` are as of a request's."""
+
+    task: str
+    parameters: JSON = field(default_factory=dict)
+    share_sandbox: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How it ended: its output, or the error (code, detail) for which there is none."""
+
+    run_id: str
+    output: Any = None
+    error: JSON | None = None
+
+
 Publish = Callable[[str, Any, str | None, str], Awaitable[str]]
 
 
@@ -110,6 +128,8 @@ class ToolContext:
     limits: CallLimits = CallLimits()
     answer: Answer | None = None
     """To the tool's `question`, where it had one."""
+    child: ChildEnd | None = None
+    """The end of the tool's `child`, where it had one."""
     web: Web = field(default_factory=Web)
     effect_key: str = ""
     """Names the effect to the world outside, the same in every try of the call: for an Idempotency-Key."""
@@ -228,6 +248,13 @@ class Tool(ABC, Generic[A]):
     def subjects(self, args: A) -> list[Subject]:
         """What a call is about, for the patterns of permissions."""
         return subjects_of(args.model_dump(mode="json"))
+
+    def child(self, args: A) -> ChildRun | None:
+        """A run that does the call's work before `run` makes a result of its end. None: `run` does it all.
+
+        The agent waits for it without a worker. It is called once, whatever crashes, and beside others of its turn.
+        """
+        return None
 
     @abstractmethod
     async def run(self, args: A, ctx: ToolContext) -> ToolResult:

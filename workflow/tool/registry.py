@@ -10,6 +10,7 @@ from workflow.tool.base import Args, Tool
 from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
 from workflow.tool.bash_output import BashOutputTool
+from workflow.tool.delegate import DelegateTool
 from workflow.tool.edit_file import FileEditTool
 from workflow.tool.glob import GlobTool
 from workflow.tool.grep import GrepTool
@@ -43,6 +44,7 @@ PLAIN: tuple[type[Tool[Any]], ...] = (
     PublishEventTool,
     WebFetchTool,
     WebSearchTool,
+    DelegateTool,
 )
 
 

@@ -1,12 +1,13 @@
 """Rules for calls: what they fit, which of them holds, and how shell commands are taken apart for them."""
 
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.permissions import Action, Permissions, Rule
+from shared.permissions import Action, Permissions, Rule, Subject
 from workflow.tool.commands import subjects_of_line
 from workflow.tool.subjects import subjects_of
 
@@ -80,7 +81,12 @@ HARMLESS = [
 
 
 def bash(permissions: Permissions, line: str) -> Action:
-    return permissions.action("bash", subjects_of_line(line))
+    return decided(permissions, "bash", subjects_of_line(line))
+
+
+def decided(permissions: Permissions, tool: str, subjects: Sequence[Subject]) -> Action:
+    rule = permissions.rule(tool, subjects)
+    return rule.action if rule else ALLOW
 
 
 @pytest.mark.parametrize("line", EVASIONS)
@@ -122,27 +128,27 @@ def test_the_last_rule_that_fits_decides_and_of_several_lists_the_strictest() ->
 
 def test_a_rule_may_be_for_several_tools() -> None:
     rules = Permissions.of(["*: ask", "mcp__github__*: deny", "ls: allow"])
-    assert [rules.action(name, []) for name in ("bash", "mcp__github__x", "ls")] == [ASK, DENY, ALLOW]
+    assert [decided(rules, name, []) for name in ("bash", "mcp__github__x", "ls")] == [ASK, DENY, ALLOW]
 
 
 @pytest.mark.parametrize("path", [".env", "a/.env", "/workspace/./a/../.env", " .env"])
 def test_paths_are_known_however_they_are_written(path: str) -> None:
     rules = Permissions.of(["read_file: deny /workspace/*.env"])
-    assert rules.action("read_file", subjects_of({"file_path": path, "offset": 1})) is DENY
+    assert decided(rules, "read_file", subjects_of({"file_path": path, "offset": 1})) is DENY
 
 
 def test_a_path_out_of_a_folder_is_not_allowed_as_one_in_it() -> None:
     rules = Permissions.of(["*: deny", "write_files: allow src/*"])
     inside, outside = ({"file_path": path, "content": "src/"} for path in ("src/a", "src/../b"))
-    assert rules.action("write_files", subjects_of({"files": [inside]})) is ALLOW
-    assert rules.action("write_files", subjects_of({"files": [inside, outside]})) is DENY
+    assert decided(rules, "write_files", subjects_of({"files": [inside]})) is ALLOW
+    assert decided(rules, "write_files", subjects_of({"files": [inside, outside]})) is DENY
 
 
 def test_urls_and_other_texts_are_matched_as_a_whole() -> None:
     rules = Permissions.of(["*: ask", "*: allow https://example.com/*", "*: deny secret*"])
-    assert rules.action("web_fetch", subjects_of({"url": "https://example.com/a"})) is ALLOW
-    assert rules.action("web_fetch", subjects_of({"url": "https://evil.test/https://example.com/"})) is ASK
-    assert rules.action("say", subjects_of({"text": "secret plan", "times": 2})) is DENY
+    assert decided(rules, "web_fetch", subjects_of({"url": "https://example.com/a"})) is ALLOW
+    assert decided(rules, "web_fetch", subjects_of({"url": "https://evil.test/https://example.com/"})) is ASK
+    assert decided(rules, "say", subjects_of({"text": "secret plan", "times": 2})) is DENY
 
 
 @pytest.mark.parametrize("text", ["", "bash", "bash deny", "bash: refuse", "bash: deny, x", ": deny", "a b: deny"])

@@ -16,7 +16,7 @@ from workflow.tool.registry import Call, Registry, built_in_tools
 
 NAMES = [
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "multi_edit", "write_files", "ls", "grep", "glob",
-    "todo_read", "todo_write", "suggest_next_steps", "publish_event", "web_fetch", "web_search", "job_plan",
+    "todo_read", "todo_write", "suggest_next_steps", "publish_event", "web_fetch", "web_search", "delegate", "job_plan",
 ]  # fmt: skip
 # What OpenAI, Anthropic and Gemini all document for a function's parameters.
 KEYWORDS = {"type", "description", "properties", "required", "items", "enum"} | {
@@ -143,7 +143,7 @@ def test_only_calls_that_read_run_side_by_side() -> None:
     effects = {name: REGISTRY.parse(name, arguments) for name, arguments in SMALLEST.items()}
     assert {name for name, call in effects.items() if is_repeatable(call)} == {
         "bash_output", "read_file", "ls", "grep", "glob", "todo_read", "suggest_next_steps",
-        "web_fetch", "web_search",
+        "web_fetch", "web_search", "delegate",
     }  # fmt: skip
     assert is_repeatable("a text that tells the model what is wrong")
     assert [
@@ -168,6 +168,7 @@ SMALLEST = {
     "suggest_next_steps": '{"suggestions": [{"title": "a", "prompt": "b", "kind": "run"}]}',
     "publish_event": '{"name": "paid"}',
     "web_fetch": '{"url": "https://example.com/"}',
+    "delegate": '{"description": "a", "prompt": "b"}',
     "web_search": '{"query": "news"}',
 }
 
