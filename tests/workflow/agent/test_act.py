@@ -17,8 +17,9 @@ from workflow.tool.registry import Registry
 
 @dataclass
 class Meeting:
-    """Who is at work, and the most that ever were at once."""
+    """Who is at work, and the most that ever were at once. A call ends once as many as `expected` have met."""
 
+    expected: int
     at_work: int = 0
     most: int = 0
     order: list[str] = field(default_factory=list)
@@ -36,8 +37,11 @@ class MeetingTool(Tool[NoArgs]):
         meeting.order.append(ctx.call_id)
         meeting.at_work += 1
         meeting.most = max(meeting.most, meeting.at_work)
-        for _ in range(100):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while meeting.most < meeting.expected:
+                await asyncio.sleep(0)
+            for _ in range(100):  # in which others could come
+                await asyncio.sleep(0)
         meeting.at_work -= 1
         return ToolResult(ok=True, content=ctx.call_id)
 
@@ -56,7 +60,7 @@ class WriteTool(MeetingTool):
 async def test_calls_of_a_turn_meet_only_where_all_of_them_read(
     out: Outside, client: Redis, last: str, most: int
 ) -> None:
-    meeting = Meeting()
+    meeting = Meeting(most)
     model: Any = Playbook([turn("", ("a", "read", "{}"), ("b", "read", "{}"), ("c", last, "{}")), turn("Done.")])
     tools = Registry([ReadTool(meeting), WriteTool(meeting)])
     run_id = await submit(out, await new_thread(out))
