@@ -3,15 +3,11 @@
 What was decided once holds for its call: rules that change meanwhile change nothing of what has begun.
 """
 
-from typing import Any
-
-import orjson
-
 from shared.errors import ErrorCode
 from shared.permissions import Action, Permissions
-from shared.types import JSON
 from workflow.engine.step import Step, StepFailed
 from workflow.llm.types import ToolCall
+from workflow.tool.approval import meaning
 from workflow.tool.base import ToolResult
 from workflow.tool.registry import Call
 
@@ -58,20 +54,8 @@ class Gate:
             if failed.code is not ErrorCode.WAIT_TIMEOUT:
                 raise
             return ToolResult.error("not_approved", NO_ANSWER.format(name=call.name))
-        if _is_yes(answer):
+        approved, comment = meaning(answer)
+        if approved:
             return None
-        return ToolResult.error("not_approved", REFUSED.format(name=call.name, words=_words(answer) or NO_WORDS))
-
-
-def _is_yes(answer: Any) -> bool:
-    return answer is True or (isinstance(answer, dict) and answer.get("approved") is True)
-
-
-def _words(answer: Any) -> str:
-    """`{"approved": false, "reason": "..."}`, or plain text; whatever else was answered stands as JSON."""
-    if answer in (None, False, {"approved": False}):
-        return ""
-    if isinstance(answer, dict) and isinstance(answer.get("reason"), str):
-        answer = answer["reason"]
-    said: JSON | str = answer
-    return f"They say: {said if isinstance(said, str) else orjson.dumps(said).decode()}"
+        words = f"They say: {comment}" if comment else NO_WORDS
+        return ToolResult.error("not_approved", REFUSED.format(name=call.name, words=words))

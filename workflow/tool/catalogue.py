@@ -14,7 +14,7 @@ from typing import Any
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 from workflow.tool.base import Effect, Tool
-from workflow.tool.defined import defined_tools
+from workflow.tool.definitions import defined_tools
 from workflow.tool.registry import Registry, built_in_tools
 
 GROUP = "trunkline.tools"

@@ -66,7 +66,7 @@ async def test_a_run_can_forbid_more_than_the_configuration_and_not_less(out: Ou
     assert not ledger.effects
 
 
-@pytest.mark.parametrize("yes", [True, {"approved": True}])
+@pytest.mark.parametrize("yes", [True, "Yes", {"approved": True}])
 async def test_what_is_approved_is_called(out: Outside, client: Redis, yes: Any) -> None:
     ledger = Ledger()
     run_id = await asked(out, client, ledger)
@@ -83,9 +83,8 @@ async def test_what_is_approved_is_called(out: Outside, client: Redis, yes: Any)
         ({"approved": False}, "They gave no reason"),
         (None, "They gave no reason"),
         ("Use the test account.", "They say: Use the test account."),
-        ({"approved": False, "reason": "Not on Friday."}, "They say: Not on Friday."),
-        ({"approved": "yes"}, 'They say: {"approved":"yes"}'),
-        ({"later": 5}, 'They say: {"later":5}'),
+        ({"approved": False, "comment": "Not on Friday."}, "They say: Not on Friday."),
+        ({"approved": "yes"}, "They gave no reason"),
     ],
 )
 async def test_what_is_refused_is_not_called_and_the_model_reads_the_humans_words(
