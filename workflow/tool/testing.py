@@ -14,6 +14,7 @@ from workflow.tool.catalogue import check_tool
 from workflow.tool.dispatch import run_call
 from workflow.tool.memory import Memory
 from workflow.tool.registry import Registry
+from workflow.web.web import Web
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Calls:
     sandbox: Sandbox | None = None
     limits: CallLimits = field(default_factory=CallLimits)
     memory: Memory = field(default_factory=Memory)
+    web: Web = field(default_factory=Web)
     shown: list[tuple[str, str]] = field(default_factory=list)
     published: list[tuple[str, Any]] = field(default_factory=list)
     made: int = 0
@@ -41,6 +43,7 @@ class Calls:
             publish=self._publish,
             memory=self.memory,
             limits=self.limits,
+            web=self.web,
             effect_key=f"thread.run/tool:{call_id}",
             has_sandbox=lambda: self.sandbox is not None,
         )
