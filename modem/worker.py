@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
 from modem.lease import Lease
+from modem.orphans import OrphanSweeper
 from modem.sweep import Sweeper
 from shared.config import Settings
 from shared.events.outside import Outside
@@ -29,6 +30,7 @@ from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
 from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import Runtime, open_runtime
+from workflow.sandbox.remote_provider import RemoteProvider
 
 log = logging.getLogger("trunkline.worker")
 
@@ -50,6 +52,7 @@ class Worker:
         self._leaving = threading.Event()
         self._resources = AsyncExitStack()
         self._chores: list[asyncio.Task[None]] = []
+        self._orphans: OrphanSweeper | None = None
 
     def start(self) -> None:
         """Loads the runtime and registers the worker; it is ready when this returns."""
@@ -103,6 +106,8 @@ class Worker:
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
+        if isinstance(runtime.sandboxes, RemoteProvider):
+            self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
         self._runner = Runner(outside, runtime)
         self._agenda = Agenda(impatient)
         self._sweeper = Sweeper(
@@ -117,7 +122,9 @@ class Worker:
 
     async def _start_chores(self) -> None:
         agenda = self._agenda.run(self._lease, self._settings.worker.sweep_seconds)
-        for chore in (self._keep_ticking(), self._watch_cancels(), self._sweeper.run(self._lease), agenda):
+        chores = (self._keep_ticking(), self._watch_cancels(), self._sweeper.run(self._lease), agenda)
+        orphans = (self._orphans.run(self._lease),) if self._orphans else ()
+        for chore in (*chores, *orphans):
             self._chores.append(asyncio.create_task(_supervised(chore)))
 
     async def _close(self) -> None:

@@ -1,6 +1,6 @@
 """Circuit breakers as everybody may see them: which there is for a model, and whether it holds calls back.
 
-What opens and closes them is workflow/llm/breaker.py.
+What opens and closes them is workflow/llm/breaker/breaker.py.
 """
 
 import re

@@ -6,6 +6,7 @@ from functools import cached_property
 from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 
 WORKERS = "workers"
+INSTALL = "install"
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def idempotency(workspace: str, key: str) -> str:
 
 
 def breaker(deployment: str) -> str:
-    """HASH: the circuit breaker of a model at an address (workflow/llm/breaker_lib.lua)."""
+    """HASH: the circuit breaker of a model at an address (workflow/llm/breaker/lib.lua)."""
     return f"breaker:{{{deployment}}}"
 
 

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from shared.budgets.store import Budgets
 from shared.config import Settings
+from shared.install import install_id
 from workflow.engine.durable import Functions
-from workflow.llm.breaker import Breaker, BreakerPolicy
+from workflow.llm.breaker.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen, build_model, choose_model
 from workflow.llm.client import LiteLLMModel, close_connections
 from workflow.llm.pool import ModelPool
@@ -19,7 +20,7 @@ from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
 from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
-from workflow.sandbox.local import LocalProvider
+from workflow.sandbox.choose import choose_provider
 from workflow.tool.base import CallLimits
 from workflow.tool.catalogue import all_tools
 from workflow.tool.registry import Registry
@@ -81,7 +82,7 @@ async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) 
     runtime = Runtime(
         settings=settings,
         chosen=choose_model(llm, os.environ),
-        sandboxes=LocalProvider(settings),
+        sandboxes=choose_provider(settings, settings.sandbox.install or await install_id(client)),
         all_tools=tools,
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),

@@ -1,5 +1,6 @@
 """Settings from config.toml and the environment: typed sections, frozen, loaded once by a program and passed on."""
 
+from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
     AgentSettings,
     AgentsSettings,
@@ -30,6 +31,9 @@ __all__ = [
     "AuthSettings",
     "BudgetSettings",
     "DatabaseSettings",
+    "DaytonaSettings",
+    "DockerSettings",
+    "E2BSettings",
     "LlmSettings",
     "LogSettings",
     "McpServerSettings",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
     AgentSettings,
     AgentsSettings,
@@ -56,6 +57,9 @@ class Settings(Section):
     events: EventsSettings = EventsSettings()
     payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    docker: DockerSettings = DockerSettings()
+    e2b: E2BSettings = E2BSettings()
+    daytona: DaytonaSettings = DaytonaSettings()
     tools: ToolsSettings = ToolsSettings()
     net: NetSettings = NetSettings()
     web: WebSettings = WebSettings()

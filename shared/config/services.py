@@ -264,7 +264,16 @@ class PayloadsSettings(Section):
 class SandboxSettings(Section):
     """Where tools run."""
 
-    provider: Literal["local"] = Field(default="local", description="local: bubblewrap on the sandbox host's machine.")
+    provider: Literal["local", "docker", "e2b", "daytona"] = Field(
+        default="local",
+        description="local: bubblewrap on the sandbox host's machine. The others have sections of their own.",
+    )
+    install: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] | None = Field(
+        default=None,
+        description="Name of this installation on the sandboxes that it makes elsewhere; no other one with the same "
+        "account may have it. Unset: one is made and kept in Redis.",
+        examples=["production-eu"],
+    )
     host_url: HttpUrl = Field(default="http://127.0.0.1:8765", description="Address of the sandbox host.")
     token_file: LocalPath | None = Field(
         default=None,

@@ -98,7 +98,7 @@ def _permission(rule: str) -> str:
 
 def _private_host(entry: str) -> str:
     parts = _split(f"http://{entry}", ("http",))
-    if entry != parts.netloc or parts.username is not None:
+    if entry != parts.netloc or parts.username is not None or " " in entry:
         raise ValueError("should be host or host:port")
     return entry
 

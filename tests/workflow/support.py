@@ -13,7 +13,7 @@ from shared.config import Settings
 from shared.events.outside import Outside
 from shared.types import JSON
 from workflow.engine.durable import DurableFunction, Functions
-from workflow.llm.breaker import Breaker, BreakerPolicy
+from workflow.llm.breaker.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.scripted import replay

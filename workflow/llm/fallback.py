@@ -9,7 +9,7 @@
 
 from collections.abc import Sequence
 
-from workflow.llm.breaker import HeldBack
+from workflow.llm.breaker.breaker import HeldBack
 from workflow.llm.types import ModelError, ModelsUnavailable
 
 Failure = ModelError | HeldBack

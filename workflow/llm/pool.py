@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from shared.types import JSON
-from workflow.llm.breaker import Breaker, HeldBack
+from workflow.llm.breaker.breaker import Breaker, HeldBack
 from workflow.llm.fallback import Failure, goes_on, verdict
 from workflow.llm.retry import RetryPolicy, retried
 from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta

@@ -17,7 +17,6 @@ from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT, CallT
 
 from shared.config import McpServerSettings
 from shared.net.guard import Guard
-from shared.tasks import cancel
 from shared.types import JSON
 from shared.version import VERSION
 from workflow.mcp.transport import open_streams
@@ -79,7 +78,7 @@ class McpServer:
         if connection is not None:
             connection.stop.set()
             await asyncio.wait([connection.task], timeout=CLOSE_SECONDS)
-            await cancel([connection.task])
+            await _end(connection.task)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Client]:
@@ -94,7 +93,6 @@ class McpServer:
                 await self.close()  # the server has forgotten us, and done nothing
                 raise CallRefused("it has ended the session: call again") from error
             if error.code == CONNECTION_CLOSED:
-                connection.stop.set()
                 raise CallLost("the connection broke") from error
             raise CallRefused(f"it answers with an error: {error.message}") from error
 
@@ -112,12 +110,16 @@ class McpServer:
         task = asyncio.create_task(self._hold(ready, stop))
         task.add_done_callback(lambda _: stop.set())
         either: list[asyncio.Future[Any]] = [ready, task]
-        await asyncio.wait(either, timeout=self._connect_seconds, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(either, timeout=self._connect_seconds, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await _end(task)
+            raise
         if ready.done():
             task.add_done_callback(self._note_end)
             return _Connection(ready.result(), task, stop)
         if not task.done():
-            await cancel([task])
+            await _end(task)
             raise CallRefused(f"it did not start within {self._connect_seconds:g} s")
         raise CallRefused(f"it cannot be reached: {_words(task.exception())}")
 
@@ -153,7 +155,7 @@ class _Watched:
     async def receive(self) -> Any:
         try:
             return await self._stream.receive()
-        except (anyio.EndOfStream, anyio.ClosedResourceError):
+        except BaseException:  # whatever ends it; those who wait for an answer are told after this
             self._ended.set()
             raise
 
@@ -175,6 +177,12 @@ class _Watched:
     ) -> bool | None:
         left: bool | None = await self._stream.__aexit__(kind, error, trace)
         return left
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Asks once: the SDK takes its time to stop a process, and another request would break that off."""
+    task.cancel()
+    await asyncio.wait([task], timeout=CLOSE_SECONDS)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from shared.config import SandboxSettings
 from workflow.sandbox.base import WORKSPACE
-from workflow.sandbox.sandboxd_commands import CWD_FD, SHELL_START
+from workflow.sandbox.sandboxd_commands import SHELL_START, TELL_FOLDER
 
 HOME = "/home/user"
 ARCHIVE = "/run/sandboxd/sandboxd.pyz"
@@ -52,7 +52,10 @@ TMPFS = {"/tmp": 1 / 4, "/run": 1 / 64, HOME: 1 / 4}  # noqa: S108 - the sandbox
 SHM_SHARE = 1 / 16
 CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
-INSIDE_MODULES = ("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_write")
+INSIDE_MODULES = (
+    *("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_ledger", "sandboxd_remote"),
+    *("sandboxd_supervisor", "sandboxd_text", "sandboxd_write"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,7 @@ def shell_start(settings: SandboxSettings) -> bytes:
     return (
         "unset BASH_ENV\n"
         f"ulimit -S -t {settings.cpu_seconds}; ulimit -H -t {settings.cpu_seconds + CPU_GRACE}\n"
-        "builtin echo 500 2>/dev/null >/proc/self/oom_score_adj\n"
-        f"""trap 'builtin cd -P . 2>/dev/null && builtin printf "%s\\0" "$PWD" >&{CWD_FD}' EXIT\n"""
+        f"builtin echo 500 2>/dev/null >/proc/self/oom_score_adj\n{TELL_FOLDER}"
     ).encode()
 
 
@@ -120,10 +122,20 @@ def build_archive() -> bytes:
 
 
 def _sources() -> Iterator[tuple[str, bytes]]:
-    yield "__main__", b"from workflow.sandbox.sandboxd import main\n\nmain()\n"
+    yield "__main__", _MAIN
     yield from (("workflow/__init__", b""), ("workflow/sandbox/__init__", b""))
     for module in INSIDE_MODULES:
         yield f"workflow/sandbox/{module}", Path(__file__).with_name(f"{module}.py").read_bytes()
+
+
+_MAIN = b"""import sys
+
+if len(sys.argv) > 2:
+    from workflow.sandbox.sandboxd_remote import main
+else:
+    from workflow.sandbox.sandboxd import main
+main()
+"""
 
 
 def start(profile: Profile, workspace: Path) -> Started:

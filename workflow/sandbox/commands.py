@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from shared.config import SandboxSettings
 from workflow.sandbox.base import (
-    MAX_COMMAND_BYTES,
     WORKSPACE,
     Command,
     FileMissing,
@@ -20,6 +19,7 @@ from workflow.sandbox.base import (
     SandboxRefused,
     Task,
 )
+from workflow.sandbox.bounds import check_command
 from workflow.sandbox.inside import Inside, raise_refusal
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook, run_of
@@ -151,12 +151,7 @@ class Commands:
     # --- one command's life
 
     def _check(self, command: Command) -> None:
-        if len(command.command.encode()) > MAX_COMMAND_BYTES:
-            raise SandboxRefused(
-                f"the command is longer than {MAX_COMMAND_BYTES} bytes: write it to a file and run that"
-            )
-        if "\0" in command.command or any("\0" in text for item in command.env.items() for text in item):
-            raise SandboxRefused("a command cannot contain a NUL character")
+        check_command(command)
         if len(self.running) >= MAX_RUNNING:
             raise SandboxRefused(f"{MAX_RUNNING} commands are running: end some background tasks first")
 

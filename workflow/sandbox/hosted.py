@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from shared.types import JSON
 from workflow.sandbox.base import (
     MAX_READ_BYTES,
-    MAX_WRITE_BYTES,
     FileData,
     FileInfo,
     FileWrite,
@@ -25,23 +24,21 @@ from workflow.sandbox.base import (
     TaskOutput,
     WriteResult,
 )
+from workflow.sandbox.bounds import MAX_DEPTH, MAX_ENTRIES, bytes_to_read, check_read, check_write
 from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
 from workflow.sandbox.inside import Ground, Inside
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook
 from workflow.sandbox.notes import Notes
-from workflow.sandbox.spool import whole_characters
+from workflow.sandbox.sandboxd_text import whole_characters
 from workflow.sandbox.wire import HashesAnswer, ReadHead, StatAnswer, adapter
 
 log = logging.getLogger("trunkline.sandbox")
 
 NOTES_FOLDER = ".host"  # beside the workspaces; no thread id looks like it
-MAX_NOTE_BYTES = 1024**2
 TASK_OUTPUT_BYTES = 64 * 1024
 REST_BYTES = 1024**2  # of output kept of a sandbox that rests
-MAX_DEPTH = 10
-MAX_ENTRIES = 2000
 
 T = TypeVar("T")
 
@@ -134,10 +131,9 @@ class HostedSandbox:
     # --- files
 
     async def read(self, path: str, offset: int, limit: int | None) -> FileData:
-        wanted = MAX_READ_BYTES if limit is None else min(limit, MAX_READ_BYTES)
-        answer, content = await self._ask(ReadHead, {"op": "read", "path": path, "offset": offset, "limit": wanted})
-        if limit is None and answer.info.size - offset > MAX_READ_BYTES:
-            raise SandboxRefused(f"{path} has {answer.info.size} bytes: read it in pieces of {MAX_READ_BYTES}")
+        wanted = {"op": "read", "path": path, "offset": offset, "limit": bytes_to_read(limit)}
+        answer, content = await self._ask(ReadHead, wanted)
+        check_read(path, answer.info.size, offset, limit)
         return FileData(answer.info, content, answer.sha256)
 
     async def stat(self, path: str) -> FileInfo:
@@ -162,8 +158,7 @@ class HostedSandbox:
             return WriteResult(recorded, repeated=True)
         if key in self._logbook.begun:
             raise _lost(key)
-        if sum(len(file.content) for file in files) > MAX_WRITE_BYTES or len(note) > MAX_NOTE_BYTES:
-            raise SandboxRefused(f"more than {MAX_WRITE_BYTES} bytes at once: write the files one by one")
+        check_write(files, note)
         self._logbook.begin(key, epoch)
         self._writing[key] = asyncio.get_running_loop().create_future()
         try:

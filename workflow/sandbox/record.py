@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from workflow.sandbox.base import Command, ExecResult, ExecStatus, SandboxError, Task
-from workflow.sandbox.spool import Spool, whole_characters
+from workflow.sandbox.sandboxd_text import whole_characters
+from workflow.sandbox.spool import Spool
 
 FOLLOW_BYTES = 256 * 1024
 ALIVE_SECONDS = 10

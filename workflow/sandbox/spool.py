@@ -1,12 +1,11 @@
 """What a command wrote, in bounded memory: the first part, and a ring of the newest."""
 
-import codecs
 from collections import deque
 
 from workflow.sandbox.base import Output
+from workflow.sandbox.sandboxd_text import cut
 
 MIB = 1024**2
-HEAD_SHARE = 0.4  # of the text shown: what a command says at its end matters more
 
 
 class Spool:
@@ -67,26 +66,4 @@ class Spool:
 
     def output(self, chars: int) -> Output:
         """At most `chars` characters, the middle left out."""
-        window = 4 * chars  # bytes: UTF-8 has at most four for a character
-        if self.total == self.kept <= window:
-            text = b"".join((self._head, *self._tail)).decode(errors="replace")
-            if len(text) <= chars:
-                return Output(text)
-        first, _ = self.read(0, window)
-        last, _ = self.read(max(0, self.total - window), window)
-        head = _decode_start(first)[: int(chars * HEAD_SHARE)]
-        tail = last.decode(errors="replace")[-(chars - len(head)) :]
-        omitted = self.total - len(head.encode()) - len(tail.encode())
-        return Output(head, tail, omitted_bytes=max(1, omitted), cut_line=head.count("\n") + 1)
-
-
-def _decode_start(data: bytes) -> str:
-    """Text of bytes that may end in the middle of a character: that one is left out."""
-    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(data)
-
-
-def whole_characters(data: bytes) -> int:
-    """How many of the bytes come before a character that is cut at the end."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    decoder.decode(data)
-    return len(data) - len(decoder.getstate()[0])
+        return Output(**cut(self.read, self.total, self.kept, chars))

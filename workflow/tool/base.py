@@ -229,13 +229,6 @@ class Tool(ABC, Generic[A]):
         """The description's file."""
         return Path(inspect.getfile(type(self))).with_name(f"{self.name}.md").read_text("utf-8").strip()
 
-    def question(self, args: A, memory: Memory, *, asked: bool) -> Question | None:
-        """What a human is asked before the call; the run waits for the answer, without a worker. None: nothing.
-
-        `asked`: an earlier attempt did ask. What it says must follow from its arguments alone.
-        """
-        return None
-
     @cached_property
     def parameters(self) -> JSON:
         """Its arguments' schema, of what every provider takes."""
@@ -244,6 +237,13 @@ class Tool(ABC, Generic[A]):
     def parse(self, arguments: str) -> A | str:
         """A call's arguments, or a text that tells the model which rule they break. Never raises."""
         return parse_arguments(self.name, self.parameters, self.Args, arguments)
+
+    def question(self, args: A, memory: Memory, *, asked: bool) -> Question | None:
+        """What a human is asked before the call; the run waits for the answer, without a worker. None: nothing.
+
+        `asked`: an earlier attempt did ask. What it says must follow from its arguments alone.
+        """
+        return None
 
     def subjects(self, args: A) -> list[Subject]:
         """What a call is about, for the patterns of permissions."""

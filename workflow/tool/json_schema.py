@@ -78,7 +78,9 @@ def _plain(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:
         return {}
     node = _referred(node, root)
     plain: JSON = {key: node[key] for key in NUMBERS if _is_number(node.get(key))}
-    if isinstance(kind := node.get("type"), str | list) and set([kind] if isinstance(kind, str) else kind) <= {*TYPES}:
+    kind = node.get("type")
+    kinds = [kind] if isinstance(kind, str) else kind
+    if kinds and isinstance(kinds, list) and all(each in TYPES for each in kinds):
         plain["type"] = kind
     if isinstance(text := node.get("description"), str):
         plain["description"] = cleaned(text)[:DESCRIPTION_CHARS]
@@ -98,7 +100,7 @@ def _children(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:
         children["properties"] = {name: _plain(field, root, nodes, depth + 1) for name, field in named}
         required = node.get("required")
         known = children["properties"]
-        children["required"] = [name for name in required if name in known] if isinstance(required, list) else []
+        children["required"] = [name for name in known if name in required] if isinstance(required, list) else []
         if node.get("additionalProperties") is False:
             children["additionalProperties"] = False
     elif node.get("type") == "object":

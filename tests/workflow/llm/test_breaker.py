@@ -16,7 +16,7 @@ from shared.errors import ErrorCode
 from shared.redis import connect
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
-from workflow.llm.breaker import LONGEST_AWAY_SECONDS, Breaker, BreakerPolicy, HeldBack
+from workflow.llm.breaker.breaker import LONGEST_AWAY_SECONDS, Breaker, BreakerPolicy, HeldBack
 from workflow.llm.types import ModelError
 
 POLICY = BreakerPolicy(failures=1, open_seconds=0.2, probe_seconds=0.3)

@@ -23,7 +23,7 @@ from shared import keys
 from shared.breaker import seconds_held
 from shared.errors import ErrorCode
 from shared.redis import connect
-from workflow.llm.breaker import Breaker, BreakerPolicy, HeldBack
+from workflow.llm.breaker.breaker import Breaker, BreakerPolicy, HeldBack
 from workflow.llm.types import ModelError
 
 POLICY = BreakerPolicy(failures=2, open_seconds=60, probe_seconds=10)

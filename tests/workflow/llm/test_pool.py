@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from shared.errors import ErrorCode
 from shared.redis import connect
 from tests.support.model_server import Failure, ModelServer, Turn, model_server
-from workflow.llm.breaker import Breaker, BreakerPolicy
+from workflow.llm.breaker.breaker import Breaker, BreakerPolicy
 from workflow.llm.client import LiteLLMModel, ModelOptions, close_connections
 from workflow.llm.pool import ModelPool, Try
 from workflow.llm.retry import RetryPolicy

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +215,23 @@ async def test_a_server_that_dies_between_calls_is_connected_to_anew(
             assert (await eventually(lambda: tools("send", text="x"))).ok
             for child in (children := children_of(os.getpid())):
                 os.kill(child, signal.SIGKILL)
-            await until(lambda dead=children: not {*dead} & {*children_of(os.getpid())})
+            await until(partial(gone, children))
             if opened is over_stdio:  # over HTTP there is no connection to notice it by
-                await until(lambda times=number: caplog.text.count("the connection ended") == times)
+                await until(partial(said, caplog, "the connection ended", number))
         assert (await eventually(lambda: tools("send", text="y"))).ok
         assert tools.calls() == ["send x", "send x", "send y"]
 
 
 def children_of(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def gone(pids: list[int]) -> bool:
+    return not {*pids} & {*children_of(os.getpid())}
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str, times: int) -> bool:
+    return caplog.text.count(text) == times
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -262,10 +271,12 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
         },
         connect_seconds=8,
     )
+    before = children_of(os.getpid())
     with caplog.at_level(logging.WARNING, "trunkline.mcp"):
         async with open_mcp_tools(settings, Guard(private_hosts=["127.0.0.1:1"])) as tools:
             assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
     warned = {record.args[0]: str(record.args[1]) for record in caplog.records if isinstance(record.args, tuple)}
+    assert children_of(os.getpid()) == before
     assert set(warned) == {"absent", "mute", "rude", "nobody", "inside"}
     assert "No such file" in warned["absent"]
     assert "not on the public internet" in warned["inside"]

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.sandbox.spool import Spool, whole_characters
+from workflow.sandbox.sandboxd_text import whole_characters
+from workflow.sandbox.spool import Spool
 
 CHUNKS = st.lists(st.binary(max_size=40), max_size=30)
 TEXTS = st.text(alphabet=st.sampled_from("ab\nä€😀"), max_size=200)

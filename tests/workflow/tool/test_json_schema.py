@@ -1,11 +1,10 @@
 """Schemas that others wrote: what is left of them, what a model is told, and how arguments are judged."""
 
 import json
-import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow.tool.base import Effect, ToolContext, ToolResult
@@ -120,15 +119,15 @@ def test_no_schema_does_harm(schema: Any) -> None:
     faults(plain, {"a": {"a": {"b": 1}}, "x": [1]})
 
 
+WORDS = [*SCHEMA, "$ref", "items", "enum", "anyOf", "minimum", "a"]
 JSON_VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*SCHEMA, "$ref", "a"]), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
     max_leaves=12,
 )
 
 
+@settings(max_examples=500)
 @given(JSON_VALUE, st.dictionaries(st.sampled_from(["a", "b"]), JSON_VALUE))
 def test_whatever_a_server_and_a_model_send_has_an_answer(schema: Any, fields: dict[str, Any]) -> None:
     plain = plain_schema(schema)
@@ -137,6 +136,4 @@ def test_whatever_a_server_and_a_model_send_has_an_answer(schema: Any, fields: d
 
 
 def test_a_pattern_that_takes_for_ever_is_not_tried() -> None:
-    start = time.perf_counter()
     assert isinstance(parsed(path="a" * 5_000 + "!"), Call)
-    assert time.perf_counter() - start < 1

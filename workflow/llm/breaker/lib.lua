@@ -1,4 +1,4 @@
--- What the circuit breaker's scripts share. This text is put before each of them by breaker.py.
+-- What the circuit breaker's scripts share. This text is put before each of them by scripts.py.
 --
 -- KEYS 1 is breaker:{deployment}, a HASH; absent means closed, and no failure lately. Times are Redis's, in ms.
 --   failures     consecutive failures, while closed
@@ -10,12 +10,7 @@
 
 local KEPT_MS = 2 * 24 * 3600 * 1000 -- a day longer than any time above can lie ahead
 
-local function clock()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
-
-local now = clock()
+local now = now_ms()
 
 local function read()
   local names = {'failures', 'open_until', 'probe_until', 'away_until', 'generation'}

@@ -10,15 +10,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from shared import keys
 from shared.breaker import model_of
+from shared.scripts import Scripts
 from shared.tasks import cancel
 from workflow.llm.retry import asks_too_much
 from workflow.llm.types import ModelError
@@ -58,9 +57,7 @@ class _Call:
 class Breaker:
     def __init__(self, client: Redis, policy: BreakerPolicy) -> None:
         self._policy = policy
-        self._admit_script = _script(client, "admit")
-        self._report_script = _script(client, "report")
-        self._renew_script = _script(client, "renew")
+        self._scripts = Scripts(client, __package__, "admit", "report", "renew")
 
     async def guard(self, deployment: str | None, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` returns. None stands for a model in this process, which needs no breaker.
@@ -86,8 +83,7 @@ class Breaker:
 
     async def _admit(self, deployment: str) -> _Call | None:
         """None where Redis is away. Raises HeldBack."""
-        keys_, lease_ms = [keys.breaker(deployment)], _ms(self._policy.probe_seconds)
-        answer = await _while_redis_is_there(self._admit_script(keys=keys_, args=[lease_ms]))
+        answer = await self._ask("admit", deployment, _ms(self._policy.probe_seconds))
         match answer:
             case None:
                 return None
@@ -114,9 +110,9 @@ class Breaker:
 
     async def _report(self, call: _Call, outcome: str, away_seconds: float = 0) -> list[Any] | None:
         policy = self._policy
-        args: list[str | int] = [outcome, call.generation, policy.failures, _ms(policy.open_seconds), _ms(away_seconds)]
-        answer: list[Any] | None = await _while_redis_is_there(
-            self._report_script(keys=[keys.breaker(call.deployment)], args=args)
+        times = _ms(policy.open_seconds), _ms(away_seconds)
+        answer: list[Any] | None = await self._ask(
+            "report", call.deployment, outcome, call.generation, policy.failures, *times
         )
         return answer
 
@@ -131,32 +127,24 @@ class Breaker:
             await cancel([renewal])
 
     async def _renew(self, probe: _Call) -> None:
-        keys_, args = [keys.breaker(probe.deployment)], [probe.generation, _ms(self._policy.probe_seconds)]
         while True:
             await asyncio.sleep(self._policy.probe_seconds / 3)
-            if await _while_redis_is_there(self._renew_script(keys=keys_, args=args)) == 0:
+            if await self._ask("renew", probe.deployment, probe.generation, _ms(self._policy.probe_seconds)) == 0:
                 return
 
-
-async def _while_redis_is_there(answer: Awaitable[Any]) -> Any:
-    """The script's answer; None where Redis gives none."""
-    try:
-        return await answer
-    except RedisError as error:
-        log.warning("the circuit breaker cannot be asked, so calls go out without it: %s", error)
-        return None
+    async def _ask(self, script: str, deployment: str, *args: str | int) -> Any:
+        """The script's answer; None where Redis gives none."""
+        try:
+            return await self._scripts.call(script, [keys.breaker(deployment)], args, lasting=False)
+        except RedisError as error:
+            log.warning("the circuit breaker cannot be asked, so calls go out without it: %s", error)
+            return None
 
 
 def _held(reason: str, answer: list[Any]) -> HeldBack:
     _, until_ms, now_ms = answer
     # A millisecond later than the first that is admitted: whoever rounds down to milliseconds still comes in time.
     return HeldBack(reason, (until_ms + 1) / 1000, (until_ms + 1 - now_ms) / 1000)
-
-
-def _script(client: Redis, name: str) -> AsyncScript:
-    folder = files(__package__)
-    texts = [folder.joinpath(f"breaker_{part}.lua").read_text() for part in ("lib", name)]
-    return client.register_script("".join(texts))
 
 
 def _ms(seconds: float) -> int:

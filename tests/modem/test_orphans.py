@@ -1,0 +1,72 @@
+"""Which worker looks for orphan machines, and what Redis tells it of threads."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from modem.orphans import OrphanSweeper
+from shared.ids import new_thread_id
+from shared.install import install_id
+from shared.keys import ThreadKeys
+from shared.redis import connect
+from shared.workers.registry import WorkerRegistry
+from workflow.sandbox.machine import Found, Machine
+
+LONG_AGO = time.time() - 3600
+
+
+class Machines:
+    """A cloud of which only the list and the removal are asked for."""
+
+    name = "test"
+    image_hint = ""
+    extend_seconds = 60.0
+
+    def __init__(self, found: Sequence[Found]) -> None:
+        self.found = {each.machine_id: each for each in found}
+
+    async def create(self, thread_id: str, instead_of: str | None) -> Machine:
+        raise AssertionError("nothing is made here")
+
+    async def connect(self, machine_id: str) -> Machine:
+        raise AssertionError("nothing is used here")
+
+    async def find(self, thread_id: str | None = None) -> Sequence[Found]:
+        return list(self.found.values())
+
+    async def remove(self, machine_id: str) -> None:
+        del self.found[machine_id]
+
+    async def close(self) -> None: ...
+
+
+class Registry(WorkerRegistry):
+    async def names(self) -> list[str]:
+        return ["first", "second"]
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url, timeout_seconds=5, max_connections=10)
+    yield client
+    await client.aclose()
+
+
+async def test_one_worker_removes_the_machines_of_threads_that_redis_no_longer_has(client: Redis) -> None:
+    there, gone, renewed = new_thread_id(), new_thread_id(), new_thread_id()
+    await client.hset(ThreadKeys(there).metadata, "created_at", "1")
+    ref = orjson.dumps({"id": "new"})
+    await client.hset(ThreadKeys(renewed).metadata, mapping={"created_at": "1", "sandbox": ref})
+    found = {"kept": there, "orphan": gone, "old": renewed, "new": renewed}
+    machines = Machines([Found(machine, thread, LONG_AGO) for machine, thread in found.items()])
+    sweeper = OrphanSweeper(machines, client, Registry(client))
+    assert await sweeper.tick("second") == await sweeper.tick(None) == []
+    assert sorted(await sweeper.tick("first")) == ["old", "orphan"]
+    assert set(machines.found) == {"kept", "new"}
+
+
+async def test_all_who_share_a_redis_have_one_name(client: Redis) -> None:
+    assert await install_id(client) == await install_id(client)

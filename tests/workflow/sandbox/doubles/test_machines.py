@@ -1,0 +1,51 @@
+"""The machines that the doubles stand on."""
+
+import contextlib
+import tempfile
+from os import getpid
+from pathlib import Path
+
+import pytest
+
+from tests.support.machines.machine import MachineError, MachineGone, Machines
+from workflow.sandbox.usage import descendants
+
+
+def below_us() -> str:
+    lines = []
+    for pid in descendants(getpid()):
+        with contextlib.suppress(OSError):
+            lines.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return "\n".join(lines)
+
+
+async def test_nothing_is_left_when_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with Machines("/home/user", "user") as machines:
+        machine = await machines.start("one")
+        (await machine.spawn(["/bin/sleep", "300"], env={}, cwd="/")).close()
+        assert "machines.keeper" in below_us()
+    assert "machines.keeper" not in below_us()
+    assert "bwrap" not in below_us()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_stopped_machine_is_gone_for_who_follows_it_and_who_asks() -> None:
+    async with Machines("/home/user", "user") as machines:
+        machine, other = await machines.start("one"), await machines.start("two")
+        running = await machine.spawn(["/bin/sleep", "300"], env={}, cwd="/")
+        await machines.stop(machine)
+        with pytest.raises(MachineGone):
+            async for _ in running.output():
+                pass
+        with pytest.raises(MachineGone):
+            await machine.info("/")
+        assert (await other.info("/workspace")).directory
+
+
+async def test_machines_do_not_see_each_other() -> None:
+    async with Machines("/home/user", "user") as machines:
+        machine, other = await machines.start("one"), await machines.start("two")
+        await machine.ask("make_folder", path="/workspace/mine", mode=0o755)
+        with pytest.raises(MachineError):
+            await other.info("/workspace/mine")

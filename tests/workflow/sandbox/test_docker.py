@@ -1,0 +1,40 @@
+"""The Docker adapter, as far as it can be seen without an engine."""
+
+import pytest
+
+from shared.config import DockerSettings
+from workflow.sandbox.base import SandboxUnavailable
+from workflow.sandbox.docker import DockerCloud, container_options, packed, unpacked
+from workflow.sandbox.line import unavailable
+from workflow.sandbox.machine import MachineUnreachable
+
+
+def test_a_container_may_do_nothing_but_use_up_what_it_is_given() -> None:
+    options = container_options(DockerSettings(), "trunkline-x", {"trunkline-thread": "t"})
+    assert options["network_mode"] == "none"
+    assert options["read_only"] is True
+    assert options["cap_drop"] == ["ALL"]
+    assert options["security_opt"] == ["no-new-privileges:true"]
+    assert options["user"] == "1000:1000"
+    assert (options["pids_limit"], options["nano_cpus"]) == (256, 1_000_000_000)
+    assert options["mem_limit"] == options["memswap_limit"] == 1024**3
+    assert not {"privileged", "devices", "cap_add", "pid_mode", "mounts"} & options.keys()
+
+
+def test_only_volumes_of_its_own_are_mounted_into_a_container() -> None:
+    options = container_options(DockerSettings(), "trunkline-x", {})
+    binds = {volume: mount["bind"] for volume, mount in options["volumes"].items()}
+    assert binds == {"trunkline-x-workspace": "/workspace", "trunkline-x-home": "/home/user"}
+
+
+def test_a_file_goes_into_a_container_as_its_users_and_comes_back() -> None:
+    content = bytes(range(256)) * 100
+    assert unpacked(packed("name", content)) == content
+
+
+async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> None:
+    cloud = DockerCloud(DockerSettings(url="tcp://127.0.0.1:1"), "tests")
+    with pytest.raises(MachineUnreachable) as error:
+        await cloud.find()
+    assert isinstance(unavailable("docker", error.value), SandboxUnavailable)
+    await cloud.close()

@@ -1,0 +1,162 @@
+"""Machines at Daytona. Needs the extra `daytona` (the package `daytona-sdk` is an old name of it).
+
+A machine is stopped after minutes without use, by Daytona's count: requests to the machine itself and what its
+processes do are no use to it, so `extend` says that there is some. Every interval is sent, whatever the default.
+"""
+
+import asyncio
+import hashlib
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+import daytona
+from daytona import AsyncDaytona, AsyncSandbox
+
+from shared.config import DaytonaSettings
+from workflow.sandbox.base import SandboxUnavailable
+from workflow.sandbox.machine import (
+    INSTALL_LABEL,
+    THREAD_LABEL,
+    Found,
+    MachineGone,
+    MachineStopped,
+    MachineUnreachable,
+    Ran,
+    cancellation_kept,
+)
+
+LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
+REQUEST_SECONDS = 30.0
+TRANSFER_SECONDS = 120
+MINUTE = 60.0
+GONE = ("destroyed", "destroying", "error", "build_failed")
+NOT_STARTED = "is the sandbox started"  # how the toolbox of a stopped machine refuses
+
+
+class DaytonaMachine:
+    def __init__(self, sandbox: AsyncSandbox) -> None:
+        self._sandbox = sandbox
+        self.machine_id = str(sandbox.id)
+
+    async def run(self, script: str, seconds: float) -> Ran:
+        """stderr is in stdout: Daytona has one stream."""
+        with translated():
+            async with asyncio.timeout(seconds + LATE_SECONDS):
+                answer = await self._sandbox.process.exec(f"bash -c {shlex.quote(script)}", timeout=int(seconds))
+        return Ran(answer.exit_code, answer.result, "")
+
+    async def put(self, path: str, content: bytes) -> None:
+        with translated():
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                await self._sandbox.fs.upload_file(content, path, timeout=TRANSFER_SECONDS)
+
+    async def get(self, path: str) -> bytes:
+        with translated():
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                return bytes(await self._sandbox.fs.download_file(path) or b"")
+
+    async def extend(self) -> None:
+        with translated():
+            await self._sandbox.refresh_activity(request_timeout=REQUEST_SECONDS)
+
+
+class DaytonaCloud:
+    name = "daytona"
+    image_hint = "Choose another snapshot by daytona.snapshot: it needs bash, Python 3.9, and sudo or /workspace."
+
+    def __init__(self, settings: DaytonaSettings, install: str) -> None:
+        self._settings = settings
+        self._install = install
+        self._known: AsyncDaytona | None = None
+        self.extend_seconds = settings.stop_minutes * MINUTE / 3
+
+    async def create(self, thread_id: str, instead_of: str | None) -> DaytonaMachine:
+        occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
+        params = daytona.CreateSandboxFromSnapshotParams(
+            name=f"trunkline-{self._install}-{thread_id}-{occasion}",  # no second one may have it
+            snapshot=self._settings.snapshot,
+            labels={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
+            network_block_all=not self._settings.internet,
+            auto_stop_interval=self._settings.stop_minutes,
+            auto_archive_interval=self._settings.archive_minutes,
+            auto_delete_interval=self._settings.delete_minutes,
+        )
+        with translated():
+            try:
+                sandbox = await self._client().create(params, timeout=self._settings.start_seconds)
+            except daytona.DaytonaConflictError:
+                sandbox = await self._client().get(str(params.name), request_timeout=REQUEST_SECONDS)
+                await self._start(sandbox)
+        return DaytonaMachine(sandbox)
+
+    async def connect(self, machine_id: str) -> DaytonaMachine:
+        with translated():
+            sandbox = await self._client().get(machine_id, request_timeout=REQUEST_SECONDS)
+            await self._start(sandbox)
+        return DaytonaMachine(sandbox)
+
+    async def find(self, thread_id: str | None = None) -> Sequence[Found]:
+        labels = {INSTALL_LABEL: self._install} | ({THREAD_LABEL: thread_id} if thread_id else {})
+        with translated():
+            query = daytona.ListSandboxesQuery(labels=labels)
+            found = [each async for each in self._client().list(query, request_timeout=REQUEST_SECONDS)]
+        there = [each for each in found if _state(each) not in GONE]
+        return [Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.created_at)) for each in there]
+
+    async def remove(self, machine_id: str) -> None:
+        with suppress(MachineGone), translated():
+            sandbox = await self._client().get(machine_id, request_timeout=REQUEST_SECONDS)
+            await sandbox.delete(timeout=REQUEST_SECONDS)
+
+    async def close(self) -> None:
+        if self._known:
+            await self._known.close()  # type: ignore[no-untyped-call]
+
+    def _client(self) -> AsyncDaytona:
+        """Made when it is first needed: the SDK refuses to be made without a key."""
+        if self._known is None:
+            key = self._settings.api_key.get_secret_value() if self._settings.api_key else None
+            config = daytona.DaytonaConfig(api_key=key, api_url=self._settings.api_url, target=self._settings.target)
+            self._known = AsyncDaytona(config)
+        return self._known
+
+    async def _start(self, sandbox: AsyncSandbox) -> None:
+        """Raises MachineGone."""
+        if _state(sandbox) in GONE:
+            raise MachineGone(f"it is {_state(sandbox)}")
+        if _state(sandbox) != "started":
+            await sandbox.start(timeout=self._settings.start_seconds)
+
+
+def _state(sandbox: AsyncSandbox) -> str:
+    return str(sandbox.state.value) if sandbox.state else ""
+
+
+def _seconds(moment: str | datetime | None) -> float:
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment.timestamp() if moment else 0.0
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the SDK raises, as the protocol has it."""
+    try:
+        with cancellation_kept():
+            yield
+    except MachineGone:
+        raise
+    except (daytona.DaytonaAuthenticationError, daytona.DaytonaForbiddenError) as error:
+        raise SandboxUnavailable(
+            f"Daytona does not take the key: set daytona.api_key or DAYTONA_API_KEY ({error})."
+        ) from error
+    except (daytona.DaytonaNotFoundError, daytona.DaytonaGoneError) as error:
+        raise MachineGone(str(error)) from error
+    except daytona.DaytonaError as error:
+        if NOT_STARTED in str(error).lower():
+            raise MachineStopped(str(error)) from error
+        raise MachineUnreachable(f"{type(error).__name__}: {error}") from error
+    except Exception as error:  # the SDK lets through what its libraries raise
+        raise MachineUnreachable(f"{type(error).__name__}: {error}") from error

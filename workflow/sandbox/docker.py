@@ -1,0 +1,223 @@
+"""Machines as containers of a Docker engine. Needs the extra `docker`, and an image like deploy/Dockerfile.sandbox.
+
+A container can do nothing to its host but use up what it is given: no network, no capability, a read-only root. The
+workspace and the home are volumes of its own, so a container that stopped keeps them. Its main process ends, and with
+it the container, once nobody has said for a while that it is in use.
+"""
+
+import asyncio
+import hashlib
+import io
+import posixpath
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from shared.config import DockerSettings
+from workflow.sandbox.base import WORKSPACE, SandboxUnavailable
+from workflow.sandbox.machine import (
+    INSTALL_LABEL,
+    THREAD_LABEL,
+    Found,
+    MachineGone,
+    MachineStopped,
+    MachineUnreachable,
+    Ran,
+)
+
+HOME = "/home/user"
+UID = 1000
+LEASE = f"{HOME}/.lease"
+LATE_SECONDS = 5.0
+REQUEST_SECONDS = 60
+TRANSFER_SECONDS = 120.0
+STOP_SECONDS = 2
+TMPFS_SHARE = 4  # of the memory, for /tmp
+CONFLICT = 409  # the name is taken; or the container does not run
+_MAIN = "touch {lease}; while [ $(( $(date +%s) - $(stat -c %Y {lease} || echo 0) )) -lt {idle} ]; do sleep 5; done"
+
+T = TypeVar("T")
+
+
+def container_options(settings: DockerSettings, name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """What a container may do, as the SDK takes it."""
+    volumes = {f"{name}-workspace": WORKSPACE, f"{name}-home": HOME}
+    return {
+        "image": settings.image,
+        "command": ["sh", "-c", _MAIN.format(lease=LEASE, idle=settings.idle_seconds)],
+        "name": name,
+        "labels": labels,
+        "detach": True,
+        "init": True,
+        "user": f"{UID}:{UID}",
+        "working_dir": WORKSPACE,
+        "environment": {"HOME": HOME, "USER": "user", "LANG": "C.UTF-8", "TMPDIR": "/tmp"},  # noqa: S108
+        "network_mode": settings.network,
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "pids_limit": settings.processes,
+        "mem_limit": settings.memory_bytes,
+        "memswap_limit": settings.memory_bytes,
+        "nano_cpus": int(settings.cpus * 1e9),
+        "tmpfs": {"/tmp": f"rw,nosuid,nodev,size={settings.memory_bytes // TMPFS_SHARE},mode=1777"},  # noqa: S108
+        "volumes": {volume: {"bind": path, "mode": "rw"} for volume, path in volumes.items()},
+        "ipc_mode": "private",
+        "log_config": {"Type": "none"},
+    }
+
+
+class DockerMachine:
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self.machine_id = str(container.id)
+
+    async def run(self, script: str, seconds: float) -> Ran:
+        """A script that is late goes on in the container; the next one asks for its outcome."""
+        command = ["timeout", "-k", "1", str(seconds), "bash", "-c", script]
+        code, (out, err) = await _call(seconds + LATE_SECONDS, lambda: self._container.exec_run(command, demux=True))
+        return Ran(int(code), (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
+
+    async def put(self, path: str, content: bytes) -> None:
+        folder, name = posixpath.split(path)
+        await _call(TRANSFER_SECONDS, lambda: self._container.put_archive(folder, packed(name, content)))
+
+    async def get(self, path: str) -> bytes:
+        def fetch() -> bytes:
+            pieces, _ = self._container.get_archive(path)
+            return unpacked(b"".join(pieces))
+
+        return await _call(TRANSFER_SECONDS, fetch)
+
+    async def extend(self) -> None:
+        await self.run(f"touch {LEASE}", LATE_SECONDS)
+
+
+class DockerCloud:
+    """The SDK blocks, so every call has a thread."""
+
+    name = "docker"
+    image_hint = "Choose another image by docker.image; deploy/Dockerfile.sandbox makes one that will do."
+
+    def __init__(self, settings: DockerSettings, install: str) -> None:
+        self._settings = settings
+        self._install = install
+        self._known: Any = None
+        self.extend_seconds = settings.idle_seconds / 3
+
+    async def create(self, thread_id: str, instead_of: str | None) -> DockerMachine:
+        """A container's name is given once: who comes second gets the one that is there."""
+        labels = {INSTALL_LABEL: self._install, THREAD_LABEL: thread_id}
+        occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
+        name = f"trunkline-{self._install}-{thread_id}-{occasion}"
+        options = container_options(self._settings, name, labels)
+
+        def make() -> Any:
+            client = self._client()
+            try:
+                return client.containers.run(**options)
+            except APIError as error:
+                if error.status_code != CONFLICT:
+                    raise
+                return client.containers.get(name)
+
+        try:
+            return DockerMachine(await _call(REQUEST_SECONDS, make))
+        except ImageNotFoundHere as error:
+            raise SandboxUnavailable(
+                f"Docker has no image {self._settings.image}: build it (`docker build -t {self._settings.image} -f "
+                "deploy/Dockerfile.sandbox deploy`) or name another by docker.image."
+            ) from error
+
+    async def connect(self, machine_id: str) -> DockerMachine:
+        def start() -> Any:
+            container = self._client().containers.get(machine_id)
+            if container.status == "paused":
+                container.unpause()
+            elif container.status != "running":
+                container.start()
+            return container
+
+        return DockerMachine(await _call(REQUEST_SECONDS, start))
+
+    async def find(self, thread_id: str | None = None) -> Sequence[Found]:
+        labels = [f"{INSTALL_LABEL}={self._install}"] + ([f"{THREAD_LABEL}={thread_id}"] if thread_id else [])
+        filters = {"label": labels}
+        found = await _call(REQUEST_SECONDS, lambda: self._client().containers.list(all=True, filters=filters))
+        return [
+            Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.attrs["Created"])) for each in found
+        ]
+
+    async def remove(self, machine_id: str) -> None:
+        def remove() -> None:
+            client = self._client()
+            container = client.containers.get(machine_id)
+            container.remove(force=True)
+            for volume in ("workspace", "home"):
+                client.volumes.get(f"{container.name}-{volume}").remove(force=True)
+
+        with suppress(MachineGone):
+            await _call(REQUEST_SECONDS, remove)
+
+    async def close(self) -> None:
+        if self._known:
+            self._known.close()
+
+    def _client(self) -> Any:
+        if self._known is None:
+            url = self._settings.url
+            self._known = docker.DockerClient(base_url=url) if url else docker.from_env()
+        return self._known
+
+
+class ImageNotFoundHere(Exception):
+    """The engine has no such image."""
+
+
+async def _call(seconds: float, call: Callable[[], T]) -> T:
+    with translated():
+        async with asyncio.timeout(seconds):
+            return await asyncio.to_thread(call)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the SDK raises, as the protocol has it."""
+    try:
+        yield
+    except ImageNotFound as error:
+        raise ImageNotFoundHere(str(error)) from error
+    except NotFound as error:
+        raise MachineGone(str(error)) from error
+    except APIError as error:
+        stopped = error.status_code == CONFLICT
+        raise (MachineStopped if stopped else MachineUnreachable)(f"Docker: {error}") from error
+    except (DockerException, requests.RequestException, TimeoutError, OSError) as error:
+        raise MachineUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def packed(name: str, content: bytes) -> bytes:
+    """One file of the sandbox's user, as the engine takes it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o600, UID, UID
+        archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def unpacked(archive: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        file = files.extractfile(files.next() or tarfile.TarInfo())
+        return file.read() if file else b""
+
+
+def _seconds(moment: str) -> float:
+    """Docker tells nanoseconds, which Python does not take."""
+    return datetime.fromisoformat(f"{moment[:19]}+00:00").timestamp()

@@ -1,0 +1,137 @@
+"""Machines at E2B. Needs the extra `e2b`.
+
+A machine has an absolute end, which every use puts off; there it is paused with its processes, not killed. `timeout` of
+a command is a promise of E2B's server, so there is a clock of our own beside it.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import e2b
+
+from shared.config import E2BSettings
+from workflow.sandbox.base import SandboxRefused, SandboxUnavailable
+from workflow.sandbox.machine import (
+    INSTALL_LABEL,
+    THREAD_LABEL,
+    Found,
+    MachineGone,
+    MachineStopped,
+    MachineUnreachable,
+    Ran,
+    cancellation_kept,
+)
+
+LATE_SECONDS = 5.0  # after E2B should have ended a command, until we no longer wait for its answer
+REQUEST_SECONDS = 30.0
+TRANSFER_SECONDS = 120.0
+TWIN_SECONDS = 60
+"""Within them, making a thread's machine twice makes one."""
+
+
+class E2BMachine:
+    def __init__(self, sandbox: e2b.AsyncSandbox, timeout_seconds: int) -> None:
+        self._sandbox = sandbox
+        self._timeout = timeout_seconds
+        self.machine_id = sandbox.sandbox_id
+
+    async def run(self, script: str, seconds: float) -> Ran:
+        with translated():
+            try:
+                async with asyncio.timeout(seconds + LATE_SECONDS):
+                    result = await self._sandbox.commands.run(script, timeout=seconds)
+            except e2b.CommandExitException as failed:
+                return Ran(failed.exit_code, failed.stdout, failed.stderr)
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    async def put(self, path: str, content: bytes) -> None:
+        with translated():
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                await self._sandbox.files.write(path, content, request_timeout=TRANSFER_SECONDS)
+
+    async def get(self, path: str) -> bytes:
+        with translated():
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                return bytes(await self._sandbox.files.read(path, format="bytes", request_timeout=TRANSFER_SECONDS))
+
+    async def extend(self) -> None:
+        with translated():
+            await self._sandbox.set_timeout(self._timeout, request_timeout=REQUEST_SECONDS)
+
+
+class E2BCloud:
+    name = "e2b"
+    image_hint = "Choose another template by e2b.template: it needs bash, Python 3.9 or later, and sudo or /workspace."
+
+    def __init__(self, settings: E2BSettings, install: str) -> None:
+        self._settings = settings
+        self._install = install
+        self.extend_seconds = settings.timeout_seconds / 3
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        given = {"api_key": key, "api_url": settings.api_url, "sandbox_url": settings.sandbox_url}
+        self._options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self._options["request_timeout"] = REQUEST_SECONDS
+
+    async def create(self, thread_id: str, instead_of: str | None) -> E2BMachine:
+        occasion = f"{self._install} {thread_id} {instead_of} {time.time() // TWIN_SECONDS:.0f}"
+        with translated():
+            sandbox = await e2b.AsyncSandbox.create(
+                self._settings.template,
+                timeout=self._settings.timeout_seconds,
+                metadata={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
+                allow_internet_access=self._settings.internet,
+                lifecycle={"on_timeout": "pause", "auto_resume": False},
+                idempotency_key=str(uuid.uuid5(uuid.NAMESPACE_OID, occasion)),
+                **self._options,
+            )
+        return E2BMachine(sandbox, self._settings.timeout_seconds)
+
+    async def connect(self, machine_id: str) -> E2BMachine:
+        seconds = self._settings.timeout_seconds
+        with translated():
+            sandbox = await e2b.AsyncSandbox.connect(machine_id, timeout=seconds, **self._options)
+        return E2BMachine(sandbox, seconds)
+
+    async def find(self, thread_id: str | None = None) -> Sequence[Found]:
+        labels = {INSTALL_LABEL: self._install} | ({THREAD_LABEL: thread_id} if thread_id else {})
+        found = []
+        with translated():
+            pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata=labels), **self._options)
+            while pages.has_next:
+                found += await pages.next_items()
+        return [
+            Found(each.sandbox_id, each.metadata.get(THREAD_LABEL, ""), each.started_at.timestamp()) for each in found
+        ]
+
+    async def remove(self, machine_id: str) -> None:
+        with translated():
+            await e2b.AsyncSandbox.kill(machine_id, **self._options)
+
+    async def close(self) -> None:
+        """The SDK keeps its connections itself."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the SDK raises, as the protocol has it."""
+    try:
+        with cancellation_kept():
+            yield
+    except e2b.AuthenticationException as error:
+        raise SandboxUnavailable(f"E2B does not take the key: set e2b.api_key or E2B_API_KEY ({error}).") from error
+    except e2b.SandboxNotFoundException as error:
+        raise MachineGone(str(error)) from error
+    except e2b.SandboxNotRunningException as error:
+        raise MachineStopped(str(error)) from error
+    except e2b.NotEnoughSpaceException as error:
+        raise SandboxRefused("the sandbox's disk is full: delete files first") from error
+    except (e2b.InvalidArgumentException, e2b.TemplateException) as error:
+        raise SandboxUnavailable(f"E2B refuses what the section e2b of the settings asks for: {error}") from error
+    except e2b.CommandExitException:
+        raise
+    except Exception as error:
+        raise MachineUnreachable(f"{type(error).__name__}: {error}") from error

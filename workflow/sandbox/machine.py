@@ -1,0 +1,112 @@
+"""What a remote provider must offer: machines that run a script, take and give files, and live on without us.
+
+All else of a sandbox is built on it, once for every provider (remote.py, helper.py).
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+THREAD_LABEL = "trunkline-thread"
+INSTALL_LABEL = "trunkline-install"
+
+
+class MachineError(Exception):
+    """The family of what a machine raises. Its text is for the log, and ends in what a SandboxError tells."""
+
+
+class MachineGone(MachineError):
+    """It was killed, or has expired: its files and processes are no more."""
+
+
+class MachineStopped(MachineError):
+    """It is there but does not run: `connect` makes it run again."""
+
+
+class MachineUnreachable(MachineError):
+    """No answer. What was asked may have been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`created_at` in seconds since 1970, by the provider's clock."""
+
+    machine_id: str
+    thread_id: str
+    created_at: float
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """For SDKs that answer a cancellation with an error of their own, or not at all: it becomes CancelledError again.
+
+    asyncio.wait_for loses one that comes at the same time as its result, up to Python 3.11.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+class Machine(Protocol):
+    """A running machine. Every method may raise MachineError and SandboxUnavailable (the key, a rate limit)."""
+
+    @property
+    def machine_id(self) -> str: ...
+
+    async def run(self, script: str, seconds: float) -> Ran:
+        """A bash script, to its end. Once `seconds` are over: MachineUnreachable, by a clock of our own."""
+
+    async def put(self, path: str, content: bytes) -> None:
+        """Writes a file in a folder that is there."""
+
+    async def get(self, path: str) -> bytes:
+        """The content of a file that is there."""
+
+    async def extend(self) -> None:
+        """It shall live on for a while, even if nobody asks anything of it."""
+
+
+class Cloud(Protocol):
+    """Where machines are made. Every method may raise SandboxUnavailable and MachineUnreachable.
+
+    A machine bears its thread and our installation as labels, so that it is found whatever we forget.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the provider, as the settings have it."""
+
+    @property
+    def image_hint(self) -> str:
+        """Which setting names the image, and what must be in it."""
+
+    @property
+    def extend_seconds(self) -> float:
+        """Pause between two calls of `extend` that keeps a machine alive."""
+
+    async def create(self, thread_id: str, instead_of: str | None) -> Machine:
+        """A new one. The same arguments at the same time give one machine, where the provider can do that."""
+
+    async def connect(self, machine_id: str) -> Machine:
+        """Makes it run where it does not. Raises MachineGone."""
+
+    async def find(self, thread_id: str | None = None) -> Sequence[Found]:
+        """Those of the thread, or all of our installation, running or not."""
+
+    async def remove(self, machine_id: str) -> None:
+        """One that is gone already is no error."""
+
+    async def close(self) -> None: ...
