@@ -104,13 +104,10 @@ class Agent:
         raise AssertionError("unreachable: itertools.count does not end")
 
     async def _act(self, response: ModelResponse) -> list[JSON]:
-        results: list[JSON] = []
-        for together, group in itertools.groupby(response.tool_calls, self._caller.side_by_side):
-            if together:
-                results += await _together([self._caller.call(call) for call in group])
-            else:
-                results += [await self._caller.call(call) for call in group]
-        return results
+        calls = response.tool_calls
+        if all(self._caller.side_by_side(call) for call in calls):
+            return await _together([self._caller.call(call) for call in calls])
+        return [await self._caller.call(call) for call in calls]
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, JSON]]) -> list[JSON]:
