@@ -21,9 +21,9 @@ from workflow.llm.types import Model
 from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
-from workflow.template.templates import load_templates
 from workflow.tool.base import CallLimits
-from workflow.tool.registry import Registry, built_in_tools
+from workflow.tool.catalogue import all_tools
+from workflow.tool.registry import Registry
 from workflow.web.web import Web
 
 
@@ -68,14 +68,13 @@ class Runtime:
 async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runtime]:
     """Loads and warms up the default model (LiteLLM takes three seconds), so that a ready worker is ready.
 
-    Raises AppError INVALID_CONFIG for a fallback model of no provider, a template that cannot be used.
+    Raises AppError INVALID_CONFIG for a fallback model of no provider, and for a tool or a template that is not in
+    order.
     """
-    templates = load_templates(settings.templates.folder)
-    web = Web.of(settings)
+    web, own = Web.of(settings), all_tools(settings)
     async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
-        built_in = built_in_tools(plans_need_approval=settings.tools.plans_need_approval, templates=templates)
-        tools = built_in.only(settings.tools.enabled).plus(mcp_tools)
-        async with _opened(settings, client, tools, web) as runtime:
+        given = [tool for tool in mcp_tools if settings.tools.gives(tool.name)]
+        async with _opened(settings, client, own.plus(given), web) as runtime:
             yield runtime
 
 
@@ -91,7 +90,9 @@ async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) 
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
         budgets=Budgets(client, patience_seconds=None, replicas=settings.redis.replicas),
-        tool_limits=CallLimits(output_chars=settings.tools.max_output_chars),
+        tool_limits=CallLimits(
+            output_chars=settings.tools.max_output_chars, tool_seconds=settings.tools.timeout_seconds
+        ),
         functions=Functions.of_modules(settings.workflow.modules),
         web=web,
     )

@@ -6,6 +6,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.config.types import Permission
 from shared.types import FUNCTION_PARAMETERS, JSON
 
 
@@ -78,6 +79,9 @@ class Parameters(Body):
         default=None, description="Tokens, read and written."
     )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
+    permissions: Annotated[list[Permission], Field(max_length=100)] | None = Field(
+        default=None, description="Rules for its calls, as TOOL: allow|ask|deny [PATTERN], beside the configuration's."
+    )
     priority: Literal["high", "normal", "low"] | None = Field(
         default=None, description="Which runs workers take first. Unset: normal."
     )

@@ -7,7 +7,6 @@ from shared.config.limits import (
     BudgetSettings,
     RateLimitSettings,
     StreamSettings,
-    ToolsSettings,
 )
 from shared.config.load import export_env_file, load_settings
 from shared.config.sections import Settings
@@ -23,6 +22,7 @@ from shared.config.services import (
     TemplatesSettings,
     WorkerSettings,
 )
+from shared.config.tools import ToolDefinition, ToolsSettings
 from shared.config.web import McpServerSettings, McpSettings, NetSettings, WebSettings
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Settings",
     "StreamSettings",
     "TemplatesSettings",
+    "ToolDefinition",
     "ToolsSettings",
     "WebSettings",
     "WorkerSettings",

@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.config.types import (
-    BUILT_IN_TOOLS,
-    DEFAULT_TOOLS,
     Count,
     Dollars,
     Period,
@@ -14,7 +12,6 @@ from shared.config.types import (
     Section,
     Share,
     Text,
-    ToolName,
 )
 
 
@@ -156,22 +153,4 @@ class AgentsSettings(Section):
     registry_modules: list[Text] = Field(default=[], description="Python modules that register agent definitions.")
     response_cache: Literal["none", "memory", "redis"] = Field(
         default="none", description="Where repeated answers are cached: none, memory or redis."
-    )
-
-
-class ToolsSettings(Section):
-    """What agents may use."""
-
-    enabled: list[ToolName] = Field(
-        default=list(DEFAULT_TOOLS),
-        description=f"Tools that agents are given, of {', '.join(BUILT_IN_TOOLS)}.",
-    )
-    max_output_chars: Annotated[int, Field(ge=1000)] = Field(
-        default=30_000,
-        description="Characters of one result that the model reads; the middle of a longer one is left out.",
-    )
-    plans_need_approval: bool = Field(
-        default=False,
-        description="Whether an agent waits for a human's approval of each new job plan. Else it asks where it is told "
-        "to, or finds it needful.",
     )

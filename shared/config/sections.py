@@ -18,7 +18,6 @@ from shared.config.limits import (
     BudgetSettings,
     RateLimitSettings,
     StreamSettings,
-    ToolsSettings,
 )
 from shared.config.rules import broken_rules
 from shared.config.services import (
@@ -35,6 +34,7 @@ from shared.config.services import (
     WorkerSettings,
     WorkflowSettings,
 )
+from shared.config.tools import ToolsSettings
 from shared.config.types import Environment, LocalPath, Section
 from shared.config.web import McpSettings, NetSettings, WebSettings
 

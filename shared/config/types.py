@@ -7,6 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
+from shared.permissions import Rule
+
 POSTGRES_DRIVER = "postgresql+asyncpg"
 SQLITE_DRIVER = "sqlite+aiosqlite"
 _DRIVERS = {
@@ -22,7 +24,7 @@ DEFAULT_TOOLS = (
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "write_files", "multi_edit", "ls", "grep", "glob",
     "todo_read", "todo_write", "job_plan", "suggest_next_steps", "use_template", "expose_port",
 )  # fmt: skip
-BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search")
+BUILT_IN_TOOLS = (*DEFAULT_TOOLS, "publish_event", "web_fetch", "web_search", "delegate")
 
 
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -89,10 +91,15 @@ def _api_key(key: SecretStr) -> SecretStr:
     return key
 
 
-def _one_of_the_tools(name: str) -> str:
-    if name not in BUILT_IN_TOOLS:
-        raise ValueError(f"should be one of {', '.join(BUILT_IN_TOOLS)}")
+def _tool_pattern(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_*?][\w*?-]{0,63}", name):
+        raise ValueError('should be the name of a tool, or a pattern such as "mcp__github__*"')
     return name
+
+
+def _permission(rule: str) -> str:
+    Rule.parse(rule)
+    return rule
 
 
 def _private_host(entry: str) -> str:
@@ -120,7 +127,8 @@ SandboxOrigin = Annotated[str, AfterValidator(_sandbox_origin)]
 OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
-ToolName = Annotated[str, AfterValidator(_one_of_the_tools)]
+ToolPattern = Annotated[str, AfterValidator(_tool_pattern)]
+Permission = Annotated[str, AfterValidator(_permission)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 LocalPath = Annotated[Path, AfterValidator(Path.expanduser)]
 Port = Annotated[int, Field(ge=1, le=65535)]

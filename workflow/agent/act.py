@@ -12,15 +12,18 @@ from dataclasses import replace
 import orjson
 
 from shared.links import PortLinks
+from shared.permissions import Permissions
 from shared.types import JSON, EventType, StepStatus
+from workflow.agent.delegate import run_child
+from workflow.agent.permit import Gate
+from workflow.agent.sandbox import ThreadSandbox
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
 from workflow.engine.scope import AskHuman, Outcome, StepScope
 from workflow.engine.step import Step
 from workflow.llm.types import ToolCall
 from workflow.runtime import Runtime
-from workflow.sandbox.base import Sandbox
-from workflow.tool.base import Answer, OutcomeUnknown, ToolContext, ToolResult
+from workflow.tool.base import Answer, ChildEnd, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.dispatch import is_repeatable, recover_call, run_call
 from workflow.tool.memory import Memory
 from workflow.tool.planning import standing
@@ -43,7 +46,7 @@ class ToolCaller:
         tools: Registry,
         runtime: Runtime,
         *,
-        sandbox: Callable[[], Awaitable[Sandbox]],
+        sandbox: ThreadSandbox,
         links: PortLinks,
         messages: list[JSON],
     ) -> None:
@@ -54,24 +57,31 @@ class ToolCaller:
         self._web = runtime.web
         self._sandbox = sandbox
         self._links = links
+        rules = Permissions.of(runtime.settings.tools.permissions, step.run.parameters.get("permissions", ()))
+        self._gate = Gate(step, rules, ask_seconds=runtime.settings.tools.ask_seconds)
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
 
     def standing(self) -> str:
         """What the model must not lose sight of, whatever is summed up."""
         return standing(self._memory)
 
-    def repeatable(self, call: ToolCall) -> bool:
-        """Whether it may run beside others of its turn: it only reads, or it is refused anyway."""
+    def side_by_side(self, call: ToolCall) -> bool:
+        """Whether it may run beside others of its turn: it only reads, is a run of its own, or is refused anyway."""
         return is_repeatable(self._tools.parse(call.name, call.arguments))
 
     async def call(self, call: ToolCall) -> JSON:
         """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Fenced."""
         parsed = self._tools.parse(call.name, call.arguments)
-        answer = await self._answer(call, parsed)
+        refusal = await self._gate.refusal(call, parsed, key=_short(call.id), begun=self._begun(call))
+        answer = None if refusal else await self._answer(call, parsed)
+        child = None if refusal else await self._child(call, parsed)
         request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
 
+        async def do(ctx: ToolContext) -> ToolResult:
+            return refusal or await run_call(parsed, replace(ctx, answer=answer, child=child))
+
         async def body(scope: StepScope) -> Outcome:
-            outcome = await self._outcome(scope, call, lambda ctx: run_call(parsed, replace(ctx, answer=answer)))
+            outcome = await self._outcome(scope, call, do)
             assert outcome is not None
             return outcome
 
@@ -83,8 +93,9 @@ class ToolCaller:
         def settle(_: StepScope, decision: JSON) -> Outcome:
             return _outcome(call, _found_out(call, decision), [])
 
-        spec = StepSpec(_key(call), call.name, "tool", request, intent=not is_repeatable(parsed))
-        started = [(EventType.TOOL_REQUEST, request)]
+        intent = not refusal and not is_repeatable(parsed)
+        spec = StepSpec(_key(call), call.name, "tool", request, intent=intent)
+        started = [] if child else [(EventType.TOOL_REQUEST, request)]
         message: JSON = await self._step.perform(spec, body, started=started, recover=recover, settle=settle)
         self._memory.learn(message["memory"])
         return message
@@ -102,6 +113,21 @@ class ToolCaller:
         for kind, data in question.events:
             await self._step.emit(kind, data)
         return Answer(await self._step.approve(question.request, name=name))
+
+    def _begun(self, call: ToolCall) -> bool:
+        keys = (_key(call), f"call:{_child_name(call)}")
+        return any(self._step.journal.known(key) is not None for key in keys)
+
+    async def _child(self, call: ToolCall, parsed: Call | str) -> ChildEnd | None:
+        """The end of the run that does the call's work, where it is one's."""
+        name = _child_name(call)
+        called = self._step.journal.known(f"call:{name}") is not None
+        if isinstance(parsed, str) or (self._begun(call) and not called):
+            return None
+        child = parsed.tool.child(parsed.args)
+        if child is None:
+            return None
+        return await run_child(self._step, call, child, name=name, tools=self._tools)
 
     async def _outcome(
         self, scope: StepScope, call: ToolCall, do: Callable[[ToolContext], Awaitable[ToolResult | None]]
@@ -132,6 +158,8 @@ class ToolCaller:
             memory=self._memory,
             limits=self._limits,
             web=self._web,
+            effect_key=scope.effect_key,
+            has_sandbox=self._sandbox.in_use,
         )
 
     def _streamed(self, scope: StepScope, call: ToolCall) -> Coalescer:
@@ -147,6 +175,10 @@ async def _began_elsewhere(_: ToolContext) -> ToolResult | None:
 
 def _key(call: ToolCall) -> str:
     return f"tool:{_short(call.id)}"
+
+
+def _child_name(call: ToolCall) -> str:
+    return f"{call.name}:{_short(call.id)}"
 
 
 def _short(call_id: str) -> str:

@@ -10,8 +10,6 @@ import itertools
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-import orjson
-
 from shared.links import PortLinks
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
@@ -24,11 +22,11 @@ from workflow.agent.compact import Compactor
 from workflow.agent.context import Window, system_message, user_message
 from workflow.agent.conversation import Conversation
 from workflow.agent.inbox import Inbox
+from workflow.agent.sandbox import ThreadSandbox
 from workflow.agent.think import Thinker
 from workflow.engine.step import Step
 from workflow.llm.types import Model, ModelRequest, ModelResponse
 from workflow.runtime import Runtime
-from workflow.sandbox.base import Sandbox, SandboxProvider
 
 
 async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
@@ -84,27 +82,6 @@ async def _opening(attempt: Attempt, model: Model) -> list[JSON]:
     return [*attempt.messages, message]
 
 
-class ThreadSandbox:
-    """The thread's sandbox, made or found at the first call; where it is found again is kept with the thread."""
-
-    def __init__(self, attempt: Attempt, provider: SandboxProvider) -> None:
-        self._attempt = attempt
-        self._provider = provider
-        self._sandbox: Sandbox | None = None
-        self._making = asyncio.Lock()
-
-    async def __call__(self) -> Sandbox:
-        """Raises SandboxUnavailable, Fenced."""
-        async with self._making:
-            if self._sandbox is None:
-                known = self._attempt.thread.sandbox
-                sandbox = await self._provider.acquire(self._attempt.thread.sandbox_of, known)
-                if sandbox.ref != known:
-                    await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
-                self._sandbox = sandbox
-            return self._sandbox
-
-
 class Agent:
     """One run's loop."""
 
@@ -131,7 +108,7 @@ class Agent:
 
     async def _act(self, response: ModelResponse) -> list[JSON]:
         calls = response.tool_calls
-        if all(self._caller.repeatable(call) for call in calls):
+        if all(self._caller.side_by_side(call) for call in calls):
             return await _together([self._caller.call(call) for call in calls])
         return [await self._caller.call(call) for call in calls]
 

@@ -162,10 +162,12 @@ class Step:
         name: str | None = None,
         share_sandbox: bool = False,
         parameters: JSON | None = None,
+        started: Sequence[tuple[str, JSON]] = (),
     ) -> Any:
         """The output of a child run, in a thread of its own: of an agent (`agent`) or a durable function (it, or
         `function:NAME`). An agent's input is its task. It ends with this run, at the latest. `share_sandbox`: it works
         in this thread's sandbox, not in one of its own. `parameters`: as of a request's, such as `max_cost`.
+        `started` events follow `step.started`.
 
         Raises StepFailed with the child's code when it fails, RUN_CANCELED when it is canceled; AppError
         INVALID_REQUEST for a parameter that it has no use for, CALL_TOO_DEEP in a run far below the first.
@@ -176,7 +178,7 @@ class Step:
         child["sandbox_of"] = self._attempt.thread.sandbox_of if share_sandbox else None
         if parameters:
             child["parameters"] = parameters_of(kind, parameters)
-        return await self._replay(await self.waits.for_child(key, child))
+        return await self._replay(await self.waits.for_child(key, child, started))
 
     async def approve(self, request: Any, *, name: str = "approval", timeout: float | None = None) -> Any:
         """What a human answers (`POST /steps/{id}/human-complete`). `request` (JSON) is what they are asked.

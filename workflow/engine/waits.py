@@ -4,7 +4,7 @@ First the record, then the arrangement: a crash in between leaves a wait that th
 changes nothing where it was arranged already. The answer comes from outside (shared/events/answers.py).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -81,7 +81,7 @@ class Waits:
         # How long is not part of what it is: a flow may reckon it from the time of day.
         return await self._wait(StepSpec(step_key, "sleep", "timer"), wait, _nothing)
 
-    async def for_child(self, step_key: str, child: JSON) -> StepRecord:
+    async def for_child(self, step_key: str, child: JSON, started: Sequence[tuple[str, JSON]] = ()) -> StepRecord:
         """`child`: its type, id, input and parameters, and whose sandbox it has. Raises AppError CALL_TOO_DEEP."""
         if self._run.depth >= MAX_DEPTH:
             raise AppError(
@@ -96,7 +96,8 @@ class Waits:
         async def arrange(record: StepRecord) -> None:
             await self._outside.ring(await self._bear(record))
 
-        return await self._wait(StepSpec(step_key, child["id"] or child["type"], "child", child), wait, arrange)
+        spec = StepSpec(step_key, child["id"] or child["type"], "child", child)
+        return await self._wait(spec, wait, arrange, started)
 
     async def cancel_children(self) -> list[StepRecord]:
         """Returns the steps whose children have not ended yet. One that was not yet born is born to be canceled."""
@@ -175,13 +176,14 @@ class Waits:
         spec: StepSpec,
         wait: Callable[[], Awaitable[Wait]],
         arrange: Callable[[StepRecord], Awaitable[None]],
+        started: Sequence[tuple[str, JSON]] = (),
     ) -> StepRecord:
         record = await self._journal.open(spec)
         if record.finished:
             return record
         with self._parking.at_work():
             if not record.open:
-                record = await self._write_down(replace(record, wait=await wait()))
+                record = await self._write_down(replace(record, wait=await wait()), started)
             await self._arrange(record, arrange)
         return await self._answered(record)
 
@@ -193,10 +195,11 @@ class Waits:
             if known and not known.open:
                 await self._outside.ring(await self._outside.answers.forget(self._run.id, known))
 
-    async def _write_down(self, record: StepRecord) -> StepRecord:
+    async def _write_down(self, record: StepRecord, started: Sequence[tuple[str, JSON]]) -> StepRecord:
         assert record.wait is not None
         data = {"key": record.key, "name": record.name, "kind": record.kind}
-        events = [NewEvent(EventType.STEP_STARTED, data, record.number)]
+        begins = [(str(EventType.STEP_STARTED), data), *started]
+        events = [NewEvent(kind, said, record.number) for kind, said in begins]
         status = StepStatus.WAITING
         if record.wait.kind is WaitKind.HUMAN:
             status = StepStatus.WAITING_HUMAN

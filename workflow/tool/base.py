@@ -4,12 +4,14 @@ What goes wrong inside a tool's own business (no such file, no match) is a value
 cannot mend (the sandbox is unreachable) is an exception.
 """
 
+import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from importlib import resources
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import orjson
@@ -17,11 +19,13 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.errors import AppError, ErrorCode
 from shared.links import PortLinks
+from shared.permissions import Subject
 from shared.types import JSON
 from workflow.sandbox.base import MAX_WRITE_BYTES, Sandbox
 from workflow.tool.arguments import parse_arguments
 from workflow.tool.memory import Memory
 from workflow.tool.schema import parameters_schema
+from workflow.tool.subjects import subjects_of
 from workflow.web.web import Web
 
 
@@ -55,6 +59,16 @@ class CallLimits:
     """A larger file is not read or edited as a whole."""
     foreground_seconds: float = 600
     """How long a call may keep the model waiting, whatever it asks for."""
+    tool_seconds: float = 300
+    """How long a call may take whose tool says nothing of it (`Tool.timeout_seconds`)."""
+
+
+UNLIMITED = math.inf
+"""As a tool's `timeout_seconds`: it keeps to a time of its own."""
+CUT_OFF = (
+    "{name} was cut off: its worker or its sandbox ended. Whether it took effect, fully or in part, is not known. Look "
+    "at the state of things (ls, read_file) before you repeat it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,24 @@ class Answer:
     """A human's, any JSON."""
 
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """An agent's run that does a call's work. `parameters` are as of a request's."""
+
+    task: str
+    parameters: JSON = field(default_factory=dict)
+    share_sandbox: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How it ended: its output, or the error (code, detail) for which there is none."""
+
+    run_id: str
+    output: Any = None
+    error: JSON | None = None
 
 
 Publish = Callable[[str, Any, str | None, str], Awaitable[str]]
@@ -96,9 +128,15 @@ class ToolContext:
     links: PortLinks
     memory: Memory = field(default_factory=Memory)
     limits: CallLimits = CallLimits()
-    web: Web = field(default_factory=Web)
     answer: Answer | None = None
     """To the tool's `question`, where it had one."""
+    child: ChildEnd | None = None
+    """The end of the tool's `child`, where it had one."""
+    web: Web = field(default_factory=Web)
+    effect_key: str = ""
+    """Names the effect to the world outside, the same in every try of the call: for an Idempotency-Key."""
+    has_sandbox: Callable[[], bool] = lambda: False
+    """Whether the thread has a sandbox already, so that asking for it makes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +187,7 @@ A = TypeVar("A", bound=Args)
 
 
 class Tool(ABC, Generic[A]):
-    """`name` also names the description, a .md file beside the tool's module."""
+    """`name` also names the description, a .md file beside the tool's module. See docs/tools.md."""
 
     Args: type[A]
 
@@ -170,13 +208,28 @@ class Tool(ABC, Generic[A]):
         return False
 
     @property
+    def timeout_seconds(self) -> float | None:
+        """Longest call; then it is cancelled, and the model told so. None: `CallLimits.tool_seconds`."""
+        return None
+
+    @property
+    def bounded(self) -> bool:
+        """It keeps its results within `CallLimits` itself. Those of other tools are cut to `output_chars`."""
+        return False
+
+    @property
+    def untrusted(self) -> bool:
+        """Somebody else wrote what its results say: the model reads them fenced."""
+        return False
+
+    @property
     def description(self) -> str:
         return self.described
 
     @cached_property
     def described(self) -> str:
         """The description's file."""
-        return resources.files("workflow.tool").joinpath(f"{self.name}.md").read_text("utf-8").strip()
+        return Path(inspect.getfile(type(self))).with_name(f"{self.name}.md").read_text("utf-8").strip()
 
     @cached_property
     def parameters(self) -> JSON:
@@ -194,13 +247,26 @@ class Tool(ABC, Generic[A]):
         """
         return None
 
+    def subjects(self, args: A) -> list[Subject]:
+        """What a call is about, for the patterns of permissions."""
+        return subjects_of(args.model_dump(mode="json"))
+
+    def child(self, args: A) -> ChildRun | None:
+        """A run that does the call's work before `run` makes a result of its end. None: `run` does it all.
+
+        The agent waits for it without a worker. It is called once, whatever crashes, and beside others of its turn.
+        """
+        return None
+
     @abstractmethod
     async def run(self, args: A, ctx: ToolContext) -> ToolResult:
-        """Raises SandboxError. A SandboxRefused is told to the model as it is."""
+        """Raises SandboxError. A SandboxRefused is told to the model as it is, as is what nobody thought of."""
 
     async def recover(self, args: A, ctx: ToolContext) -> ToolResult | None:
         """After a crash with this call in flight: its result, or None when it is to be run (again).
 
-        Raises SandboxError; SandboxLost when nobody can tell any more whether it took effect.
+        Raises SandboxError; SandboxLost or OutcomeUnknown when nobody can tell any more whether it took effect.
         """
+        if self.effect is Effect.NONE:
+            raise OutcomeUnknown(CUT_OFF.format(name=self.name))
         return None

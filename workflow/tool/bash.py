@@ -1,17 +1,18 @@
 """Runs a shell command in the sandbox, and does not lose it when it takes long or the worker dies."""
 
-import re
 from typing import ClassVar
 
 from pydantic import Field
 
+from shared.permissions import Subject
 from shared.types import JSON
 from workflow.sandbox.base import WORKSPACE, Command, ExecResult, ExecStatus, Sandbox, SandboxLost
-from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult, unwatched
+from workflow.tool.base import UNLIMITED, Args, Effect, Tool, ToolContext, ToolResult, unwatched
+from workflow.tool.commands import subjects_of_line
 from workflow.tool.display import count_of, printable, short_lines, size_text
 from workflow.tool.paths import resolve
 from workflow.tool.shell import fault_of, hints_for
-from workflow.tool.spill import save_output
+from workflow.tool.spill import file_name, save_output
 
 NOTES_CHARS = 2_000  # kept free for what is said beside the output
 DESCRIPTION_CHARS = 80
@@ -49,7 +50,12 @@ class BashArgs(Args):
 class BashTool(Tool[BashArgs]):
     name: ClassVar[str] = "bash"
     effect: ClassVar[Effect] = Effect.NONE
+    bounded: ClassVar[bool] = True
+    timeout_seconds: ClassVar[float] = UNLIMITED
     Args = BashArgs
+
+    def subjects(self, args: BashArgs) -> list[Subject]:
+        return subjects_of_line(args.command)
 
     async def run(self, args: BashArgs, ctx: ToolContext) -> ToolResult:
         if fault := fault_of(args.command):
@@ -120,7 +126,7 @@ async def _saved_output(ctx: ToolContext, sandbox: Sandbox, result: ExecResult) 
     """Where the whole output is, when the model does not get it all."""
     if not result.output.truncated or result.status is ExecStatus.RUNNING:
         return None
-    return await save_output(sandbox, ctx, ctx.key, re.sub(r"[^A-Za-z0-9_.-]", "_", ctx.call_id)[:100])
+    return await save_output(sandbox, ctx, ctx.key, file_name(ctx.call_id))
 
 
 async def _changed_files(ctx: ToolContext, sandbox: Sandbox) -> tuple[list[str], dict[str, str | None]]:

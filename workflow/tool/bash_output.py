@@ -8,7 +8,7 @@ from pydantic import Field
 from shared.types import JSON
 from workflow.sandbox.base import ExecStatus, Sandbox, SandboxRefused, TaskOutput
 from workflow.tool.background import describe, status_of, unknown_task
-from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult
+from workflow.tool.base import UNLIMITED, Args, Effect, Tool, ToolContext, ToolResult
 from workflow.tool.display import count_of, cut_middle, printable, short_lines
 from workflow.tool.spill import save_output
 
@@ -31,6 +31,8 @@ class BashOutputArgs(Args):
 class BashOutputTool(Tool[BashOutputArgs]):
     name: ClassVar[str] = "bash_output"
     effect: ClassVar[Effect] = Effect.REPEATABLE
+    bounded: ClassVar[bool] = True
+    timeout_seconds: ClassVar[float] = UNLIMITED
     Args = BashOutputArgs
 
     async def run(self, args: BashOutputArgs, ctx: ToolContext) -> ToolResult:

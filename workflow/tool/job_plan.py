@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from shared.types import JSON
+from workflow.tool.approval import meaning
 from workflow.tool.base import Args, Effect, Question, Tool, ToolContext, ToolResult
 from workflow.tool.memory import Memory
 from workflow.tool.planning import plan_lines, with_ids
 
 SUBSTANCE = ("title", "summary", "assumptions", "questions")
-YES = ("yes", "ok", "approve", "approved")
 
 
 class PlanStatus(StrEnum):
@@ -75,7 +75,7 @@ class JobPlanTool(Tool[JobPlanArgs]):
 
 
 def _answered(args: JobPlanArgs, memory: Memory, answer: Any) -> ToolResult:
-    approved, comment = _meaning(answer)
+    approved, comment = meaning(answer)
     plan = {**_plan(args, memory, "approved" if approved else "rejected"), "comment": comment}
     said = f" They say: {comment}" if comment else ""
     if approved:
@@ -90,16 +90,6 @@ def _answered(args: JobPlanArgs, memory: Memory, answer: Any) -> ToolResult:
         events=[("plan", plan)],
         memory={"plan": plan},
     )
-
-
-def _meaning(answer: Any) -> tuple[bool, str]:
-    """Whether a human's answer approves, and what it says beside that. What is not plainly a yes is none."""
-    if isinstance(answer, dict):
-        return answer.get("approved") is True, str(answer.get("comment") or "")
-    if isinstance(answer, str):
-        approved = answer.strip().lower() in YES
-        return approved, "" if approved else answer.strip()
-    return answer is True, ""
 
 
 def _plan(args: JobPlanArgs, memory: Memory, approval: str) -> JSON:

@@ -8,7 +8,7 @@ import mcp_types
 import orjson
 
 from workflow.mcp.server import CallLost, CallRefused, McpServer
-from workflow.tool.base import Effect, OutcomeUnknown, ToolContext, ToolResult
+from workflow.tool.base import UNLIMITED, Effect, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.display import cut_middle, short_lines, size_text
 from workflow.tool.schema_tool import GivenArgs, SchemaTool
 from workflow.tool.untrusted import cleaned, fenced
@@ -21,6 +21,9 @@ LOST = "{name} was sent, but {why}. Whether it took effect is not known."
 
 class McpTool(SchemaTool):
     """What it does to the world outside is the server's: only what it declares harmless is ever repeated."""
+
+    bounded = True
+    timeout_seconds = UNLIMITED
 
     def __init__(self, server: McpServer, tool: mcp_types.Tool) -> None:
         effect = effect_of(tool.annotations)

@@ -36,6 +36,7 @@ class Page:
 class FileReadTool(Tool[ReadArgs]):
     name: ClassVar[str] = "read_file"
     effect: ClassVar[Effect] = Effect.REPEATABLE
+    bounded: ClassVar[bool] = True
     Args = ReadArgs
 
     async def run(self, args: ReadArgs, ctx: ToolContext) -> ToolResult:

@@ -11,6 +11,7 @@ from workflow.tool.base import Args, Tool
 from workflow.tool.bash import BashTool
 from workflow.tool.bash_kill import BashKillTool
 from workflow.tool.bash_output import BashOutputTool
+from workflow.tool.delegate import DelegateTool
 from workflow.tool.edit_file import FileEditTool
 from workflow.tool.expose_port import UrlExposeTool
 from workflow.tool.glob import GlobTool
@@ -47,6 +48,7 @@ PLAIN: tuple[type[Tool[Any]], ...] = (
     PublishEventTool,
     WebFetchTool,
     WebSearchTool,
+    DelegateTool,
 )
 
 
@@ -68,6 +70,10 @@ class Registry:
     @property
     def names(self) -> list[str]:
         return list(self._tools)
+
+    @property
+    def tools(self) -> list[Tool[Any]]:
+        return list(self._tools.values())
 
     def only(self, names: Sequence[str]) -> "Registry":
         """Some of these tools. Raises AppError naming what there is none of."""

@@ -20,6 +20,7 @@ class WebFetchArgs(Args):
 class WebFetchTool(Tool[WebFetchArgs]):
     name: ClassVar[str] = "web_fetch"
     effect: ClassVar[Effect] = Effect.REPEATABLE
+    bounded: ClassVar[bool] = True
     Args = WebFetchArgs
 
     async def run(self, args: WebFetchArgs, ctx: ToolContext) -> ToolResult:

@@ -17,7 +17,7 @@ from workflow.tool.registry import Call, Registry, built_in_tools
 NAMES = [
     "bash", "bash_output", "bash_kill", "read_file", "edit_file", "multi_edit", "write_files", "ls", "grep", "glob",
     "todo_read", "todo_write", "suggest_next_steps", "expose_port", "publish_event", "web_fetch", "web_search",
-    "job_plan", "use_template",
+    "delegate", "job_plan", "use_template",
 ]  # fmt: skip
 # What OpenAI, Anthropic and Gemini all document for a function's parameters.
 KEYWORDS = {"type", "description", "properties", "required", "items", "enum"} | {
@@ -144,7 +144,7 @@ def test_only_calls_that_read_run_side_by_side() -> None:
     effects = {name: REGISTRY.parse(name, arguments) for name, arguments in SMALLEST.items()}
     assert {name for name, call in effects.items() if is_repeatable(call)} == {
         "bash_output", "read_file", "ls", "grep", "glob", "todo_read", "suggest_next_steps", "web_fetch", "web_search",
-        "expose_port",
+        "expose_port", "delegate",
     }  # fmt: skip
     assert is_repeatable("a text that tells the model what is wrong")
     assert [
@@ -170,6 +170,7 @@ SMALLEST = {
     "suggest_next_steps": '{"suggestions": [{"title": "a", "prompt": "b", "kind": "run"}]}',
     "publish_event": '{"name": "paid"}',
     "web_fetch": '{"url": "https://example.com/"}',
+    "delegate": '{"description": "a", "prompt": "b"}',
     "web_search": '{"query": "news"}',
     "use_template": '{"template": "a"}',
 }

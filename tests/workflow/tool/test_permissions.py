@@ -1,0 +1,169 @@
+"""Rules for calls: what they fit, which of them holds, and how shell commands are taken apart for them."""
+
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.permissions import Action, Permissions, Rule, Subject
+from workflow.tool.commands import subjects_of_line
+from workflow.tool.subjects import subjects_of
+
+ALLOW, ASK, DENY = Action.ALLOW, Action.ASK, Action.DENY
+NO_WIPING = Permissions.of(["bash: deny rm -rf /*"])
+EVASIONS = [
+    "rm -rf /",
+    "rm -rf /etc",
+    "rm  -rf\t/",
+    "rm -fr /",
+    "rm -r -f /",
+    "rm -rfv -- /",
+    "rm --recursive --force /",
+    "rm -R -f /",
+    "a; rm -rf /",
+    "a&&rm -rf /",
+    "a || rm -rf /",
+    "a | rm -rf /",
+    "a & rm -rf /",
+    "a\nrm -rf /",
+    "a # b\nrm -rf /",
+    "(cd /; rm -rf /)",
+    "{ rm -rf /; }",
+    "if a; then rm -rf /; fi",
+    "for i in 1 2; do rm -rf /; done",
+    "! rm -rf /",
+    "echo $(rm -rf /)",
+    'echo "$(rm -rf /)"',
+    'echo "$(echo "$(rm -rf /)")"',
+    "echo `rm -rf /`",
+    'echo "`rm -rf /`"',
+    "diff <(rm -rf /) b",
+    "r'm' -rf /",
+    '"rm" -rf "/"',
+    "\\rm -rf /",
+    "$'rm' -rf /",
+    "rm \\\n -rf /",
+    "/bin/rm -rf /",
+    "X=1 rm -rf /",
+    "sudo rm -rf /",
+    "sudo -n -u root rm -rf /",
+    "env X=1 /bin/rm -rf /",
+    "timeout 5 rm -rf /",
+    "ls | xargs rm -rf /",
+    "find . -exec rm -rf / \\;",
+    "bash -c 'rm -rf /'",
+    "sudo sh -lc 'ls; rm -rf /'",
+    "eval 'rm -rf /'",
+    "eval rm -rf /",
+    "bash <<END\nrm -rf /\nEND",
+    "cat <<END\n$(rm -rf /)\nEND",
+    "cat <<'END'\nit's\nEND\nrm -rf /",
+    "echo 'it",
+    "echo $(rm -rf /",
+    "f() { rm -rf /; }; f",
+    "case a in a) rm -rf /;; esac",
+]
+HARMLESS = [
+    "rm -rf build",
+    "rm /tmp/x",
+    "rm -r /workspace/x",
+    "echo 'rm -rf /'",
+    'echo "rm -rf /"',
+    "echo hi # rm -rf /",
+    "cat <<'END' > notes\nrm -rf / and don't\n$(rm -rf /)\nEND\nls",
+    "git commit -m 'never rm -rf /'",
+    "grep -rf /etc/patterns .",
+    "ls 2>&1 | grep x",
+    "echo $((1 + 2)) ${HOME} $x",
+]
+
+
+def bash(permissions: Permissions, line: str) -> Action:
+    return decided(permissions, "bash", subjects_of_line(line))
+
+
+def decided(permissions: Permissions, tool: str, subjects: Sequence[Subject]) -> Action:
+    rule = permissions.rule(tool, subjects)
+    return rule.action if rule else ALLOW
+
+
+@pytest.mark.parametrize("line", EVASIONS)
+def test_a_command_is_known_however_it_is_said(line: str) -> None:
+    assert bash(NO_WIPING, line) is DENY
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_what_only_looks_like_it_is_allowed(line: str) -> None:
+    assert bash(NO_WIPING, line) is ALLOW
+
+
+@pytest.mark.parametrize(
+    ("line", "action"),
+    [
+        ("ls -l", ALLOW),
+        ("ls; ls", ALLOW),
+        ("ls; rm x", DENY),
+        ("ls $(rm x)", DENY),
+        ("X=1 ls", DENY),
+        ("/tmp/ls", DENY),
+        ("sudo ls", DENY),
+        ("ls 'a", DENY),
+        ("git push origin", ASK),
+        ("ls && git push", ASK),
+    ],
+)
+def test_where_little_is_allowed_every_command_of_the_line_has_to_be(line: str, action: Action) -> None:
+    assert bash(Permissions.of(["bash: deny", "bash: allow ls*", "bash: ask git push*"]), line) is action
+
+
+def test_the_last_rule_that_fits_decides_and_of_several_lists_the_strictest() -> None:
+    rules = ["bash: ask", "bash: allow ls*"]
+    assert bash(Permissions.of(rules), "ls -l") is ALLOW
+    assert bash(Permissions.of(rules, ["bash: deny ls -l"]), "ls -l") is DENY
+    assert bash(Permissions.of(["bash: deny rm*"], ["bash: allow"]), "rm x") is DENY
+    assert bash(Permissions.of(), "rm x") is ALLOW
+
+
+def test_a_rule_may_be_for_several_tools() -> None:
+    rules = Permissions.of(["*: ask", "mcp__github__*: deny", "ls: allow"])
+    assert [decided(rules, name, []) for name in ("bash", "mcp__github__x", "ls")] == [ASK, DENY, ALLOW]
+
+
+@pytest.mark.parametrize("path", [".env", "a/.env", "/workspace/./a/../.env", " .env"])
+def test_paths_are_known_however_they_are_written(path: str) -> None:
+    rules = Permissions.of(["read_file: deny /workspace/*.env"])
+    assert decided(rules, "read_file", subjects_of({"file_path": path, "offset": 1})) is DENY
+
+
+def test_a_path_out_of_a_folder_is_not_allowed_as_one_in_it() -> None:
+    rules = Permissions.of(["*: deny", "write_files: allow src/*"])
+    inside, outside = ({"file_path": path, "content": "src/"} for path in ("src/a", "src/../b"))
+    assert decided(rules, "write_files", subjects_of({"files": [inside]})) is ALLOW
+    assert decided(rules, "write_files", subjects_of({"files": [inside, outside]})) is DENY
+
+
+def test_urls_and_other_texts_are_matched_as_a_whole() -> None:
+    rules = Permissions.of(["*: ask", "*: allow https://example.com/*", "*: deny secret*"])
+    assert decided(rules, "web_fetch", subjects_of({"url": "https://example.com/a"})) is ALLOW
+    assert decided(rules, "web_fetch", subjects_of({"url": "https://evil.test/https://example.com/"})) is ASK
+    assert decided(rules, "say", subjects_of({"text": "secret plan", "times": 2})) is DENY
+
+
+@pytest.mark.parametrize("text", ["", "bash", "bash deny", "bash: refuse", "bash: deny, x", ": deny", "a b: deny"])
+def test_what_is_no_rule_is_told_how_one_is_written(text: str) -> None:
+    with pytest.raises(ValueError, match=r"TOOL: allow\|ask\|deny \[PATTERN\]"):
+        Rule.parse(text)
+
+
+@given(st.text(alphabet="ab $()'\"`\\;&|<>{}#\n!=-cE", max_size=60))
+def test_whatever_follows_a_refused_command_does_not_hide_it(line: str) -> None:
+    assert bash(NO_WIPING, f"rm -rf /\n{line}") is DENY
+
+
+@pytest.mark.parametrize("line", ["$(" * 30_000, 'x="$(' * 20_000, "a;" * 30_000, "sudo " * 2_000, "'" * 99_999])
+def test_no_line_holds_a_worker_up(line: str) -> None:
+    began = time.process_time()
+    bash(NO_WIPING, line)
+    assert time.process_time() - began < 3

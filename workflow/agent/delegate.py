@@ -1,0 +1,50 @@
+"""Calls whose work is a run of its own: the agent waits for it without a worker, and reads how it ended."""
+
+from typing import Any
+
+from shared.errors import AppError, ErrorCode
+from shared.ids import child_run_id
+from shared.threads.types import Run
+from shared.types import JSON, EventType
+from workflow.engine.step import Step, StepFailed
+from workflow.llm.types import ToolCall
+from workflow.tool.base import ChildEnd, ChildRun
+from workflow.tool.registry import Registry
+
+CAPPED = ("max_turns", "max_seconds", "max_cost", "max_tokens")
+"""Of a run's parameters, those of which a child has at most as much."""
+INHERITED = ("model", "temperature", "tools", "permissions")
+"""Those that a child has where it is given none."""
+VALUES = (ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST)
+
+
+async def run_child(step: Step, call: ToolCall, child: ChildRun, *, name: str, tools: Registry) -> ChildEnd:
+    """Its output, or why there is none. `name` names the call within its run; `tools` are the parent's."""
+    request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
+    run_id = child_run_id(step.run.id, f"call:{name}")
+    try:
+        if wanted := child.parameters.get("tools"):
+            tools.only(wanted)
+        output = await step.call(
+            "agent",
+            child.task,
+            name=name,
+            share_sandbox=child.share_sandbox,
+            parameters=narrowed(step.run, child.parameters),
+            started=[(EventType.TOOL_REQUEST, request)],
+        )
+    except AppError as error:
+        if not isinstance(error, StepFailed) and error.code not in VALUES:
+            raise
+        return ChildEnd(run_id, error={"code": error.code, "detail": error.detail})
+    return ChildEnd(run_id, output)
+
+
+def narrowed(parent: Run, asked: JSON) -> JSON:
+    """A child's parameters: no more than its parent has."""
+    own = parent.parameters
+    parameters: dict[str, Any] = {name: own[name] for name in INHERITED if name in own} | asked
+    for name in CAPPED:
+        if limits := [each[name] for each in (own, asked) if each.get(name) is not None]:
+            parameters[name] = min(limits)
+    return parameters

@@ -1,0 +1,33 @@
+"""The sandbox of a run's thread."""
+
+import asyncio
+
+import orjson
+
+from shared.threads.attempt import Attempt, Change
+from workflow.sandbox.base import Sandbox, SandboxProvider
+
+
+class ThreadSandbox:
+    """The thread's sandbox, made or found at the first call; where it is found again is kept with the thread."""
+
+    def __init__(self, attempt: Attempt, provider: SandboxProvider) -> None:
+        self._attempt = attempt
+        self._provider = provider
+        self._sandbox: Sandbox | None = None
+        self._making = asyncio.Lock()
+
+    def in_use(self) -> bool:
+        """Whether there is one already."""
+        return self._sandbox is not None or self._attempt.thread.sandbox is not None
+
+    async def __call__(self) -> Sandbox:
+        """Raises SandboxUnavailable, Fenced."""
+        async with self._making:
+            if self._sandbox is None:
+                known = self._attempt.thread.sandbox
+                sandbox = await self._provider.acquire(self._attempt.thread.sandbox_of, known)
+                if sandbox.ref != known:
+                    await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
+                self._sandbox = sandbox
+            return self._sandbox
