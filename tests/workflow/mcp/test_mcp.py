@@ -213,21 +213,23 @@ async def test_a_server_that_dies_between_calls_is_connected_to_anew(
     async with opened(tmp_path) as tools:
         for number in (1, 2):
             assert (await eventually(lambda: tools("send", text="x"))).ok
-            for child in (children := children_of(os.getpid())):
-                os.kill(child, signal.SIGKILL)
-            await until(partial(gone, children))
+            for server in (servers := servers_of(tmp_path)):
+                os.kill(server, signal.SIGKILL)
+            await until(lambda: not {*servers} & {*servers_of(tmp_path)})
             if opened is over_stdio:  # over HTTP there is no connection to notice it by
                 await until(partial(said, caplog, "the connection ended", number))
         assert (await eventually(lambda: tools("send", text="y"))).ok
         assert tools.calls() == ["send x", "send x", "send y"]
 
 
-def children_of(pid: int) -> list[int]:
-    return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+def servers_of(folder: Path) -> list[int]:
+    return [pid for pid, command in children() if str(folder) in command]
 
 
-def gone(pids: list[int]) -> bool:
-    return not {*pids} & {*children_of(os.getpid())}
+def children() -> list[tuple[int, list[str]]]:
+    """Those of this process that run, with their command lines."""
+    found = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [(child.pid, child.cmdline()) for child in found]
 
 
 def said(caplog: pytest.LogCaptureFixture, text: str, times: int) -> bool:
@@ -271,23 +273,23 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
         },
         connect_seconds=8,
     )
-    before = children_of(os.getpid())
+    before = children()
     with caplog.at_level(logging.WARNING, "trunkline.mcp"):
         async with open_mcp_tools(settings, Guard(private_hosts=["127.0.0.1:1"])) as tools:
             assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
     warned = {record.args[0]: str(record.args[1]) for record in caplog.records if isinstance(record.args, tuple)}
-    assert children_of(os.getpid()) == before
+    assert children() == before
     assert set(warned) == {"absent", "mute", "rude", "nobody", "inside"}
     assert "No such file" in warned["absent"]
     assert "not on the public internet" in warned["inside"]
 
 
 async def test_no_process_stays_behind(tmp_path: Path) -> None:
-    before = children_of(os.getpid())
+    before = children()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(over_stdio(tmp_path))
-        assert len(children_of(os.getpid())) == len(before) + 1
-    assert children_of(os.getpid()) == before
+        assert len(children()) == len(before) + 1
+    assert children() == before
 
 
 def test_names_are_what_providers_take_and_differ_where_the_servers_do() -> None:
