@@ -19,11 +19,13 @@ local gone = missing_blob(KEYS[7], blobs)
 if gone then return {'missing', gone} end
 
 -- A finished step never changes: that is what "no step is repeated" rests on.
-local start = {running = true, waiting = true, waiting_human = true, unknown = true, succeeded = true, failed = true}
+local start = {
+  pending = true, running = true, waiting = true, waiting_human = true, unknown = true, succeeded = true, failed = true,
+}
 local allowed = {
   none = start,
-  pending = start, -- an unknown outcome that somebody decided to repeat
-  running = {running = true, succeeded = true, failed = true, unknown = true, canceled = true},
+  pending = start, -- put off; or an unknown outcome that somebody decided to repeat
+  running = {pending = true, running = true, succeeded = true, failed = true, unknown = true, canceled = true},
   waiting = {succeeded = true, failed = true},
   waiting_human = {},
   unknown = {},
@@ -39,7 +41,7 @@ for i = 1, #steps, 5 do
   local key, status, kind, due = steps[i], steps[i + 1], steps[i + 3], steps[i + 4]
   redis.call('HSET', KEYS[4], key, status .. ' ' .. steps[i + 2] .. placed)
   redis.call('ZADD', KEYS[8], string.match(steps[i + 2], '"number":(%d+)'), key)
-  if status ~= 'running' then redis.call('HSET', KEYS[1], 'stalls', 0) end
+  if status ~= 'running' and status ~= 'pending' then redis.call('HSET', KEYS[1], 'stalls', 0) end
   if kind ~= '' then
     redis.call('HSET', KEYS[6], key, kind)
     if due ~= '' then redis.call('ZADD', KEYS[7], due, 'wake|' .. ARGV[2] .. '|' .. key) end

@@ -20,10 +20,10 @@ class Inbox:
         return self._attempt.inbox > self._attempt.taken
 
     async def take(self, turn: int) -> list[JSON]:
-        """The messages that come before this turn. What a replayed turn did not see, it does not see now."""
-        key = f"inbox:{turn}"
-        replayed = (known := self._step.journal.known(f"llm:{turn}")) is not None and known.finished
-        if self._step.journal.known(key) is None and (replayed or not self.waiting):
+        """The messages that come before this turn. What a turn that was begun did not see, it does not see now."""
+        known, key = self._step.journal.known, f"inbox:{turn}"
+        begun = known(f"llm:{turn}") or known(f"compact:{turn}")
+        if known(key) is None and (begun or not self.waiting):
             return []
 
         async def body(_: StepScope) -> Outcome:

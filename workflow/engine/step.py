@@ -126,7 +126,8 @@ class Step:
                 await self._fail(record, error, begun)
                 raise
             except Postponed:
-                await self.journal.start(record, [])  # it keeps its number, and so its place
+                # It keeps its number, and so its place.
+                await self.journal.move(replace(record, status=StepStatus.PENDING), [])
                 raise
             except AskHuman as question:
                 asked = await self.waits.ask_for_outcome(record, str(question))
