@@ -85,7 +85,7 @@ async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) 
         settings=settings,
         redis=client,
         chosen=choose_model(llm, os.environ),
-        sandboxes=choose_provider(settings, settings.sandbox.install or await install_id(client)),
+        sandboxes=choose_provider(settings, await install_id(settings.sandbox, client)),
         all_tools=tools,
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),
