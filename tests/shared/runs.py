@@ -19,6 +19,10 @@ class Tenant:
         self.store = ThreadStore(client, ring_seconds=5, patience_seconds=2)
 
     async def pending(self, **parameters: str) -> str:
+        """Each is younger than the one before, in milliseconds of Redis."""
+        last = await self.store.now_ms()
+        while await self.store.now_ms() == last:
+            pass
         thread_id = new_thread_id()
         await self.store.create_thread(NewThread(thread_id, self.workspace))
         run = NewRun(new_run_id(thread_id), self.workspace, {"task": "x"}, parameters)
