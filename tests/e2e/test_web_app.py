@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
 from shared import keys
@@ -51,6 +51,13 @@ def settings_of(provider: str, double: E2BDouble | DaytonaDouble) -> dict[str, s
         f"{section}API_URL": double.api_url,
     }
     return settings | ({f"{section}SANDBOX_URL": double.api_url} if provider == "e2b" else {})
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    """A tab of a browser, which is still open when the stack ends."""
+    async with open_browser() as tab:
+        yield tab
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +103,13 @@ async def built(stack: Stack, script: Script) -> str:
     assert [file["action"] for file in data_of(events, "file")] == ["edited"] * 3
     [link] = data_of(events, "url")
     assert (link["port"], link["label"], link["http_status"]) == (PORT, "the app", 200)
+    assert urlsplit(link["url"]).path == script[-1][1]["path"]
     return str(link["url"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_agent_makes_a_site_and_a_browser_uses_it(kind: str, tmp_path: Path) -> None:
-    async with stack_on(kind) as stack, open_browser() as page:
+async def test_an_agent_makes_a_site_and_a_browser_uses_it(kind: str, page: Page, tmp_path: Path) -> None:
+    async with stack_on(kind) as stack:
         await page.goto(await built(stack, static_site()))
         await page.get_by_role("button", name="Count").click(click_count=2)
         await expect(page.locator("output")).to_have_text("2")
@@ -114,9 +122,9 @@ async def test_an_agent_makes_a_site_and_a_browser_uses_it(kind: str, tmp_path: 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_agent_makes_a_service_with_tests_and_a_browser_uses_it(
-    kind: str, packages: Path, tmp_path: Path
+    kind: str, page: Page, packages: Path, tmp_path: Path
 ) -> None:
-    async with stack_on(kind, packages) as stack, open_browser() as page:
+    async with stack_on(kind, packages) as stack:
         await page.goto(await built(stack, service()))
         for text in ("Buy milk", "<b>Grüße</b>"):
             await page.get_by_label("Note").fill(text)
@@ -125,9 +133,9 @@ async def test_an_agent_makes_a_service_with_tests_and_a_browser_uses_it(
         await page.screenshot(path=tmp_path / "service.png")
 
 
-async def test_a_browser_sees_plain_words_when_the_server_has_ended_and_when_the_link_has() -> None:
+async def test_a_browser_sees_plain_words_when_the_server_has_ended_and_when_the_link_has(page: Page) -> None:
     serve = ("bash", {"command": f"python3 -m http.server {PORT}", "run_in_background": True})
-    async with stack_on("local") as stack, open_browser() as page:
+    async with stack_on("local") as stack:
         thread_id = await stack.thread()
         events = await work(stack, thread_id, [serve, ("expose_port", {"port": PORT})])
         [link] = data_of(events, "url")
