@@ -19,7 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = str(VENV / "bin" / "python")
 LOCK = ".setup.lock"  # not `.lock`: uv locks that one itself
-SYSTEM_PACKAGES = {"bwrap": "bubblewrap", "rg": "ripgrep"}
+SYSTEM_PACKAGES = {  # by list: program -> its package
+    "runtime": {"bwrap": "bubblewrap", "rg": "ripgrep"},  # of the local sandbox
+    "dev": {"chromium": "chromium"},  # of the tests that look at pages
+}
 # pip's setting -> uv's option. Hashes pin the files, so that looking through all indexes is safe.
 UV_OPTIONS = {
     "index-url": "--default-index",
@@ -34,7 +37,7 @@ def main(lists: list[str]) -> None:
     VENV.mkdir(exist_ok=True)
     with (VENV / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        install_system_packages()
+        install_system_packages(lists)
         if all(installed(name) for name in lists):
             return
         started = time.monotonic()
@@ -142,14 +145,15 @@ def pip_settings() -> dict[str, str]:
     return settings
 
 
-def install_system_packages() -> None:
-    missing = [package for program, package in SYSTEM_PACKAGES.items() if not shutil.which(program)]
+def install_system_packages(lists: list[str]) -> None:
+    needed = {program: package for name in lists for program, package in SYSTEM_PACKAGES.get(name, {}).items()}
+    missing = [package for program, package in needed.items() if not shutil.which(program)]
     if not missing:
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
         apt_install(missing)
     else:
-        say(f"Missing: {' and '.join(missing)}. The local sandbox needs them: sudo apt install {' '.join(missing)}")
+        say(f"Missing: {' and '.join(missing)}. To install: sudo apt install {' '.join(missing)}")
 
 
 def apt_install(packages: list[str]) -> None:

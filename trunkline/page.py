@@ -44,9 +44,10 @@ class Page:
         for piece in pieces:
             self._place(piece)
 
-    def line(self, text: Text) -> None:
+    def line(self, text: Text, *, whole: bool = False) -> None:
+        """`whole`: not broken by us, so that what is in it can be copied from a terminal."""
         self._fresh_line()
-        self._console.print(text, soft_wrap=not self._console.is_terminal)
+        self._console.print(text, soft_wrap=whole or not self._console.is_terminal)
 
     def wait(self, what: str) -> None:
         """A spinner, which goes with the next line."""

@@ -19,6 +19,7 @@ HEAD_LINES = 12  # of a tool's output, from its start
 TAIL_LINES = 4  # and from its end
 LINE_CHARS = 400
 QUOTE_CHARS = 40
+TOLD = {"file", "search", "suggestions", "template", "todo"}  # by the output of the call that they are of
 SAYING, DOING, END = "saying", "doing", "end"  # sections
 SLOW_MS = 1000  # from here on a call's duration is worth telling
 INTERRUPTED = {
@@ -44,7 +45,7 @@ class Progress:
         shower = getattr(self, "_on_" + event.type.replace(".", "_"), None)
         if shower is not None:
             shower(event)
-        elif "." not in event.type and event.type != "file":  # the call's own output tells of files
+        elif "." not in event.type and event.type not in TOLD:
             self._page.line(Text(f"◆ {event.type}  ", "magenta") + Text(_short(_compact(event.data)), "dim"))
 
     def note(self, text: str) -> None:
@@ -126,6 +127,17 @@ class Progress:
         elif (duration := event.data.get("duration_ms") or 0) >= SLOW_MS:
             self._page.line(Text(f"  {duration / 1000:.1f} s", "dim"))
         self._page.wait("thinking")
+
+    def _on_url(self, event: Event) -> None:
+        words = [clean(str(event.data[name])) for name in ("label", "url") if event.data.get(name)]
+        self._page.line(Text("◆ url  ", "magenta") + Text("  ".join(words)), whole=True)
+
+    def _on_plan(self, event: Event) -> None:
+        """Nobody has answered the call yet that waits for approval."""
+        if event.data.get("approval") == "pending":
+            self._page.line(Text("◆ plan  ", "magenta") + Text(clean(str(event.data.get("title")))))
+            steps = event.data.get("steps") or []
+            self._output_lines([clean(f"{step.get('id')}. {step.get('title')}") for step in steps])
 
     def _on_log(self, event: Event) -> None:
         level = str(event.data.get("level", "info")).lower()
@@ -238,8 +250,9 @@ def summary(arguments: Any) -> str:
         return _short(_compact(arguments))
     if "command" in arguments:
         return _short(clean(str(arguments["command"])))
-    if isinstance(arguments.get("files"), list):
-        return _short(clean(", ".join(_path(file) for file in arguments["files"])))
+    for files in (arguments.get("files"), arguments.get("edits")):
+        if isinstance(files, list):
+            return _short(clean(", ".join(dict.fromkeys(map(_path, files)))))
     rest = [value if isinstance(value, str) else _compact(value) for value in arguments.values()]
     return _short(clean("  ".join(rest)))
 

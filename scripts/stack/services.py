@@ -22,7 +22,7 @@ LOCAL_MODEL = "openai/smollm2-135m"
 PYTHON = [sys.executable, "-P", "-m"]  # -P: a folder named `gateway` where the user stands is not ours
 # What the sandbox host may know: it runs strangers' code, and has no business with keys of models or of Redis.
 SANDBOX_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "ENV", "DEBUG", "LOG_LEVEL")
-SANDBOX_PREFIXES = ("TRUNKLINE__SANDBOX__", "TRUNKLINE__LOG__", "TRUNKLINE__ENV", MARK)
+SANDBOX_PREFIXES = ("TRUNKLINE__SANDBOX__", "TRUNKLINE__TEMPLATES__", "TRUNKLINE__LOG__", "TRUNKLINE__ENV", MARK)
 
 VALKEY_CONFIG = """\
 bind 127.0.0.1

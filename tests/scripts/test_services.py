@@ -39,3 +39,15 @@ async def test_a_worker_is_ready_when_it_holds_a_lease_and_not_by_one_that_its_d
     assert not await ready()
     await services.redis.zadd(keys.WORKERS, {"worker-1-new": (time.time() + 60) * 1000})
     assert await ready()
+
+
+async def test_a_sandbox_host_knows_where_the_packages_of_templates_are_and_no_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUNKLINE__TEMPLATES__PACKAGES", "/srv/packages")
+    monkeypatch.setenv("TRUNKLINE__LLM__API_KEY", "sk-secret")
+    services = Services(DataFolder(tmp_path), Settings(data=tmp_path), Addresses(1, 2, None, "http://127.0.0.1:3"))
+    environment = services.sandbox_host().environment
+    assert environment["TRUNKLINE__TEMPLATES__PACKAGES"] == "/srv/packages"
+    assert not [name for name, value in environment.items() if value == "sk-secret"]
+    await services.redis.aclose()

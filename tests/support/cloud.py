@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Self
 
 from aiohttp import web
@@ -72,8 +73,9 @@ class Cloud(ABC):
     home = "/home/user"
     user = "user"
 
-    def __init__(self) -> None:
-        self.machines = Machines(self.home, self.user)
+    def __init__(self, packages: Path | None = None) -> None:
+        """`packages`: what code templates depend on, as a service's image may have it at /opt/templates."""
+        self.machines = Machines(self.home, self.user, packages)
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.port = 0

@@ -11,9 +11,9 @@ from trunkline.models import Event
 from trunkline.show import HEAD_LINES, TAIL_LINES, Progress, summary
 
 
-def shown(*events: dict[str, Any]) -> str:
+def shown(*events: dict[str, Any], terminal: bool = False) -> str:
     out = io.StringIO()
-    progress = Progress(Console(file=out, width=80, highlight=False))
+    progress = Progress(Console(file=out, width=80, highlight=False, force_terminal=terminal, color_system=None))
     for body in events:
         progress.show(Event.parse(body["id"], body))
     progress.close()
@@ -112,6 +112,23 @@ def test_a_failed_run_says_why() -> None:
     assert "✗ failed: The key is wrong. Set it." in text
 
 
+def test_a_link_is_whole_however_narrow_the_terminal() -> None:
+    url = f"http://8000-t.localhost:8000/?ticket={'x' * 80}"
+    text = shown(event("1-0", "url", step=2, url=url, label="the shop", port=8000), terminal=True)
+    assert text == f"◆ url  the shop  {url}\n"
+
+
+def test_an_event_whose_content_the_calls_output_tells_is_not_shown_twice() -> None:
+    assert shown(event("1-0", "todo", step=2, todos=[]), event("1-1", "plan", step=2, approval="approved")) == ""
+    assert shown(event("1-0", "weather", step=2, sky="blue")) == '◆ weather  {"sky": "blue"}\n'
+
+
+def test_a_plan_that_waits_for_approval_is_shown_with_its_steps() -> None:
+    steps = [{"id": "1", "title": "Look\x1b[2J"}, {"id": "2", "title": "Leap"}]
+    text = shown(event("1-0", "plan", step=2, approval="pending", title="A leap", steps=steps))
+    assert text == "◆ plan  A leap\n  │ 1. Look[2J\n  │ 2. Leap\n"
+
+
 def test_nothing_that_a_terminal_would_act_upon_gets_through() -> None:
     text = shown(
         event("1-0", "agent.delta", step=1, text="a\x1b[31mb\x9b2Jc\rd\x07"),
@@ -126,6 +143,7 @@ def test_nothing_that_a_terminal_would_act_upon_gets_through() -> None:
     [
         ('{"command": "python fizzbuzz.py 15", "timeout_ms": 5}', "python fizzbuzz.py 15"),
         ('{"files": [{"file_path": "a.py", "content": "x"}, {"file_path": "b.py"}]}', "a.py, b.py"),
+        ('{"edits": [{"file_path": "a.py"}, {"file_path": "b.py"}, {"file_path": "a.py"}]}', "a.py, b.py"),
         ('{"path": "a.py", "offset": 3}', "a.py  3"),
         ("{broken", "{broken"),
         ('["x"]', '["x"]'),

@@ -252,7 +252,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What to open to see a port's pages. `expires_at` in seconds since 1970; None: with the sandbox."""
+    """`url`: the origin of a port's pages. `expires_at` in seconds since 1970; None: with the sandbox."""
 
     url: str
     expires_at: float | None

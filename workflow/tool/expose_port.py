@@ -78,7 +78,7 @@ class UrlExposeTool(Tool[ExposePortArgs]):
 async def _exposed(sandbox: Sandbox, ctx: ToolContext, args: ExposePortArgs, status: int) -> ToolResult:
     endpoint = await sandbox.expose(args.port, args.ttl_s)
     if endpoint:
-        url, expires = endpoint.url, endpoint.expires_at
+        url, expires = endpoint.url.removesuffix("/") + args.path, endpoint.expires_at
     else:
         url, expires = await ctx.links.issue(args.port, args.path, seconds=args.ttl_s, public=args.public)
     expires_at = datetime.fromtimestamp(expires, UTC).isoformat(timespec="seconds") if expires else None

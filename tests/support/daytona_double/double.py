@@ -9,6 +9,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
@@ -33,13 +34,13 @@ class DaytonaDouble(Cloud):
     home = "/home/daytona"
     user = "daytona"
 
-    def __init__(self, minute: float = 60, lag: float = 0) -> None:
+    def __init__(self, minute: float = 60, lag: float = 0, packages: Path | None = None) -> None:
         """`minute`: how many seconds a minute of the intervals (autostop, autodelete ...) lasts.
 
         `lag`: how many seconds each change of state takes; 0: it is over when its call is answered, and no client has
         to poll for it.
         """
-        super().__init__()
+        super().__init__(packages)
         self._lag = lag
         self.key = f"dtn_{secrets.token_hex(32)}"
         self.minute = minute

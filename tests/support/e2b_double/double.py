@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -28,9 +29,9 @@ AUTO_RESUME_SECONDS = 300
 class E2BDouble(Cloud):
     """`async with E2BDouble() as double:`."""
 
-    def __init__(self, max_timeout: int = 86_400) -> None:
+    def __init__(self, max_timeout: int = 86_400, packages: Path | None = None) -> None:
         """`max_timeout`: the longest life that may be asked for, in seconds."""
-        super().__init__()
+        super().__init__(packages)
         self.key = f"e2b_{secrets.token_hex(20)}"
         self.max_timeout = max_timeout
         self.boxes: dict[str, Box] = {}

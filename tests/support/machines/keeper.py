@@ -1,8 +1,9 @@
-"""Owns the machines of one double: `python -m tests.support.machines.keeper FD FOLDER UID HOME USER`.
+"""Owns the machines of one double: `python -m tests.support.machines.keeper FD FOLDER UID HOME USER [PACKAGES]`.
 
 FD is a SEQPACKET socket: each request {"op": "start" | "stop", "name": ...} gets one answer, {} or {"error": ...}; that
 of a start brings the descriptor of a connection to inner.py in the new machine. It becomes UID where it was started as
-root, because bubblewrap run by root is no isolation, and ends, with its machines, when FD is closed.
+root, because bubblewrap run by root is no isolation, and ends, with its machines, when FD is closed. Machines have
+PACKAGES at /opt/templates.
 """
 
 import asyncio
@@ -81,18 +82,19 @@ def _complain(said: bytes) -> None:
     sys.stderr.buffer.write(said)
 
 
-async def main(descriptor: int, folder: Path, uid: int, home: str, user: str) -> None:
+async def main(descriptor: int, folder: Path, uid: int, login: tuple[str, str], packages: Path | None) -> None:
+    home, user = login
     bwrap.TMPFS[home] = 1 / 4
     bwrap.ETC_DATA["passwd"] = f"root:x:0:0::/root:/bin/sh\n{user}:x:1000:1000::{home}:/bin/bash\n".encode()
     bwrap.ETC_DATA["group"] = f"root:x:0:\n{user}:x:1000:\n".encode()
     archive = bwrap.build_archive()
     if os.geteuid() == 0:
         os.chown(folder, uid, uid)
-        drop_to(uid, folder)
+        drop_to(uid, folder, packages)
     requests = socket.socket(fileno=descriptor)
     requests.setblocking(False)
     try:
-        ground = await find_ground(SandboxSettings(), archive, None, folder / ".probe")
+        ground = await find_ground(SandboxSettings(), archive, None, folder / ".probe", packages)
     except AppError as error:
         requests.send(json.dumps({"error": error.detail}).encode())
         return
@@ -102,4 +104,5 @@ async def main(descriptor: int, folder: Path, uid: int, home: str, user: str) ->
 
 if __name__ == "__main__":
     os.umask(0o077)
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))
+    fd, place, uid, home, user, *rest = sys.argv[1:]
+    asyncio.run(main(int(fd), Path(place), int(uid), (home, user), Path(rest[0]) if rest else None))

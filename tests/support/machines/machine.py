@@ -226,11 +226,15 @@ async def dial(machine: Machine, port: int) -> tuple[asyncio.StreamReader, async
 
 
 class Machines:
-    """`async with Machines(home="/home/user", user="user") as machines:`; all are gone when it ends."""
+    """`async with Machines(home="/home/user", user="user") as machines:`; all are gone when it ends.
 
-    def __init__(self, home: str, user: str) -> None:
+    `packages` is /opt/templates in each: what code templates depend on.
+    """
+
+    def __init__(self, home: str, user: str, packages: Path | None = None) -> None:
         self._home = home
         self._user = user
+        self._packages = packages
         self._turn = asyncio.Lock()
         self._alive: dict[str, Machine] = {}
 
@@ -239,6 +243,7 @@ class Machines:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             arguments = [str(theirs.fileno()), str(self._folder), str(MACHINE_UID), self._home, self._user]
+            arguments += [str(self._packages)] if self._packages else []
             command = [sys.executable, "-m", "tests.support.machines.keeper", *arguments]
             self._keeper = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         try:

@@ -96,12 +96,15 @@ async def test_a_path_is_a_path_and_nothing_more(call: Caller, path: str) -> Non
     assert "evil" not in (await call("ls")).content
 
 
-async def test_a_providers_own_address_is_given_as_it_is(call: Caller) -> None:
+@pytest.mark.parametrize("root", ["", "/"])
+async def test_a_providers_own_address_leads_to_the_page_that_was_asked_for(call: Caller, root: str) -> None:
     class Remote(LocalSandbox):
         async def expose(self, port: int, seconds: int) -> Endpoint | None:  # type: ignore[override]
-            return Endpoint(f"https://{port}-x.e2b.example", None)
+            return Endpoint(f"https://{port}-x.e2b.example{root}", None)
 
     await call("bash", command=HTTP, run_in_background=True)
     cast("LocalSandbox", call.box).__class__ = Remote
     result = await call("expose_port", port=5173)
-    assert result.data["url"] == "https://5173-x.e2b.example"
+    assert result.data["url"] == "https://5173-x.e2b.example/"
+    result = await call("expose_port", port=5173, path="//docs?page=2")
+    assert result.data["url"] == "https://5173-x.e2b.example//docs?page=2"
