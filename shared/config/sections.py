@@ -20,6 +20,7 @@ from shared.config.limits import (
     StreamSettings,
 )
 from shared.config.rules import broken_rules
+from shared.config.sandboxes import SandboxSettings
 from shared.config.services import (
     ApiSettings,
     AuthSettings,
@@ -29,7 +30,6 @@ from shared.config.services import (
     LogSettings,
     PayloadsSettings,
     RedisSettings,
-    SandboxSettings,
     TemplatesSettings,
     WorkerSettings,
     WorkflowSettings,

@@ -244,10 +244,22 @@ class WriteResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """What a sandbox reaches of it. `hosts` where that is some, by name, `*.` for all names below one.
+
+    `proxy`: only programs that keep to HTTP_PROXY and HTTPS_PROXY reach anything.
+    """
+
+    policy: Literal["none", "allow", "open"] = "none"
+    hosts: Sequence[str] = ()
+    proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider can do beyond the protocol."""
 
-    network: bool = False
+    network: Network = Network()
 
 
 @dataclass(frozen=True, slots=True)

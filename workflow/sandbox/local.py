@@ -45,13 +45,12 @@ class LocalProvider:
 class LocalSandbox:
     """See workflow.sandbox.base.Sandbox."""
 
-    capabilities = Capabilities()
-
     def __init__(self, connection: HostConnection, thread_id: str, acquired: wire.Acquired) -> None:
         self._connection = connection
         self._path = f"/sandboxes/{thread_id}"
         self.ref = acquired.ref
         self.notice = acquired.notice
+        self.capabilities = Capabilities(acquired.network)
 
     async def exec(self, command: Command, on_output: OnOutput) -> ExecResult:
         step = await self._follow("exec", lambda offset: wire.Exec(command, offset), on_output)

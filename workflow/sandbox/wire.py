@@ -30,6 +30,7 @@ from workflow.sandbox.base import (
     FileKind,
     FileMissing,
     Listing,
+    Network,
     NotListening,
     NotRegular,
     SandboxError,
@@ -73,6 +74,7 @@ class Acquire:
 class Acquired:
     ref: JSON
     notice: str | None
+    network: Network = Network()
 
 
 @dataclass(frozen=True, slots=True)
