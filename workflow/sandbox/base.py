@@ -254,6 +254,19 @@ class Network:
     hosts: Sequence[str] = ()
     proxy: bool = False
 
+    @property
+    def text(self) -> str:
+        """For a model: what there is to be reached, and how."""
+        match self.policy:
+            case "none":
+                return "This sandbox has no network: work with what is installed and what is in /workspace."
+            case "allow":
+                what = f"This sandbox reaches only these hosts: {', '.join(self.hosts)}"
+            case "open":
+                what = "This sandbox reaches public hosts"
+        how = ", over HTTP and HTTPS only, by the proxy that HTTP_PROXY and HTTPS_PROXY name" if self.proxy else ""
+        return f"{what}{how}."
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

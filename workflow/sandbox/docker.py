@@ -1,8 +1,8 @@
 """Machines as containers of a Docker engine. Needs the extra `docker`, and an image like deploy/Dockerfile.sandbox.
 
-A container can do nothing to its host but use up what it is given: no network by default, no capability, a read-only root. The
-workspace and the home are volumes of its own, so a container that stopped keeps them. Its main process ends, and with
-it the container, once nobody has said for a while that it is in use.
+A container can do nothing to its host but use up what it is given: no network unless the settings say otherwise, no
+capability, a read-only root. The workspace and the home are volumes of its own, so a container that stopped keeps them.
+Its main process ends, and with it the container, once nobody has said for a while that it is in use.
 """
 
 import asyncio

@@ -96,7 +96,7 @@ class Proxy:
         try:
             target = await self.guard.check(url)
         except Refused as refused:
-            text = f"This sandbox may not reach {_shown(url)}: {refused}. {describe(self.network)}"
+            text = f"This sandbox may not reach {_shown(url)}: {refused}. {self.network.text}"
             raise Refusal(403, "Not allowed from this sandbox", text) from refused
         except OSError as error:
             raise _unreachable(url, error) from error
@@ -108,19 +108,6 @@ class Proxy:
             except OSError as error:
                 problem = error
         raise _unreachable(url, problem) from problem
-
-
-def describe(network: Network) -> str:
-    """For a model: what there is to be reached, and how."""
-    match network.policy:
-        case "none":
-            return "This sandbox has no network: work with what is installed and what is in /workspace."
-        case "allow":
-            what = f"This sandbox reaches only these hosts: {', '.join(network.hosts)}"
-        case "open":
-            what = "This sandbox reaches public hosts"
-    how = ", over HTTP and HTTPS only, by the proxy that HTTP_PROXY and HTTPS_PROXY name" if network.proxy else ""
-    return f"{what}{how}."
 
 
 def _unreachable(url: str, error: OSError) -> Refusal:

@@ -74,7 +74,7 @@ class Acquire:
 class Acquired:
     ref: JSON
     notice: str | None
-    network: Network = Network()
+    network: Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ LITERAL_CHARS = 1_000  # a longer text is hardly an argument list
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 NO_NETWORK = re.compile(
     r"Could not resolve host|Temporary failure in name resolution|Name or service not known|Network is unreachable"
-    r"|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|Connection refused|ECONNREFUSED"
+    r"|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
     # of the ways in which programs say that a proxy has refused
     r"|Not allowed from this sandbox|tunnel[^\n]{0,80}\b40[03]\b|code 403 from proxy|Proxy tunneling failed",
     re.IGNORECASE,
@@ -65,6 +65,6 @@ def hints_for(result: ExecResult, network: Network) -> list[str]:
         hints.append("Exit code 137: a process was killed (SIGKILL), often for using too much memory.")
     if NO_SPACE.search(output):
         hints.append("The sandbox's disk space is used up: `du -sh /workspace/* /tmp` shows by what.")
-    if NO_NETWORK.search(output) and (network.policy == "none" or network.proxy or network.hosts):
-        hints.append(describe(network))
+    if (network.policy != "open" or network.proxy) and NO_NETWORK.search(output):
+        hints.append(network.text)
     return hints
