@@ -16,7 +16,7 @@ from typing import Protocol
 import h11
 import httpx
 
-from shared.net.guard import Guard, Refused
+from shared.net.guard import PORTS, Guard, Refused
 from workflow.sandbox.base import Network
 from workflow.sandbox.handed import Handed
 
@@ -92,7 +92,6 @@ class Proxy:
             writer.transport.abort()
 
     async def _connect(self, url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        port = httpx.URL(url).port or (443 if url.startswith("https") else 80)
         try:
             target = await self.guard.check(url)
         except Refused as refused:
@@ -100,6 +99,7 @@ class Proxy:
             raise Refusal(403, "Not allowed from this sandbox", text) from refused
         except OSError as error:
             raise _unreachable(url, error) from error
+        port = httpx.URL(url).port or PORTS[url.partition(":")[0]]
         problem: OSError = OSError("it has no address")
         for address in target.addresses:
             try:
@@ -116,7 +116,7 @@ def _unreachable(url: str, error: OSError) -> Refusal:
 
 
 def _shown(url: str) -> str:
-    return httpx.URL(url).netloc.decode("ascii", "replace")[:300]
+    return url.split("/", 3)[2][:300]
 
 
 @dataclass(slots=True)
