@@ -4,10 +4,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.config.types import Count, HostPattern, HttpUrl, LocalPath, Port, PrivateHost, Seconds, Section
+from shared.config.types import Count, HostPattern, HttpUrl, LocalPath, Port, PrivateHost, Seconds, Section, Text
 
 MIB = 1024**2
 GIB = 1024**3
+
+
+class SnapshotSettings(Section):
+    """Copies of a local sandbox's files, taken when a run ends, for forks and for when the files are lost."""
+
+    enabled: bool = Field(default=True, description="Take them.")
+    keep: Count = Field(default=3, description="Snapshots of one thread that are kept, the newest ones.")
+    max_bytes: Count = Field(
+        default=GIB, description="Most that a workspace's files may have together; larger ones are not taken."
+    )
+    exclude: list[Text] = Field(
+        default=["node_modules", ".venv", "venv", "__pycache__", ".cache", ".pytest_cache", ".mypy_cache", ".agent"],
+        description="Names of files and folders that are left out, wherever they are.",
+    )
 
 
 class SandboxSettings(Section):

@@ -5,10 +5,11 @@ A sandbox belongs to a thread and outlives the worker that uses it. Every call w
 been superseded is refused (SandboxFenced). Paths are absolute, or relative to WORKSPACE.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
@@ -344,6 +345,31 @@ class Sandbox(Protocol):
 
     async def recall(self, key: str, epoch: int) -> bytes | None:
         """The note of a `write` that an earlier attempt may have done. None: it never did. Raises SandboxLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A workspace's files. `pieces` of a tar.gz; None: they are as they were when `fingerprint` was told."""
+
+    fingerprint: str
+    pieces: AsyncIterator[bytes] | None
+
+
+@runtime_checkable
+class Packable(Sandbox, Protocol):
+    """A sandbox whose files can be taken as a whole, and put into another one."""
+
+    blank: bool
+    """It was made, and nothing has been in it yet: what the thread had elsewhere may be brought here."""
+    notice: str | None
+
+    def packed(self, exclude: Sequence[str], known: str, max_bytes: int) -> AbstractAsyncContextManager[Packed]:
+        """The workspace without what bears a name of `exclude`. Raises SandboxRefused for more than `max_bytes`; while
+        the pieces are read, SandboxUnavailable.
+        """
+
+    async def fill(self, pieces: AsyncIterator[bytes]) -> None:
+        """Unpacks into the workspace, inside the sandbox. Done again after it broke off, it gives the same."""
 
 
 class SandboxProvider(Protocol):

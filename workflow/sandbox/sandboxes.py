@@ -74,11 +74,11 @@ class Sandboxes:
         sandbox = self.get(thread_id)
         now = {"provider": "local", "host": self.incarnation, "life": sandbox.life}
         if ref is None or all(ref.get(name) == value for name, value in now.items()):
-            return Acquired(now, None, self._network)
+            return Acquired(now, None, self._network, sandbox.blank)
         there = sandbox.had_files or ref.get("host") == self.incarnation
         kept = "Its files are as they were." if there else "Its files are lost too: the workspace is empty."
         notice = f"The sandbox was restarted since you last used it: background tasks have ended. {kept}"
-        return Acquired(now, notice, self._network)
+        return Acquired(now, notice, self._network, sandbox.blank)
 
     async def close(self) -> None:
         """Ends every process of every sandbox."""

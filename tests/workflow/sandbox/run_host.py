@@ -18,7 +18,7 @@ from typing import Any
 
 from shared.config import load_settings
 from shared.log import configure_logging
-from shared.net.guard import resolve_host
+from shared.net.guard import Guard, resolve_host
 from workflow.sandbox import cgroups, egress, ground, host, sandboxes
 
 
@@ -52,7 +52,8 @@ def main() -> int:
     sandboxes.PLACE_SECONDS = float(os.environ.get("TEST_PLACE_SECONDS", sandboxes.PLACE_SECONDS))
     sandboxes.TASK_GRACE = float(os.environ.get("TEST_TASK_GRACE", sandboxes.TASK_GRACE))
     if "TEST_NAMES" in os.environ:
-        egress.Guard = partial(egress.Guard, resolve=_Names(json.loads(os.environ["TEST_NAMES"])))  # type: ignore[assignment, misc]
+        names = _Names(json.loads(os.environ["TEST_NAMES"]))
+        egress.Guard = partial(Guard, resolve=names)  # type: ignore[assignment, attr-defined]
     if "TEST_BROKEN_GROUPS" in os.environ:
         cgroups.prepare = lambda uid: cgroups.Groups("A", Path("/nowhere"))
     if mode == "user" and os.geteuid() == 0:

@@ -45,14 +45,14 @@ def strict_host() -> Iterator[Host]:
     """Lets sandboxes reach one host, and gives up a silent connection after a second."""
     hosts = [ADDRESS, "*.example.com"]
     private = [f"{host}:{port}" for host in (ADDRESS, "site.example.com") for port in (PORT, OTHER_PORT)]
-    limits = {"proxy_connections": 3, "proxy_idle_seconds": 1}
     with Host(
         "user",
         {"TEST_NAMES": json.dumps(NAMES)},
         network="allow",
         allowed_hosts=hosts,
         private_hosts=private,
-        **limits,
+        proxy_connections=3,
+        proxy_idle_seconds=1,
     ) as host:
         yield host
 
