@@ -16,6 +16,7 @@ from shared.config import SnapshotSettings
 from shared.events.outside import Outside
 from shared.ids import SHARDS, new_run_id, new_thread_id
 from shared.keys import ThreadKeys
+from shared.redis import connect
 from shared.snapshots.snapshots import PART_BYTES, Snapshots
 from shared.threads.types import NewRun, NewThread, Thread
 from tests.workflow.sandbox.support import Box, Host, new_box
@@ -152,8 +153,10 @@ def some_host() -> Iterator[Host]:
 
 
 @pytest.fixture
-def place(some_host: Host, redis_client: Redis, tmp_path: Path) -> Place:
-    return Place(some_host, redis_client, tmp_path, keep=2)
+async def place(some_host: Host, redis_url: str, tmp_path: Path) -> AsyncIterator[Place]:
+    client = connect(redis_url, timeout_seconds=5, max_connections=50)
+    yield Place(some_host, client, tmp_path, keep=2)
+    await client.aclose()
 
 
 async def test_files_of_a_machine_that_is_gone_are_brought_back_elsewhere_and_the_model_is_told(place: Place) -> None:
@@ -255,10 +258,13 @@ async def test_a_host_that_dies_while_it_packs_leaves_the_last_snapshot_standing
         async for piece in files:
             yield piece
 
-    with pytest.raises(SandboxUnavailable):
+    async def keep() -> None:
         async with sandbox.packed([], "", 2**40) as files:
             assert files.pieces
             await place.snapshots.keep(thread.id, "later", files.fingerprint, pieces(files.pieces))
+
+    with pytest.raises(SandboxUnavailable):
+        await keep()
     assert [each.run_id for each in await place.snapshots.all(thread.id)] == [first]
     await provider.close()
 
