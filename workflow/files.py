@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import weakref
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from shared.config import SnapshotSettings
@@ -12,12 +13,13 @@ from shared.snapshots.snapshots import Snapshot, Snapshots
 from shared.threads.store import ThreadStore
 from shared.threads.types import Thread
 from shared.types import JSON
-from workflow.sandbox.base import Packable, Sandbox, SandboxError, SandboxProvider
+from workflow.sandbox.base import Packable, Sandbox, SandboxProvider, SandboxRefused
 
 log = logging.getLogger("trunkline.sandbox")
 
 AT_ONCE = 4  # snapshots that one worker takes side by side
 LEAVING_SECONDS = 10.0  # for those under way when a worker stops
+TAKE_SECONDS = 900.0  # of one snapshot
 FIRST = ""  # the fingerprint of nothing
 
 
@@ -65,7 +67,7 @@ class Files:
         when = datetime.fromtimestamp(snapshot.taken_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         try:
             await sandbox.fill(self._snapshots.content(snapshot))
-        except (AppError, SandboxError) as error:
+        except AppError as error:
             log.error("the snapshot of %s could not be brought into a sandbox: %s", snapshot.run_id, error)
             return
         what = "were copied from the thread that this one was forked from" if forked else "were brought back"
@@ -79,10 +81,10 @@ class Files:
     async def _keep(self, thread_id: str, run_id: str) -> None:
         turn = self._turns.setdefault(thread_id, asyncio.Lock())
         try:
-            async with turn, self._room:
+            async with turn, self._room, asyncio.timeout(TAKE_SECONDS):
                 await self._take(thread_id, run_id)
-        except (AppError, SandboxError) as error:
-            log.warning("run %s: no snapshot of its files: %s", run_id, error)
+        except (AppError, TimeoutError) as error:
+            log.warning("run %s: no snapshot of its files: %s", run_id, error or f"not done in {TAKE_SECONDS:g} s")
         except Exception:  # a task of its own: nobody else would say so
             log.exception("run %s: no snapshot of its files", run_id)
 
@@ -99,6 +101,17 @@ class Files:
         async with sandbox.packed(self._settings.exclude, known, self._settings.max_bytes) as packed:
             if packed.pieces is None:
                 return
-            snapshot = await self._snapshots.keep(thread_id, run_id, packed.fingerprint, packed.pieces)
+            pieces = _bounded(packed.pieces, 2 * self._settings.max_bytes)
+            snapshot = await self._snapshots.keep(thread_id, run_id, packed.fingerprint, pieces)
         if snapshot:
             log.info("snapshot of run %s: %s bytes in %.2f s", run_id, snapshot.size, time.monotonic() - began)
+
+
+async def _bounded(pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """What comes from a sandbox may be more than it said. Raises SandboxRefused."""
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise SandboxRefused(f"the sandbox sends more than {limit} bytes")
+        yield piece

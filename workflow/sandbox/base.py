@@ -151,7 +151,8 @@ class ExecResult:
     """How a command ended, or where it goes on.
 
     `exit_code` is the shell's (137 when killed by SIGKILL); None while it runs. `dropped_bytes`: written, but more than
-    the sandbox keeps. `task_id` ("bg_3") names it in the background. `killed_by` says why: "memory limit 1 GiB".
+    the sandbox keeps. `task_id` ("bg_3") names it in the background. `killed_by` says why, such as "sandbox memory
+    limit 1 GiB".
     """
 
     status: ExecStatus
@@ -274,6 +275,8 @@ class Capabilities:
     """What a provider can do beyond the protocol."""
 
     network: Network = Network()
+    processes: int | None = None
+    """And threads, that it may have at once; None: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,12 @@ def choose_provider(settings: Settings, install: str) -> SandboxProvider:
     except ImportError as error:
         detail = f"sandbox.provider {name} needs a package. Install it: pip install 'trunkline[{name}]' ({error})."
         raise AppError(ErrorCode.INVALID_CONFIG, detail) from error
-    return RemoteProvider(cloud, Capabilities(network_of(settings.sandbox)), settings.sandbox.max_command_seconds)
+    return RemoteProvider(cloud, _capabilities(settings), settings.sandbox.max_command_seconds)
+
+
+def _capabilities(settings: Settings) -> Capabilities:
+    processes = settings.docker.processes if settings.sandbox.provider == "docker" else None
+    return Capabilities(network_of(settings.sandbox), processes)
 
 
 def _cloud(settings: Settings, install: str) -> Cloud:

@@ -88,8 +88,9 @@ class Egress:
                         room.release()
                         await asyncio.sleep(PAUSE_SECONDS)
         except* LinkClosed:
-            sent, received = life.traffic.sent, life.traffic.received
-            log.info("sandbox %s sent %s bytes through the proxy and received %s", name, sent, received)
+            if (traffic := life.traffic).sent:
+                message = "sandbox %s sent %s bytes through the proxy and received %s"
+                log.info(message, name, traffic.sent, traffic.received)
 
     async def _serve(self, handed: Handed, life: _Life) -> None:
         with handed, contextlib.suppress(OSError, TimeoutError):

@@ -53,7 +53,7 @@ class LocalSandbox:
         self._path = f"/sandboxes/{thread_id}"
         self.ref = acquired.ref
         self.notice = acquired.notice
-        self.capabilities = Capabilities(acquired.network)
+        self.capabilities = Capabilities(acquired.network, acquired.processes)
         self.blank = acquired.blank
 
     async def exec(self, command: Command, on_output: OnOutput) -> ExecResult:

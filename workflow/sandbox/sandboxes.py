@@ -74,11 +74,14 @@ class Sandboxes:
         sandbox = self.get(thread_id)
         now = {"provider": "local", "host": self.incarnation, "life": sandbox.life}
         if ref is None or all(ref.get(name) == value for name, value in now.items()):
-            return Acquired(now, None, self._network, sandbox.blank)
+            return self._acquired(sandbox, now, None)
         there = sandbox.had_files or ref.get("host") == self.incarnation
         kept = "Its files are as they were." if there else "Its files are lost too: the workspace is empty."
         notice = f"The sandbox was restarted since you last used it: background tasks have ended. {kept}"
-        return Acquired(now, notice, self._network, sandbox.blank)
+        return self._acquired(sandbox, now, notice)
+
+    def _acquired(self, sandbox: HostedSandbox, ref: JSON, notice: str | None) -> Acquired:
+        return Acquired(ref, notice, self._network, self._settings.processes, sandbox.blank)
 
     async def close(self) -> None:
         """Ends every process of every sandbox."""

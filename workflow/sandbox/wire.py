@@ -75,6 +75,7 @@ class Acquired:
     ref: JSON
     notice: str | None
     network: Network
+    processes: int
     blank: bool = False
 
 

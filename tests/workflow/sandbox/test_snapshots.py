@@ -129,7 +129,7 @@ class Place:
             ThreadKeys(thread_id).runs, {run_id: await self.client.zcard(ThreadKeys(thread_id).runs)}
         )
         sandbox = await files.acquire(thread_id, thread.sandbox)
-        await self.client.hset(ThreadKeys(thread_id).metadata, "sandbox", orjson.dumps(sandbox.ref))  # type: ignore[misc]
+        await self.client.hset(ThreadKeys(thread_id).metadata, "sandbox", orjson.dumps(sandbox.ref))
         notice = sandbox.notice
         result = await sandbox.exec(Command(f"{run_id}/tool:1", 1, command), _silent)
         assert result.exit_code == 0, result.output
@@ -294,7 +294,8 @@ async def test_the_end_of_a_run_does_not_wait_for_its_snapshot(place: Place) -> 
 async def _an_hour_passes(place: Place, thread_id: str) -> None:
     """For the markers of parts that nothing names."""
     timers = ThreadKeys(thread_id).timers
-    for marker in await place.client.zrange(timers, 0, -1):
+    markers: list[Any] = await place.client.zrange(timers, 0, -1)
+    for marker in markers:
         await place.client.zadd(timers, {marker: 1})
     for _ in range(2):  # once to disown, once to delete
         await Agenda(place.out).tick(range(SHARDS))

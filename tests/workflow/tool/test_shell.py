@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow.sandbox.base import ExecResult, ExecStatus, Network, Output
+from workflow.sandbox.base import Capabilities, ExecResult, ExecStatus, Network, Output
 from workflow.tool.shell import fault_of, hints_for
 
 
@@ -54,11 +54,13 @@ def test_shell_syntax_is_not_taken_for_a_literal(command: str) -> None:
         (ended(127), "no such command"),
         (ended(137), "killed"),
         (ended(1, "write: No space left on device"), "disk space is used up"),
+        (ended(254, "bash: fork: retry: Resource temporarily unavailable"), "256 processes and threads"),
+        (ended(1, "RuntimeError: can't start new thread"), "256 processes and threads"),
         (ended(6, "curl: (6) Could not resolve host: example.org"), "has no network"),
     ],
 )
 def test_an_exit_code_is_explained(result: ExecResult, hint: str) -> None:
-    assert hint in " ".join(hints_for(result, Network()))
+    assert hint in " ".join(hints_for(result, Capabilities(processes=256)))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +68,11 @@ def test_an_exit_code_is_explained(result: ExecResult, hint: str) -> None:
     [ended(0, "Could not resolve host"), ended(1, "AssertionError"), ended(137, killed_by="memory limit 1 GiB")],
 )
 def test_nothing_is_said_where_nothing_is_to_be_explained(result: ExecResult) -> None:
-    assert hints_for(result, Network()) == []
+    assert hints_for(result, Capabilities(processes=256)) == []
 
 
 def test_a_sandbox_with_a_network_is_not_blamed() -> None:
-    assert hints_for(ended(6, "Could not resolve host: example.org"), Network("open")) == []
+    assert hints_for(ended(6, "Could not resolve host: example.org"), Capabilities(Network("open"))) == []
 
 
 @pytest.mark.parametrize(
@@ -84,5 +86,6 @@ def test_a_sandbox_with_a_network_is_not_blamed() -> None:
     ],
 )
 def test_a_program_that_may_not_go_there_is_explained_by_what_it_may_reach(output: str) -> None:
-    (hint,) = hints_for(ended(1, output), Network("allow", ["pypi.org", "*.pythonhosted.org"], proxy=True))
+    policy = Network("allow", ["pypi.org", "*.pythonhosted.org"], proxy=True)
+    (hint,) = hints_for(ended(1, output), Capabilities(policy))
     assert "only these hosts: pypi.org, *.pythonhosted.org, over HTTP and HTTPS only" in hint
