@@ -48,7 +48,7 @@ class Side(Protocol):
 
 @dataclass(slots=True)
 class Traffic:
-    """In bytes, with what the protocols around it need."""
+    """In bytes, as the sandbox sees it, with the heads of HTTP."""
 
     sent: int = 0
     received: int = 0
@@ -77,7 +77,10 @@ class Proxy:
         async with asyncio.timeout(self.idle_seconds) as clock:
 
             def moved(size: int, outward: bool) -> None:
-                traffic.sent, traffic.received = traffic.sent + size * outward, traffic.received + size * (not outward)
+                if outward:
+                    traffic.sent += size
+                else:
+                    traffic.received += size
                 clock.reschedule(loop.time() + self.idle_seconds)
 
             await _Visit(self, _Counted(client, moved), on_refusal).serve()
