@@ -31,6 +31,7 @@ from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
 from shared.slots.slots import slots_of
+from shared.snapshots.snapshots import Snapshots
 from shared.version import VERSION
 from shared.workers.registry import WorkerRegistry
 
@@ -123,12 +124,13 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         )
         counters = Counters(counters_redis)
         queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
+        outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS)
         app.state.services = services = Services(
             settings=settings,
             auth=auth,
             redis=redis,
             broker=broker,
-            outside=Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS),
+            outside=outside,
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
             queue=queue,
             workers=WorkerRegistry(redis),
@@ -137,6 +139,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             limits=RateLimits(settings.rate_limit, counters),
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
+            snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
         for chore in chores:

@@ -1,6 +1,7 @@
 """What endpoints are given: the process's services, and who calls."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -19,10 +20,14 @@ from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.ids import is_run_id, is_thread_id
+from shared.payloads.blobs import Lost
 from shared.queue import RunQueue
+from shared.snapshots.snapshots import Snapshots
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
 from shared.workers.registry import WorkerRegistry
+
+log = logging.getLogger("trunkline.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Services:
     limits: RateLimits
     open_streams: OpenStreams
     sandboxes: SandboxHost
+    snapshots: Snapshots
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -53,6 +59,16 @@ class Services:
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    async def copy_files(self, thread_id: str, new_thread: str, *, up_to: str | None) -> None:
+        """For a fork: the new thread's sandbox will begin with them. What is lost is lost there too.
+
+        Raises AppError UNAVAILABLE.
+        """
+        try:
+            await self.snapshots.copy(thread_id, new_thread, up_to=up_to)
+        except Lost as lost:
+            log.error("thread %s begins without the files of %s: %s", new_thread, thread_id, lost.detail)
 
     async def thread_of(self, caller: Principal, thread_id: str) -> Thread:
         """Raises AppError NOT_FOUND, for a thread of somebody else too."""

@@ -109,6 +109,7 @@ class Worker:
         if isinstance(runtime.sandboxes, RemoteProvider):
             self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
         self._runner = Runner(outside, runtime)
+        self._resources.push_async_callback(self._runner.close)
         self._agenda = Agenda(impatient)
         self._sweeper = Sweeper(
             self._settings.worker,

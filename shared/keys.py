@@ -81,6 +81,11 @@ class ThreadKeys:
         """As the journal, or with `:steps` as its index: of a run that is not submitted yet."""
         return f"{self.prefix}:copy:{name}"
 
+    @property
+    def snapshots(self) -> str:
+        """LIST of the snapshots of its sandbox's files, as JSON, oldest first."""
+        return f"{self.prefix}:snapshots"
+
     def blob(self, name: str) -> str:
         """STRING: a large result (shared/payloads)."""
         return f"{self.prefix}:blob:{name}"

@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.ids import thread_of
 from shared.log import bound
+from shared.snapshots.snapshots import Snapshots
 from shared.tasks import TimeLimit, cancel
 from shared.threads.attempt import Attempt, Fenced, GoOn, Lacking
 from shared.threads.store import ThreadStore
@@ -32,10 +33,12 @@ from workflow.engine.function import run_function
 from workflow.engine.journal import culprits, failure
 from workflow.engine.remembered import Remembered
 from workflow.engine.step import Step
+from workflow.files import Files
 from workflow.runtime import Runtime
 from workflow.sandbox.base import SandboxError, SandboxFenced, SandboxUnavailable
 
 CLEAN_UP_SECONDS = 60.0
+SNAPSHOT_PATIENCE = 30.0
 LEFT_SECONDS = (0.1, 0.5)
 
 log = logging.getLogger("trunkline.runner")
@@ -64,9 +67,17 @@ class Runner:
     def __init__(self, outside: Outside, runtime: Runtime) -> None:
         self._store = outside.store
         self._outside = outside
-        self._runtime = runtime
+        snapshots = Snapshots(
+            runtime.redis, outside.store.payloads, runtime.settings.snapshots, patience_seconds=SNAPSHOT_PATIENCE
+        )
+        self._files = Files(snapshots, outside.store, runtime.sandboxes, runtime.settings.snapshots)
+        self._runtime = replace(runtime, sandboxes=self._files)
         self._held: dict[str, _Held] = {}
         self._remembered = Remembered()
+
+    async def close(self) -> None:
+        """Waits a little for what is kept of the runs that have ended."""
+        await self._files.close()
 
     def running(self) -> list[str]:
         return list(self._held)
@@ -117,7 +128,10 @@ class Runner:
         run_id = attempt.run.id
         held = self._held[run_id] = _Held(attempt, worker, asyncio.Event())
         try:
-            return await self._attempt(held, signals)
+            following = await self._attempt(held, signals)
+            if not (held.dropped.is_set() or signals.draining.is_set()):
+                self._files.keep(attempt.thread, run_id)
+            return following
         finally:
             if self._held.get(run_id) is held:
                 del self._held[run_id]

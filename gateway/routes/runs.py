@@ -148,13 +148,18 @@ async def fork_run(
     idempotency_key: IdempotencyKey = None,
     body: ForkBody | None = None,
 ) -> RunAnswer:
-    """A new run (`forked_from`) in a new thread, with the conversation and the finished steps before that step."""
+    """A new run (`forked_from`) in a new thread, with the conversation and the finished steps before that step.
+
+    Its sandbox begins with the files of the thread's last snapshot that is not later than the run: see
+    docs/sandboxes.md.
+    """
     body = body or ForkBody()
     run = await services.run_of(caller, run_id)
     step = step_number(run, body.step_id)
     request = ["fork", run.id, body.model_dump()]
     new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(new_thread_id()))
     thread = NewThread(thread_of(new_id), run.workspace, {"forked_from": run.thread_id})
+    await services.copy_files(run.thread_id, thread.id, up_to=run.id)
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)
     return await _accepted(services, caller, new_id, submitted)

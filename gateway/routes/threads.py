@@ -155,19 +155,24 @@ async def fork_thread(
     idempotency_key: IdempotencyKey = None,
     body: ForkThreadBody | None = None,
 ) -> ThreadOpened:
-    """A new thread that begins with this one's conversation. It has a sandbox of its own, without this one's files."""
+    """A new thread that begins with this one's conversation, and with its files in a sandbox of its own.
+
+    They are those of the last snapshot, or of the last one that is not later than the step's run: see
+    docs/sandboxes.md.
+    """
     body = body or ForkThreadBody()
     thread = await services.thread_of(caller, thread_id)
     request = ["fork", thread.id, body.model_dump()]
     new_thread = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
-    messages = await services.store.messages(thread.id)
+    messages, up_to = await services.store.messages(thread.id), None
     if body.step_id is not None:
         run = await services.run_of(caller, body.step_id.rpartition(".")[0])
         if run.thread_id != thread.id:
             raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} has no step {body.step_id[:100]}.")
-        last = step_number(run, body.step_id)
+        last, up_to = step_number(run, body.step_id), run.id
         steps = [step for step in await services.store.journal(run.id) if step.number <= last and step.finished]
         messages = await again.conversation(services.store, run, steps)
+    await services.copy_files(thread.id, new_thread, up_to=up_to)
     metadata = {**thread.metadata, "forked_from": thread.id}
     new = NewThread(new_thread, caller.workspace, metadata, thread.context)
     forked = await services.store.create_thread(new, messages)

@@ -9,6 +9,7 @@ from shared.config.limits import (
     StreamSettings,
 )
 from shared.config.load import export_env_file, load_settings
+from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.sections import Settings
 from shared.config.services import (
     ApiSettings,
@@ -18,7 +19,6 @@ from shared.config.services import (
     LogSettings,
     PayloadsSettings,
     RedisSettings,
-    SandboxSettings,
     TemplatesSettings,
     WorkerSettings,
 )
@@ -45,6 +45,7 @@ __all__ = [
     "RedisSettings",
     "SandboxSettings",
     "Settings",
+    "SnapshotSettings",
     "StreamSettings",
     "TemplatesSettings",
     "ToolDefinition",

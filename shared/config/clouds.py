@@ -30,7 +30,6 @@ class E2BSettings(Section):
     timeout_seconds: Annotated[int, Field(ge=60, le=86_400)] = Field(
         default=600, description="Time after its last use at which a sandbox is paused; E2B has a longest one per plan."
     )
-    internet: bool = Field(default=False, description="Whether sandboxes reach the internet.")
 
 
 class DaytonaSettings(Section):
@@ -56,7 +55,6 @@ class DaytonaSettings(Section):
     archive_minutes: Count = Field(default=1440, description="Time after its stop at which a sandbox is archived.")
     delete_minutes: Count = Field(default=43_200, description="Time after its stop at which a sandbox is deleted.")
     start_seconds: Seconds = Field(default=60, description="Longest wait for a sandbox to start.")
-    internet: bool = Field(default=False, description="Whether sandboxes reach the internet.")
 
 
 class DockerSettings(Section):
@@ -75,7 +73,7 @@ class DockerSettings(Section):
     processes: Annotated[int, Field(ge=32)] = Field(default=256, description="Processes and threads of one sandbox.")
     cpus: Annotated[float, Field(gt=0)] = Field(default=1, description="Processors that one sandbox may keep busy.")
     network: Text = Field(
-        default="none", description="Docker network of a sandbox. none: it reaches nothing, and nothing reaches it."
+        default="bridge", description="Docker network of a sandbox where sandbox.network is open; else it has none."
     )
     idle_seconds: Annotated[int, Field(ge=60)] = Field(
         default=900, description="Time after its last use at which a container is stopped."

@@ -84,6 +84,16 @@ RULES = (
         "a store in S3 needs its bucket: set payloads.s3_bucket",
     ),
     Rule(
+        ("sandbox.network", "sandbox.allowed_hosts"),
+        lambda s: s.sandbox.network != "allow" or bool(s.sandbox.allowed_hosts),
+        'network = "allow" needs its hosts: set sandbox.allowed_hosts, or sandbox.network to "none"',
+    ),
+    Rule(
+        ("sandbox.network", "sandbox.provider"),
+        lambda s: (s.sandbox.network, s.sandbox.provider) != ("allow", "docker"),
+        'Docker cannot keep a sandbox to some hosts: set sandbox.network to "none" or "open", or use another provider',
+    ),
+    Rule(
         ("stream.keep_alive_seconds", "stream.idle_timeout_seconds"),
         lambda s: s.stream.keep_alive_seconds < s.stream.idle_timeout_seconds,
         "keep_alive_seconds should be less than idle_timeout_seconds, or no keep-alive is ever sent",

@@ -20,6 +20,7 @@ from shared.config.limits import (
     StreamSettings,
 )
 from shared.config.rules import broken_rules
+from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.services import (
     ApiSettings,
     AuthSettings,
@@ -29,7 +30,6 @@ from shared.config.services import (
     LogSettings,
     PayloadsSettings,
     RedisSettings,
-    SandboxSettings,
     TemplatesSettings,
     WorkerSettings,
     WorkflowSettings,
@@ -58,6 +58,7 @@ class Settings(Section):
     events: EventsSettings = EventsSettings()
     payloads: PayloadsSettings = PayloadsSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     docker: DockerSettings = DockerSettings()
     e2b: E2BSettings = E2BSettings()
     daytona: DaytonaSettings = DaytonaSettings()

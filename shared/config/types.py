@@ -109,6 +109,13 @@ def _private_host(entry: str) -> str:
     return entry
 
 
+def _host_pattern(pattern: str) -> str:
+    pattern = pattern.lower().rstrip(".")
+    if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9_.-]*[a-z0-9])?", pattern):
+        raise ValueError("should be a host such as pypi.org, or *.pypi.org for all names below it")
+    return pattern
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -123,6 +130,7 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 PrivateHost = Annotated[str, AfterValidator(_private_host)]
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 SandboxOrigin = Annotated[str, AfterValidator(_sandbox_origin)]
 OllamaHost = Annotated[str, AfterValidator(_ollama_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]

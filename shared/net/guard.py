@@ -50,7 +50,8 @@ async def resolve_host(host: str, port: int) -> list[str]:
 class Guard:
     """`ports` are allowed beside 80 and 443. `private_hosts` may be in a private network: `host` or `host:port`.
 
-    An entry with a port allows that port only. Metadata services stay refused, whatever is listed.
+    An entry with a port allows that port only. Metadata services stay refused, whatever is listed. `hosts`: only these
+    may be asked for, private or not; `*.` in front stands for one or more names (None: all may).
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Guard:
         *,
         ports: Iterable[int] = (),
         private_hosts: Iterable[str] = (),
+        hosts: Iterable[str] | None = None,
         resolve: Resolve = resolve_host,
         verify: ssl.SSLContext | None = None,
     ) -> None:
         self._ports = {*PORTS.values(), *ports}
         self._private = {_host_and_port(entry) for entry in private_hosts}
+        self._hosts = None if hosts is None else tuple(hosts)
         self._resolve = resolve
         self._verify = verify
 
@@ -74,6 +77,8 @@ class Guard:
     async def check(self, url: httpx.URL | str) -> Target:
         """Where the request goes. Raises Refused; OSError where the host's name cannot be resolved."""
         host, port = _parsed(url)
+        if self._hosts is not None and not any(_matches(host, pattern) for pattern in self._hosts):
+            raise Refused(f"{host} is not among the allowed hosts")
         listed = not self._private.isdisjoint([(host, None), (host, port)])
         if port not in self._ports and (host, port) not in self._private:
             raise Refused(f"port {port} is not allowed: only {', '.join(map(str, sorted(self._ports)))} are")
@@ -111,6 +116,10 @@ def _check_name(host: str, *, private: bool) -> None:
         raise Refused(f"{host} is a name of a private network")
     if NUMBER.fullmatch(host.rpartition(".")[2]) and not _is_ipv4(host):
         raise Refused(f"{host} is no address as it is usually written, such as 192.0.2.1")
+
+
+def _matches(host: str, pattern: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 def _is_ipv4(host: str) -> bool:

@@ -90,6 +90,10 @@ class Payloads:
             log.error("a large result is kept in Redis instead: %s", error.detail)
             return await self._put_in("redis", thread_id, data)
 
+    async def put_part(self, thread_id: str, data: bytes) -> Ref:
+        """Stores a part of something too large for Redis, for an hour. Raises StoreAway, AppError INVALID_CONFIG."""
+        return await self._put_in("s3" if self._settings.store == "s3" else "folder", thread_id, data)
+
     async def _put_in(self, store: str, thread_id: str, data: bytes) -> Ref:
         while True:
             ref = Ref.of(store, thread_id, data)
@@ -117,6 +121,11 @@ class Payloads:
     async def copy(self, ref: Ref, thread_id: str) -> Ref:
         """In another thread, to be named there. Raises as `get`."""
         return await self.put(thread_id, await self.get(ref))
+
+    async def delete(self, ref: Ref) -> None:
+        """Raises StoreAway."""
+        if ref.store in self._stores:
+            await self._stores[ref.store].delete(ref)
 
     async def clean(self, marker: str) -> None:
         """A marker is due: what it stands for is deleted, unless it was named meanwhile. Raises StoreAway."""

@@ -69,9 +69,11 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
 
 
 @asynccontextmanager
-async def web_server(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIterator[WebServer]:
+async def web_server(
+    respond: Respond, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[WebServer]:
     server = WebServer(respond)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    listener = await asyncio.start_server(server.serve, host, port, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

@@ -155,6 +155,7 @@ class Api:
         sandbox = self._sandbox(request)
         async with sandbox.used():
             record = sandbox.commands.exec(asked.command)
+            sandbox.settle()
         return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))
 
     async def attach(self, request: Request) -> Response:

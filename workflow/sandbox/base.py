@@ -5,10 +5,11 @@ A sandbox belongs to a thread and outlives the worker that uses it. Every call w
 been superseded is refused (SandboxFenced). Paths are absolute, or relative to WORKSPACE.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
@@ -150,7 +151,8 @@ class ExecResult:
     """How a command ended, or where it goes on.
 
     `exit_code` is the shell's (137 when killed by SIGKILL); None while it runs. `dropped_bytes`: written, but more than
-    the sandbox keeps. `task_id` ("bg_3") names it in the background. `killed_by` says why: "memory limit 1 GiB".
+    the sandbox keeps. `task_id` ("bg_3") names it in the background. `killed_by` says why, such as "sandbox memory
+    limit 1 GiB".
     """
 
     status: ExecStatus
@@ -244,10 +246,37 @@ class WriteResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """What a sandbox reaches of it. `hosts` where that is some, by name, `*.` for all names below one.
+
+    `proxy`: only programs that keep to HTTP_PROXY and HTTPS_PROXY reach anything.
+    """
+
+    policy: Literal["none", "allow", "open"] = "none"
+    hosts: Sequence[str] = ()
+    proxy: bool = False
+
+    @property
+    def text(self) -> str:
+        """For a model: what there is to be reached, and how."""
+        match self.policy:
+            case "none":
+                return "This sandbox has no network: work with what is installed and what is in /workspace."
+            case "allow":
+                what = f"This sandbox reaches only these hosts: {', '.join(self.hosts)}"
+            case "open":
+                what = "This sandbox reaches public hosts"
+        how = ", over HTTP and HTTPS only, by the proxy that HTTP_PROXY and HTTPS_PROXY name" if self.proxy else ""
+        return f"{what}{how}."
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider can do beyond the protocol."""
 
-    network: bool = False
+    network: Network = Network()
+    processes: int | None = None
+    """And threads, that it may have at once; None: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +348,31 @@ class Sandbox(Protocol):
 
     async def recall(self, key: str, epoch: int) -> bytes | None:
         """The note of a `write` that an earlier attempt may have done. None: it never did. Raises SandboxLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A workspace's files. `pieces` of a tar.gz; None: they are as they were when `fingerprint` was told."""
+
+    fingerprint: str
+    pieces: AsyncIterator[bytes] | None
+
+
+@runtime_checkable
+class Packable(Sandbox, Protocol):
+    """A sandbox whose files can be taken as a whole, and put into another one."""
+
+    blank: bool
+    """It was made, and nothing has been in it yet: what the thread had elsewhere may be brought here."""
+    notice: str | None
+
+    def packed(self, exclude: Sequence[str], known: str, max_bytes: int) -> AbstractAsyncContextManager[Packed]:
+        """The workspace without what bears a name of `exclude`. Raises SandboxRefused for more than `max_bytes`; while
+        the pieces are read, SandboxUnavailable.
+        """
+
+    async def fill(self, pieces: AsyncIterator[bytes]) -> None:
+        """Unpacks into the workspace, inside the sandbox. Done again after it broke off, it gives the same."""
 
 
 class SandboxProvider(Protocol):

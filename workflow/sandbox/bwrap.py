@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class Profile:
     seccomp: bytes
     memory_bytes: int
     templates: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -187,7 +188,12 @@ def _arguments(profile: Profile, workspace: Path, stack: contextlib.ExitStack) -
 
     fds.append(_memfd(profile.seccomp, stack))
     seccomp_fd = str(fds[-1])
-    arguments = [*_NAMESPACES, *_ENVIRONMENT, *_system_folders(profile.extra_folders)]
+    arguments = [
+        *_NAMESPACES,
+        *_ENVIRONMENT,
+        *_environment(profile.environment),
+        *_system_folders(profile.extra_folders),
+    ]
     for name in ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for name, content in ETC_DATA.items():
@@ -214,6 +220,11 @@ _ENVIRONMENT = (
     *("--setenv", "LANG", "C.UTF-8", "--setenv", "TERM", "dumb", "--setenv", "SHELL", "/bin/bash"),
     *("--setenv", "TMPDIR", "/tmp"),  # noqa: S108
 )
+
+
+def _environment(variables: Mapping[str, str]) -> Iterator[str]:
+    for name, value in variables.items():
+        yield from ("--setenv", name, value)
 
 
 def _system_folders(extra: tuple[str, ...]) -> Iterator[str]:

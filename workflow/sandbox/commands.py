@@ -262,7 +262,7 @@ class Commands:
             return f"file size limit {readable(self._settings.file_bytes)}"
         if exit_code == 128 + signal.SIGXCPU:
             return f"processor time limit {self._settings.cpu_seconds} s"
-        return f"memory limit {readable(self._settings.memory_bytes)}" if exit_code and out_of_memory else None
+        return f"sandbox memory limit {readable(self._settings.memory_bytes)}" if exit_code and out_of_memory else None
 
 
 def readable(size: float) -> str:

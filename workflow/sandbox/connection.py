@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from workflow.sandbox.base import SandboxUnavailable
 PATIENCE_SECONDS = 5.0  # a host that restarts is there again by then
 RETRY_SECONDS = 0.2
 ANSWER_SECONDS = 60.0
+SEND_SECONDS = 300.0  # of a long request, for the answer that comes when all of it is done
 SILENCE_SECONDS = 30.0  # the host says every ten seconds that a command still runs
 
 T = TypeVar("T")
@@ -66,6 +68,31 @@ class HostConnection:
             raise httpx.ReadError("the stream ended too early")
 
         return await self._patiently(send)
+
+    @asynccontextmanager
+    async def fetch(self, path: str, body: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The pieces of a long answer. Raises SandboxError, while they are read too."""
+        request = self._client.stream("POST", path, content=body, headers=self._headers(), timeout=SILENCE_SECONDS)
+        with self._told():
+            async with request as response:
+                if response.status_code != 200:
+                    self._check(response.status_code, await response.aread())
+                yield response.aiter_bytes()
+
+    async def send(self, path: str, content: AsyncIterator[bytes]) -> bytes:
+        """A long request, once. Raises SandboxError."""
+        with self._told():
+            answer = await self._client.post(path, content=content, headers=self._headers(), timeout=SEND_SECONDS)
+            self._check(answer.status_code, answer.content)
+            return answer.content
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            detail = f"The sandbox host at {self._url} broke off ({type(error).__name__}: {error})."
+            raise SandboxUnavailable(detail) from error
 
     async def _steps(self, path: str, body: bytes) -> AsyncIterator[wire.Progress]:
         request = self._client.stream("POST", path, content=body, headers=self._headers(), timeout=SILENCE_SECONDS)

@@ -16,7 +16,7 @@ import daytona
 from daytona import AsyncDaytona, AsyncSandbox
 
 from shared.config import DaytonaSettings
-from workflow.sandbox.base import Endpoint, SandboxUnavailable
+from workflow.sandbox.base import Endpoint, Network, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
@@ -72,8 +72,9 @@ class DaytonaCloud:
     name = "daytona"
     image_hint = "Choose another snapshot by daytona.snapshot: it needs bash, Python 3.9, and sudo or /workspace."
 
-    def __init__(self, settings: DaytonaSettings, install: str) -> None:
+    def __init__(self, settings: DaytonaSettings, network: Network, install: str) -> None:
         self._settings = settings
+        self._network = network
         self._install = install
         self._known: AsyncDaytona | None = None
         self.extend_seconds = settings.stop_minutes * MINUTE / 3
@@ -84,7 +85,8 @@ class DaytonaCloud:
             name=f"trunkline-{self._install}-{thread_id}-{occasion}",  # no second one may have it
             snapshot=self._settings.snapshot,
             labels={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
-            network_block_all=not self._settings.internet,
+            network_block_all=self._network.policy == "none",
+            domain_allow_list=",".join(self._network.hosts) or None,
             auto_stop_interval=self._settings.stop_minutes,
             auto_archive_interval=self._settings.archive_minutes,
             auto_delete_interval=self._settings.delete_minutes,

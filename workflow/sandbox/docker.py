@@ -1,8 +1,8 @@
 """Machines as containers of a Docker engine. Needs the extra `docker`, and an image like deploy/Dockerfile.sandbox.
 
-A container can do nothing to its host but use up what it is given: no network, no capability, a read-only root. The
-workspace and the home are volumes of its own, so a container that stopped keeps them. Its main process ends, and with
-it the container, once nobody has said for a while that it is in use.
+A container can do nothing to its host but use up what it is given: no network unless the settings say otherwise, no
+capability, a read-only root. The workspace and the home are volumes of its own, so a container that stopped keeps them.
+Its main process ends, and with it the container, once nobody has said for a while that it is in use.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from shared.config import DockerSettings
-from workflow.sandbox.base import WORKSPACE, Endpoint, SandboxRefused, SandboxUnavailable
+from workflow.sandbox.base import WORKSPACE, Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
@@ -45,7 +45,7 @@ _MAIN = "touch {lease}; while [ $(( $(date +%s) - $(stat -c %Y {lease} || echo 0
 T = TypeVar("T")
 
 
-def container_options(settings: DockerSettings, name: str, labels: dict[str, str]) -> dict[str, Any]:
+def container_options(settings: DockerSettings, network: Network, name: str, labels: dict[str, str]) -> dict[str, Any]:
     """What a container may do, as the SDK takes it."""
     volumes = {f"{name}-workspace": WORKSPACE, f"{name}-home": HOME}
     return {
@@ -58,7 +58,7 @@ def container_options(settings: DockerSettings, name: str, labels: dict[str, str
         "user": f"{UID}:{UID}",
         "working_dir": WORKSPACE,
         "environment": {"HOME": HOME, "USER": "user", "LANG": "C.UTF-8", "TMPDIR": "/tmp"},  # noqa: S108
-        "network_mode": settings.network,
+        "network_mode": settings.network if network.policy == "open" else "none",
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
@@ -108,8 +108,9 @@ class DockerCloud:
     name = "docker"
     image_hint = "Choose another image by docker.image; deploy/Dockerfile.sandbox makes one that will do."
 
-    def __init__(self, settings: DockerSettings, install: str) -> None:
+    def __init__(self, settings: DockerSettings, network: Network, install: str) -> None:
         self._settings = settings
+        self._network = network
         self._install = install
         self._known: Any = None
         self.extend_seconds = settings.idle_seconds / 3
@@ -119,7 +120,7 @@ class DockerCloud:
         labels = {INSTALL_LABEL: self._install, THREAD_LABEL: thread_id}
         occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
         name = f"trunkline-{self._install}-{thread_id}-{occasion}"
-        options = container_options(self._settings, name, labels)
+        options = container_options(self._settings, self._network, name, labels)
 
         def make() -> Any:
             client = self._client()

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import e2b
 
 from shared.config import E2BSettings
-from workflow.sandbox.base import Endpoint, SandboxRefused, SandboxUnavailable
+from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
@@ -73,8 +73,9 @@ class E2BCloud:
     name = "e2b"
     image_hint = "Choose another template by e2b.template: it needs bash, Python 3.9 or later, and sudo or /workspace."
 
-    def __init__(self, settings: E2BSettings, install: str) -> None:
+    def __init__(self, settings: E2BSettings, network: Network, install: str) -> None:
         self._settings = settings
+        self._network = network
         self._install = install
         self.extend_seconds = settings.timeout_seconds / 3
         key = settings.api_key.get_secret_value() if settings.api_key else None
@@ -89,7 +90,7 @@ class E2BCloud:
                 self._settings.template,
                 timeout=self._settings.timeout_seconds,
                 metadata={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
-                allow_internet_access=self._settings.internet,
+                **network_options(self._network),
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
                 idempotency_key=str(uuid.uuid5(uuid.NAMESPACE_OID, occasion)),
                 **self._options,
@@ -119,6 +120,13 @@ class E2BCloud:
 
     async def close(self) -> None:
         """The SDK keeps its connections itself."""
+
+
+def network_options(network: Network) -> dict[str, Any]:
+    """As the SDK takes it. E2B lets through what is allowed, and only then asks what is denied."""
+    if network.policy == "allow":
+        return {"network": {"allow_out": list(network.hosts), "deny_out": [e2b.ALL_TRAFFIC]}}
+    return {"allow_internet_access": network.policy == "open"}
 
 
 @contextmanager

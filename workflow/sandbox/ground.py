@@ -9,6 +9,7 @@ from shared.config import SandboxSettings
 from workflow.sandbox import bwrap, seccomp
 from workflow.sandbox.base import SandboxUnavailable
 from workflow.sandbox.cgroups import Groups
+from workflow.sandbox.egress import ENVIRONMENT, Egress
 from workflow.sandbox.inside import Ground
 from workflow.sandbox.probe import probe
 from workflow.sandbox.usage import disk_usage
@@ -34,9 +35,9 @@ async def find_ground(
     if templates and not os.access(templates, os.R_OK | os.X_OK):
         log.warning("Sandboxes go without templates' packages: uid %s cannot read %s", os.getuid(), templates)
         templates = None
-    problem = None
+    problem, egress = None, Egress.of(settings)
     for tier in dict.fromkeys((groups, None)):
-        ground = Ground(settings, _profile(settings, archive, tier, templates), tier)
+        ground = Ground(settings, _profile(settings, archive, tier, templates), tier, egress)
         problem = await probe(ground, probe_folder)
         if problem is None:
             await _check_disk_tools(ground, probe_folder)
@@ -70,4 +71,5 @@ def _profile(settings: SandboxSettings, archive: bytes, groups: Groups | None, t
     except KeyError as error:
         raise SandboxUnavailable(f"Sandboxes are unavailable: there is no filter for {error} processors.") from error
     start, memory = bwrap.shell_start(settings), settings.memory_bytes
-    return bwrap.Profile(program, *python, archive, start, refused, memory, templates)
+    environment = ENVIRONMENT if settings.network != "none" else {}
+    return bwrap.Profile(program, *python, archive, start, refused, memory, templates, environment)

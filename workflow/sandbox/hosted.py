@@ -61,9 +61,14 @@ class HostedSandbox:
         self.thread_id = thread_id
         self.workspace = workspaces / thread_id
         self.had_files = self.workspace.exists()
-        self.workspace.mkdir(mode=0o700, exist_ok=True)
         notes = workspaces / NOTES_FOLDER
         notes.mkdir(mode=0o700, exist_ok=True)
+        self._blank = notes / f"{thread_id}.blank"
+        if not self.had_files:
+            self._blank.touch()
+        self.blank = self._blank.exists()
+        """Made, and no command or file has been in it: what the thread had elsewhere may be brought here."""
+        self.workspace.mkdir(mode=0o700, exist_ok=True)
         self._logbook = Logbook(notes / f"{thread_id}.jsonl")
         self._notes = Notes(notes / f"{thread_id}.notes")
         self.commands = Commands(ground.settings, self._logbook, self._running, on_output)
@@ -95,6 +100,12 @@ class HostedSandbox:
     def idle_seconds(self) -> float:
         foreground = any(record.foreground for record in self.commands.running)
         return 0 if self._users or foreground else time.monotonic() - self._last_used
+
+    def settle(self) -> None:
+        """From now on it is not blank, even if the host restarts."""
+        if self.blank:
+            self._blank.unlink(missing_ok=True)
+            self.blank = False
 
     def disk_usage_command(self) -> list[str]:
         return disk_usage_command(self._ground.profile, self.workspace)
@@ -163,6 +174,7 @@ class HostedSandbox:
         if key in self._logbook.begun:
             raise _lost(key)
         check_write(files, note)
+        self.settle()
         self._logbook.begin(key, epoch)
         self._writing[key] = asyncio.get_running_loop().create_future()
         try:
@@ -221,7 +233,7 @@ class HostedSandbox:
     @asynccontextmanager
     async def transfer(self, request: JSON) -> AsyncIterator[Handed]:
         """A socket to a program that moves files, see sandboxd_transfer.py. Raises SandboxError."""
-        if self.disk_is_full and request["op"] in ("take", "unpack"):
+        if self.disk_is_full and request["op"] in ("take", "unpack", "fill"):
             raise SandboxRefused(DISK_IS_FULL)
         async with self._holding((await self._running()).transfer(request)) as handed:
             yield handed

@@ -20,6 +20,7 @@ from workflow.sandbox.base import (
     SandboxUnavailable,
 )
 from workflow.sandbox.cgroups import Group, Groups
+from workflow.sandbox.egress import PROXY_PORT, Egress
 from workflow.sandbox.handed import Channel, Handed
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.sandboxd_files import printable
@@ -32,11 +33,12 @@ START_SECONDS = 10  # a cold start takes 30 ms; this is for a machine in trouble
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What all sandboxes of a host stand on. `groups` None: tier C."""
+    """What all sandboxes of a host stand on. `groups` None: tier C. `egress` None: they reach no network."""
 
     settings: SandboxSettings
     profile: bwrap.Profile
     groups: Groups | None
+    egress: Egress | None = None
 
 
 class Inside:
@@ -47,6 +49,7 @@ class Inside:
         self._group = group
         self._watchdog_kills = 0
         self._init: int | None = None
+        self._proxying: asyncio.Task[None] | None = None
         self._channel = Channel(started.channel)
         self.link = Link(started.link)
 
@@ -104,6 +107,17 @@ class Inside:
             raise LinkClosed("the sandbox handed over nothing")
         return handed
 
+    async def accept(self) -> Handed | None:
+        """The next connection to our port inside, whenever it comes. Raises LinkClosed."""
+        with self._channel.expected() as token:
+            await self.link.ask({"op": "accept", "token": token})
+            return self._channel.take(token)
+
+    async def lead_out(self, egress: Egress, name: str) -> None:
+        """From now on, connections to our port inside are served. Raises LinkClosed, FileError."""
+        await self.ask({"op": "listen", "port": PROXY_PORT})
+        self._proxying = asyncio.create_task(egress.serve(self.accept, name))
+
     async def begin(self, settings: SandboxSettings) -> None:
         """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
         await self.link.open()
@@ -144,6 +158,8 @@ class Inside:
         self._started.errors.close()
         await self.link.close()
         self._channel.close()
+        if self._proxying:
+            await asyncio.wait([self._proxying])
         if self._group:
             self._group.remove()
 
@@ -161,6 +177,8 @@ async def start(ground: Ground, workspace: Path, name: str) -> Inside:
     try:
         async with asyncio.timeout(START_SECONDS):
             await inside.begin(ground.settings)
+            if ground.egress:
+                await inside.lead_out(ground.egress, name)
     except (LinkClosed, TimeoutError, OSError, SandboxError) as error:
         complaint = inside.complaint() or f"{type(error).__name__}: {error}"
         await inside.stop()

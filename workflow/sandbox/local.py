@@ -1,12 +1,14 @@
 """The `local` provider: sandboxes of a sandbox host (host.py), reached over HTTP from any process of the machine."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from shared.config import Settings
 from shared.types import JSON
 from workflow.sandbox import wire
 from workflow.sandbox.base import (
+    WORKSPACE,
     Capabilities,
     Command,
     ExecResult,
@@ -15,6 +17,7 @@ from workflow.sandbox.base import (
     FileWrite,
     Listing,
     OnOutput,
+    Packed,
     Task,
     TaskOutput,
     WriteResult,
@@ -45,13 +48,13 @@ class LocalProvider:
 class LocalSandbox:
     """See workflow.sandbox.base.Sandbox."""
 
-    capabilities = Capabilities()
-
     def __init__(self, connection: HostConnection, thread_id: str, acquired: wire.Acquired) -> None:
         self._connection = connection
         self._path = f"/sandboxes/{thread_id}"
         self.ref = acquired.ref
         self.notice = acquired.notice
+        self.capabilities = Capabilities(acquired.network, acquired.processes)
+        self.blank = acquired.blank
 
     async def exec(self, command: Command, on_output: OnOutput) -> ExecResult:
         step = await self._follow("exec", lambda offset: wire.Exec(command, offset), on_output)
@@ -113,6 +116,19 @@ class LocalSandbox:
     async def recall(self, key: str, epoch: int) -> bytes | None:
         return wire.adapter(wire.Note).validate_json(await self._ask("recall", wire.Recall(key, epoch))).note
 
+    @asynccontextmanager
+    async def packed(self, exclude: Sequence[str], known: str, max_bytes: int) -> AsyncIterator[Packed]:
+        asked = wire.Outgoing("pack", WORKSPACE, exclude=exclude, known=known, max_bytes=max_bytes)
+        async with self._connection.fetch(f"{self._path}/outgoing", wire.encode(asked)) as pieces:
+            line, rest = await _first_line(pieces)
+            head = wire.adapter(wire.OutgoingHead).validate_json(line)
+            yield Packed(head.fingerprint or "", None if head.unchanged else _after(rest, pieces))
+
+    async def fill(self, pieces: AsyncIterator[bytes]) -> None:
+        head = wire.encode(wire.Incoming("fill", WORKSPACE)) + b"\n"
+        await self._connection.send(f"{self._path}/incoming", _after(head, pieces))
+        self.blank = False
+
     async def _ask(self, operation: str, request: Any, seconds: float = ANSWER_SECONDS) -> bytes:
         return await self._connection.ask(f"{self._path}/{operation}", wire.encode(request), seconds)
 
@@ -124,3 +140,17 @@ class LocalSandbox:
             return wire.encode(request_from(offset))
 
         return await self._connection.follow(f"{self._path}/{operation}", body_from, text)
+
+
+async def _first_line(pieces: AsyncIterator[bytes]) -> tuple[bytes, bytes]:
+    line = b""
+    while b"\n" not in line and (piece := await anext(pieces, b"")):
+        line += piece
+    head, _, rest = line.partition(b"\n")
+    return head, rest
+
+
+async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece

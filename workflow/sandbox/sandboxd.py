@@ -26,6 +26,7 @@ from workflow.sandbox.sandboxd_commands import PIPE_BYTES, Command, Ending
 
 TYPE_CHECKING = False  # importing typing would cost every cold start 4 ms
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -55,6 +56,7 @@ class Daemon:
         self._ended: dict[int, int] = {}  # request -> exit code, while output may still come
         self._endings: list[Ending] = []
         self._dials: list[ports.Dial] = []
+        self._gate: socket.socket | None = None
         self._writes: dict[int, tuple[Message, bytearray]] = {}
         self._operations = {
             "hello": self._hello,
@@ -68,6 +70,8 @@ class Daemon:
             "ports": self._ports,
             "dial": self._dial,
             "transfer": self._transfer,
+            "listen": self._listen,
+            "accept": self._accept,
         }
 
     def run(self) -> None:
@@ -253,6 +257,29 @@ class Daemon:
 
         self._watch(exit_fd, reap)
         self._answer(message)
+
+    # --- the way out
+
+    def _listen(self, message: Message, _: bytes) -> None:
+        self._gate = ports.listen(message["port"])
+        self._answer(message)
+
+    def _accept(self, message: Message, _: bytes) -> None:
+        """Answers once there is a connection; one such request at a time."""
+        gate = self._gate
+        assert gate is not None
+
+        def admit() -> None:
+            try:
+                if not ports.accept(gate, self._channel, message["token"]):
+                    return
+            except OSError as error:
+                self._answer(message, **files.refusal(error, "the connection").answer)
+            else:
+                self._answer(message)
+            self._unwatch(gate.fileno())
+
+        self._watch(gate.fileno(), admit)
 
 
 def _path(message: Message) -> str:

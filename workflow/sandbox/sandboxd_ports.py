@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DIAL_SECONDS = 5.0  # a server whose line of callers is full answers within some seconds, or not at all
 LISTENS = "0A"
+PROXY_BACKLOG = 128
 MAX_TABLE = 4 * 1024 * 1024  # bytes of /proc/net/tcp that are looked at
 
 
@@ -44,6 +45,26 @@ def hand_over(channel: int, token: int, fd: int) -> None:
 
     with socket.socket(fileno=os.dup(channel)) as to_host:
         socket.send_fds(to_host, [b"%d" % token], [fd], socket.MSG_DONTWAIT)
+
+
+def listen(port: int) -> socket.socket:
+    """Raises OSError."""
+    import socket  # noqa: PLC0415
+
+    listener = socket.create_server(("127.0.0.1", port), backlog=PROXY_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def accept(listener: socket.socket, channel: int, token: int) -> bool:
+    """Hands the next connection over, if there is one. Raises OSError."""
+    try:
+        connection, _ = listener.accept()
+    except (BlockingIOError, ConnectionError):  # it is gone already
+        return False
+    with connection:
+        hand_over(channel, token, connection.fileno())
+    return True
 
 
 def start_transfer(message: dict[str, Any], channel: int) -> tuple[int, int]:

@@ -12,10 +12,12 @@ Runs inside the sandbox: standard library only, nothing newer than Python 3.9.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
 import os
+import stat
 import sys
 import tarfile
 import zlib
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 PIECE = 256 * 1024
 FOLDER_MODE = 0o755
+COMPRESSION = 1  # gzip's: five times as fast as its own choice, for a tenth more bytes
+MTIME_NS = 100_000  # what a tar archive keeps of a moment
 
 
 class BrokenOff(Exception):
@@ -68,17 +72,50 @@ def take(request: Message) -> None:
 
 
 def pack(request: Message) -> None:
-    """A folder's files, folders and links as tar.gz; what cannot be read is left out."""
+    """A folder's files, folders and links as tar.gz; what cannot be read is left out, and what `exclude` names.
+
+    `known`: a fingerprint of what need not be sent again. Raises Refused for more than `max_bytes`.
+    """
     found = files.info(request["path"])
     if found["kind"] != "directory":
         text = f"{request['path']} is a {found['kind']}, not a folder"
         raise files.Refused("not_regular", text, request["path"], file_kind=found["kind"])
-    _put({"info": found})
-    with tarfile.open(fileobj=_Outward(), mode="w|gz", bufsize=PIECE) as archive:
-        for folder, folders, names in os.walk(request["path"]):
-            for name in sorted((*folders, *names)):
-                _add(archive, os.path.join(folder, name), os.path.relpath(folder, request["path"]))
+    fingerprint = _fingerprint(request) if request["known"] is not None else None
+    unchanged = fingerprint is not None and fingerprint == request["known"]
+    _put({"info": found, "fingerprint": fingerprint, "unchanged": unchanged})
+    if not unchanged:
+        with (
+            io.BufferedWriter(_Outward(), PIECE) as outward,
+            gzip.GzipFile("", "wb", COMPRESSION, outward, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w|", bufsize=PIECE) as archive,
+        ):
+            for path in _paths(request):
+                _add(archive, path, os.path.relpath(os.path.dirname(path), request["path"]))
     _put({"done": True})
+
+
+def _paths(request: Message) -> Iterator[str]:
+    exclude = set(request["exclude"])
+    for folder, folders, names in os.walk(request["path"]):
+        folders[:] = [name for name in folders if name not in exclude]
+        for name in sorted((*folders, *names)):
+            if name not in exclude:
+                yield os.path.join(folder, name)
+
+
+def _fingerprint(request: Message) -> str:
+    """Another one whenever a file was added, removed, renamed or written. Raises Refused."""
+    digest, size = hashlib.sha256(), 0
+    for path in _paths(request):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(path)
+            regular = stat.S_ISREG(status.st_mode)
+            facts = (status.st_size, status.st_mtime_ns // MTIME_NS) if regular else ()
+            digest.update(repr((os.fsencode(path), status.st_mode, *facts)).encode())
+            size += status.st_size if regular else 0
+    if size > request["max_bytes"]:
+        raise files.Refused("failed", f"the files have {size} bytes, more than {request['max_bytes']}")
+    return digest.hexdigest()
 
 
 def _add(archive: tarfile.TarFile, path: str, folder: str) -> None:
@@ -168,7 +205,13 @@ def _put(message: Message, data: bytes | memoryview = b"") -> None:
         frame = frame[os.write(1, frame) :]
 
 
-OPERATIONS: dict[str, Callable[[Message], None]] = {"send": send, "take": take, "pack": pack, "unpack": unpack}
+OPERATIONS: dict[str, Callable[[Message], None]] = {
+    "send": send,
+    "take": take,
+    "pack": pack,
+    "unpack": unpack,
+    "fill": unpack,
+}
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from shared.config import SandboxSettings
 from shared.ids import THREAD_ID
 from shared.types import JSON
 from workflow.sandbox.base import SandboxRefused, SandboxUnavailable
+from workflow.sandbox.egress import network_of
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.inside import Ground, Inside, start
 from workflow.sandbox.watchdog import Watchdog
@@ -33,6 +34,7 @@ class Sandboxes:
 
     def __init__(self, settings: SandboxSettings, workspaces: Path, problem: str | None = None) -> None:
         self._settings = settings
+        self._network = network_of(settings)
         self._workspaces = workspaces
         self._all: dict[str, HostedSandbox] = {}
         self._work: list[asyncio.Task[None]] = []
@@ -72,10 +74,14 @@ class Sandboxes:
         sandbox = self.get(thread_id)
         now = {"provider": "local", "host": self.incarnation, "life": sandbox.life}
         if ref is None or all(ref.get(name) == value for name, value in now.items()):
-            return Acquired(now, None)
+            return self._acquired(sandbox, now, None)
         there = sandbox.had_files or ref.get("host") == self.incarnation
         kept = "Its files are as they were." if there else "Its files are lost too: the workspace is empty."
-        return Acquired(now, f"The sandbox was restarted since you last used it: background tasks have ended. {kept}")
+        notice = f"The sandbox was restarted since you last used it: background tasks have ended. {kept}"
+        return self._acquired(sandbox, now, notice)
+
+    def _acquired(self, sandbox: HostedSandbox, ref: JSON, notice: str | None) -> Acquired:
+        return Acquired(ref, notice, self._network, self._settings.processes, sandbox.blank)
 
     async def close(self) -> None:
         """Ends every process of every sandbox."""

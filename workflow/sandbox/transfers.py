@@ -43,6 +43,8 @@ class Transfers:
         async with sandbox.transfer(asdict(asked)) as handed:
             await _pass_in(handed, rest, body)
             told: Any = await _answer(_frames(handed), dict)
+        if asked.op == "fill":
+            sandbox.settle()
         return Response(wire.encode(told), media_type="application/json")
 
 

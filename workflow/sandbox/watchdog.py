@@ -114,4 +114,4 @@ class DiskWatch:
         self._sandbox.disk_is_full = used > limit or files > limit / BYTES_PER_FILE
         if self._sandbox.disk_is_full and (grown or not was_full):
             log.warning("sandbox %s has %s on disk: its commands are ended", self._sandbox.thread_id, readable(used))
-            await self._sandbox.commands.end_all(f"disk limit {readable(limit)}")
+            await self._sandbox.commands.end_all(f"sandbox disk limit {readable(limit)}")

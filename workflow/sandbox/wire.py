@@ -30,6 +30,7 @@ from workflow.sandbox.base import (
     FileKind,
     FileMissing,
     Listing,
+    Network,
     NotListening,
     NotRegular,
     SandboxError,
@@ -73,6 +74,9 @@ class Acquire:
 class Acquired:
     ref: JSON
     notice: str | None
+    network: Network
+    processes: int
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,28 +174,39 @@ class HashesAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A file (`send`) or a folder as tar.gz (`pack`). The answer is a line of JSON (OutgoingHead), then the bytes."""
+    """A file (`send`) or a folder as tar.gz (`pack`). The answer is a line of JSON (OutgoingHead), then the bytes.
+
+    `exclude` names what is left out of a folder. Where `known` is given, there is a fingerprint in the answer, no bytes
+    where it is the same one, and a refusal of more than `max_bytes`.
+    """
 
     op: Literal["send", "pack"]
     path: FilePath
     offset: Natural = 0
     length: Natural = 2**62
+    exclude: Sequence[str] = ()
+    known: str | None = None
+    max_bytes: Natural = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingHead:
     info: FileInfo
     sha256: str | None = None
+    fingerprint: Annotated[str, Field(max_length=100)] | None = None
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A file (`take`) or a tar.gz to unpack into a folder (`unpack`). The bytes come behind it; the answer is JSON.
 
+    `fill` unpacks too, and then the sandbox is blank no more.
+
     A request whose body breaks off has no effect, or only that of the entries which were whole.
     """
 
-    op: Literal["take", "unpack"]
+    op: Literal["take", "unpack", "fill"]
     path: FilePath
     expect: str | None = None
 

@@ -78,7 +78,7 @@ class BashTool(Tool[BashArgs]):
     async def _report(self, args: BashArgs, ctx: ToolContext, sandbox: Sandbox, result: ExecResult) -> ToolResult:
         saved = await _saved_output(ctx, sandbox, result)
         stale, changed = await _changed_files(ctx, sandbox)
-        lines = [_output_text(result, saved), _ending(result, args), *hints_for(result, sandbox.capabilities.network)]
+        lines = [_output_text(result, saved), _ending(result, args), *hints_for(result, sandbox.capabilities)]
         if stale:
             lines.append(f"[files you had read that have changed since: {', '.join(stale)}]")
         memory: JSON = {"changed": changed} if changed else {}

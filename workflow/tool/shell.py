@@ -5,13 +5,20 @@ import json
 import re
 from typing import Any
 
-from workflow.sandbox.base import MAX_COMMAND_BYTES, ExecResult
+from workflow.sandbox.base import MAX_COMMAND_BYTES, Capabilities, ExecResult
 
 LITERAL_CHARS = 1_000  # a longer text is hardly an argument list
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
+NO_PROCESS = re.compile(
+    r"fork: (?:retry: )?Resource temporarily unavailable|[Cc]annot fork|can't start new thread"
+    r"|unable to create new native thread|BlockingIOError: \[Errno 11\]"
+    r"|(?:fork|clone|spawn|pthread_create)[^\n]{0,60}(?:EAGAIN|Resource temporarily)"
+)
 NO_NETWORK = re.compile(
     r"Could not resolve host|Temporary failure in name resolution|Name or service not known|Network is unreachable"
-    r"|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)",
+    r"|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
+    # of the ways in which programs say that a proxy has refused
+    r"|Not allowed from this sandbox|tunnel[^\n]{0,80}\b40[03]\b|code 403 from proxy|Proxy tunneling failed",
     re.IGNORECASE,
 )
 
@@ -49,10 +56,11 @@ def _literal(text: str) -> Any:
         return None
 
 
-def hints_for(result: ExecResult, network: bool) -> list[str]:
+def hints_for(result: ExecResult, sandbox: Capabilities) -> list[str]:
     """What an ended command's exit code and output mean here, where that is not plain from its own words."""
     if result.exit_code in (0, None):
         return []
+    network = sandbox.network
     output = result.output.head + result.output.tail
     hints = []
     if result.exit_code == 126:
@@ -63,6 +71,9 @@ def hints_for(result: ExecResult, network: bool) -> list[str]:
         hints.append("Exit code 137: a process was killed (SIGKILL), often for using too much memory.")
     if NO_SPACE.search(output):
         hints.append("The sandbox's disk space is used up: `du -sh /workspace/* /tmp` shows by what.")
-    if not network and NO_NETWORK.search(output):
-        hints.append("This sandbox has no network: work with what is installed and what is in /workspace.")
+    if NO_PROCESS.search(output):
+        limit = f"its limit of {sandbox.processes} processes and threads" if sandbox.processes else "its process limit"
+        hints.append(f"The sandbox has met {limit}: end background tasks, or use fewer at once (such as make -j2).")
+    if (network.policy != "open" or network.proxy) and NO_NETWORK.search(output):
+        hints.append(network.text)
     return hints

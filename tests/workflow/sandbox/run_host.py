@@ -6,9 +6,11 @@ cannot enter.
 """
 
 import importlib.abc
+import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +18,28 @@ from typing import Any
 
 from shared.config import load_settings
 from shared.log import configure_logging
-from workflow.sandbox import cgroups, ground, host, sandboxes
+from shared.net.guard import Guard, resolve_host
+from workflow.sandbox import cgroups, egress, ground, host, sandboxes
 
 
 class NoMoreImports(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         os.write(2, f"imported too late: {name}\n".encode())
         raise ImportError(f"{name} is imported too late", name=name)
+
+
+class _Names:
+    """A resolver double: each name has a list of answers, and the last one is repeated."""
+
+    def __init__(self, answers: dict[str, list[list[str]]]) -> None:
+        self._answers = answers
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        if host not in self._answers:
+            return await resolve_host(host, port)
+        print(f"resolved {host}", file=sys.stderr)
+        answers = self._answers[host]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
 def main() -> int:
@@ -34,6 +51,9 @@ def main() -> int:
     host.TRY_AGAIN_SECONDS = 1
     sandboxes.PLACE_SECONDS = float(os.environ.get("TEST_PLACE_SECONDS", sandboxes.PLACE_SECONDS))
     sandboxes.TASK_GRACE = float(os.environ.get("TEST_TASK_GRACE", sandboxes.TASK_GRACE))
+    if "TEST_NAMES" in os.environ:
+        names = _Names(json.loads(os.environ["TEST_NAMES"]))
+        egress.Guard = partial(Guard, resolve=names)  # type: ignore[assignment, attr-defined]
     if "TEST_BROKEN_GROUPS" in os.environ:
         cgroups.prepare = lambda uid: cgroups.Groups("A", Path("/nowhere"))
     if mode == "user" and os.geteuid() == 0:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -47,7 +48,7 @@ class Host:
             **(environ or {}),
             "TRUNKLINE__DATA": str(self.data),
             "TRUNKLINE__SANDBOX__HOST_URL": url,
-            **{f"TRUNKLINE__SANDBOX__{name.upper()}": str(value) for name, value in sandbox.items()},
+            **{f"TRUNKLINE__SANDBOX__{name.upper()}": _variable(value) for name, value in sandbox.items()},
         }
         self.log = self.data.with_suffix(".log")
 
@@ -142,6 +143,10 @@ class Box:
 async def new_box(provider: LocalProvider) -> Box:
     thread_id = new_thread_id()
     return Box(await provider.acquire(thread_id, None), thread_id)
+
+
+def _variable(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 def stopped_sandboxds(host: Host) -> list[int]:

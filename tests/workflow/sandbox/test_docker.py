@@ -3,14 +3,14 @@
 import pytest
 
 from shared.config import DockerSettings
-from workflow.sandbox.base import SandboxUnavailable
+from workflow.sandbox.base import Network, SandboxUnavailable
 from workflow.sandbox.docker import DockerCloud, container_options, packed, unpacked
 from workflow.sandbox.line import unavailable
 from workflow.sandbox.machine import MachineUnreachable
 
 
 def test_a_container_may_do_nothing_but_use_up_what_it_is_given() -> None:
-    options = container_options(DockerSettings(), "trunkline-x", {"trunkline-thread": "t"})
+    options = container_options(DockerSettings(), Network(), "trunkline-x", {"trunkline-thread": "t"})
     assert options["network_mode"] == "none"
     assert options["read_only"] is True
     assert options["cap_drop"] == ["ALL"]
@@ -21,8 +21,14 @@ def test_a_container_may_do_nothing_but_use_up_what_it_is_given() -> None:
     assert not {"privileged", "devices", "cap_add", "pid_mode", "mounts"} & options.keys()
 
 
+def test_a_container_has_a_network_only_where_it_may_reach_all_of_it() -> None:
+    settings = DockerSettings(network="agents")
+    for policy, mode in (("none", "none"), ("allow", "none"), ("open", "agents")):
+        assert container_options(settings, Network(policy), "x", {})["network_mode"] == mode  # type: ignore[arg-type]
+
+
 def test_only_volumes_of_its_own_are_mounted_into_a_container() -> None:
-    options = container_options(DockerSettings(), "trunkline-x", {})
+    options = container_options(DockerSettings(), Network(), "trunkline-x", {})
     binds = {volume: mount["bind"] for volume, mount in options["volumes"].items()}
     assert binds == {"trunkline-x-workspace": "/workspace", "trunkline-x-home": "/home/user"}
 
@@ -33,7 +39,7 @@ def test_a_file_goes_into_a_container_as_its_users_and_comes_back() -> None:
 
 
 async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> None:
-    cloud = DockerCloud(DockerSettings(url="tcp://127.0.0.1:1"), "tests")
+    cloud = DockerCloud(DockerSettings(url="tcp://127.0.0.1:1"), Network(), "tests")
     with pytest.raises(MachineUnreachable) as error:
         await cloud.find()
     assert isinstance(unavailable("docker", error.value), SandboxUnavailable)

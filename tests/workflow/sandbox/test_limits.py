@@ -9,6 +9,7 @@ import pytest
 from tests.workflow.sandbox.support import Box, Host, new_box
 from workflow.sandbox.base import ExecStatus, FileWrite, SandboxRefused
 from workflow.sandbox.local import LocalProvider
+from workflow.tool.shell import hints_for
 
 MIB = 1024**2
 
@@ -49,14 +50,14 @@ async def test_the_host_names_the_tier_that_is_in_use(small_host: Host) -> None:
 async def test_a_memory_hog_is_killed_and_the_result_says_why(small: Box) -> None:
     result = await small.run("python3 -c 'x = bytearray(400_000_000); import time; time.sleep(30)'; exit $?")
     assert (result.status, result.exit_code) == (ExecStatus.KILLED, 137)
-    assert result.killed_by == "memory limit 128 MiB"
+    assert result.killed_by == "sandbox memory limit 128 MiB"
     assert await small.text("echo alive") == "alive\n"
 
 
 async def test_many_small_hogs_together_are_over_the_limit_too(small: Box) -> None:
     hog = "python3 -c 'x = bytearray(40_000_000); import time; time.sleep(30)'"
     result = await small.run(f"for i in 1 2 3 4 5; do {hog} & done; wait -n; exit $?")
-    assert result.killed_by == "memory limit 128 MiB"
+    assert result.killed_by == "sandbox memory limit 128 MiB"
 
 
 async def test_memory_that_nobody_maps_is_counted_or_refused(small: Box) -> None:
@@ -68,7 +69,7 @@ async def test_memory_that_nobody_maps_is_counted_or_refused(small: Box) -> None
 
 async def test_writers_are_ended_when_the_disk_is_full_and_deleting_helps(small: Box) -> None:
     result = await small.run("for i in $(seq 12); do head -c 10M /dev/zero > fill$i; done; sleep 30")
-    assert result.killed_by == "disk limit 40 MiB"
+    assert result.killed_by == "sandbox disk limit 40 MiB"
     with pytest.raises(SandboxRefused, match="disk limit"):
         await small.sandbox.write([FileWrite("x", b"x")], small.key(), 1, b"")
     assert (await small.run("rm fill*; sleep 6")).exit_code == 0
@@ -91,7 +92,7 @@ async def test_writers_are_ended_when_the_disk_is_full_and_deleting_helps(small:
 )
 async def test_disk_space_cannot_be_hidden(small: Box, hidden: str) -> None:
     result = await small.run(hidden)
-    assert result.killed_by == "disk limit 40 MiB"
+    assert result.killed_by == "sandbox disk limit 40 MiB"
 
 
 async def test_measuring_the_disk_changes_nothing_on_it(small: Box) -> None:
@@ -127,6 +128,29 @@ async def test_a_full_process_table_is_reported_and_can_be_cleared(small: Box) -
         await small.run("true")
     await small.kill(full)
     assert await small.text("echo alive") == "alive\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for i in $(seq 100); do sleep 5 & done",
+        "python3 -c 'import threading as t, time; [t.Thread(target=time.sleep, args=[3]).start() for _ in range(99)]'",
+        "python3 -c \"import subprocess as s; [s.Popen(['sleep', '5']) for _ in range(99)]\"",
+    ],
+    ids=["bash", "threads", "processes"],
+)
+async def test_a_program_that_wants_too_many_processes_is_explained(small: Box, code: str) -> None:
+    result = await small.run(code)
+    (hint,) = hints_for(result, small.sandbox.capabilities)
+    assert "its limit of 64 processes and threads" in hint
+
+
+async def test_a_background_task_tells_which_limit_ended_it(small: Box) -> None:
+    task = await small.run(
+        "python3 -c 'x = bytearray(400_000_000); import time; time.sleep(30)'; exit $?", background=True
+    )
+    ended = await small.sandbox.task_output(str(task.task_id), block_seconds=20)
+    assert ended.task.killed_by == "sandbox memory limit 128 MiB"
 
 
 async def test_a_foreground_command_has_a_longest_time_even_in_the_background(small_host: Host) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow.sandbox.base import ExecResult, ExecStatus, Output
+from workflow.sandbox.base import Capabilities, ExecResult, ExecStatus, Network, Output
 from workflow.tool.shell import fault_of, hints_for
 
 
@@ -54,11 +54,13 @@ def test_shell_syntax_is_not_taken_for_a_literal(command: str) -> None:
         (ended(127), "no such command"),
         (ended(137), "killed"),
         (ended(1, "write: No space left on device"), "disk space is used up"),
+        (ended(254, "bash: fork: retry: Resource temporarily unavailable"), "256 processes and threads"),
+        (ended(1, "RuntimeError: can't start new thread"), "256 processes and threads"),
         (ended(6, "curl: (6) Could not resolve host: example.org"), "has no network"),
     ],
 )
 def test_an_exit_code_is_explained(result: ExecResult, hint: str) -> None:
-    assert hint in " ".join(hints_for(result, network=False))
+    assert hint in " ".join(hints_for(result, Capabilities(processes=256)))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +68,24 @@ def test_an_exit_code_is_explained(result: ExecResult, hint: str) -> None:
     [ended(0, "Could not resolve host"), ended(1, "AssertionError"), ended(137, killed_by="memory limit 1 GiB")],
 )
 def test_nothing_is_said_where_nothing_is_to_be_explained(result: ExecResult) -> None:
-    assert hints_for(result, network=False) == []
+    assert hints_for(result, Capabilities(processes=256)) == []
 
 
 def test_a_sandbox_with_a_network_is_not_blamed() -> None:
-    assert hints_for(ended(6, "Could not resolve host: example.org"), network=True) == []
+    assert hints_for(ended(6, "Could not resolve host: example.org"), Capabilities(Network("open"))) == []
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "curl: (6) Could not resolve host: example.org",
+        "curl: (56) CONNECT tunnel failed, response 403",
+        "fatal: unable to access 'https://example.org/': CONNECT tunnel failed, response 403",
+        "OSError('Tunnel connection failed: 403 Not allowed from this sandbox')",
+        "npm error code ECONNRESET tunneling socket could not be established, statusCode=403",
+    ],
+)
+def test_a_program_that_may_not_go_there_is_explained_by_what_it_may_reach(output: str) -> None:
+    policy = Network("allow", ["pypi.org", "*.pythonhosted.org"], proxy=True)
+    (hint,) = hints_for(ended(1, output), Capabilities(policy))
+    assert "only these hosts: pypi.org, *.pythonhosted.org, over HTTP and HTTPS only" in hint
