@@ -72,7 +72,7 @@ class SandboxKills:
                 os.waitpid(pid, 0)
             else:
                 self._end(pid)
-            if not asyncio.run(self._take_from(name, run_ids)):
+            if not asyncio.run(self._take(run_ids)):
                 break
         else:
             raise AssertionError(f"runs do not end: {self.found}")
@@ -131,8 +131,8 @@ class SandboxKills:
                 await store.submit(NewRun(run_ids[-1], "w", {"task": "work"}), queued={})
         return run_ids
 
-    async def _take_from(self, worker: str, run_ids: list[str]) -> bool:
-        """Whether runs are left to do."""
+    async def _take(self, run_ids: list[str]) -> bool:
+        """From workers that are dead, or soon will be. Whether runs are left to do."""
         left = False
         async with connect(self._url, timeout_seconds=5, max_connections=5) as client:
             store = outside(client).store
@@ -140,9 +140,9 @@ class SandboxKills:
                 run = await store.run(run_id)
                 assert run is not None
                 left |= run.status in (RunStatus.PENDING, RunStatus.RUNNING)
-                if (run.status, run.worker) == (RunStatus.RUNNING, worker):
+                if run.status is RunStatus.RUNNING and run.worker:
                     self.found["attempts killed"] += 1
-                    await store.expire(run_id, worker, max_attempts=1000)
+                    await store.expire(run_id, run.worker, max_attempts=1000)
         return left
 
     async def _judged(self, run_ids: list[str]) -> Counter[str]:

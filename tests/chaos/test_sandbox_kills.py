@@ -1,6 +1,7 @@
 """Workers and sandbox hosts killed around sandboxes: no command is repeated unseen, no sandbox and no file is lost."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,6 @@ MODE = "root" if os.geteuid() == 0 else "user"
 WRONG = (
     "not succeeded",
     "unannounced repeats",
-    "repeats",
     "said to be done and not",
     "files lost or damaged",
     "sandboxes of no thread",
@@ -43,6 +43,11 @@ async def kill(redis_url: str, settings: dict[str, Any], times: int) -> dict[str
 def assert_exact(found: dict[str, int], times: int) -> None:
     assert found["attempts killed"] >= times
     assert found["calls found in flight"] > times / 10, "too few kills inside of calls to mean anything"
+    assert_right(found)
+    assert (found.get("repeats", 0), found.get("announced", 0)) == (0, 0), "what a sandbox knows, it tells"
+
+
+def assert_right(found: dict[str, int]) -> None:
     assert {name: found.get(name, 0) for name in WRONG} == dict.fromkeys(WRONG, 0)
 
 
@@ -55,8 +60,9 @@ def living(host: Host) -> Counter[str]:
     threads = Counter[str]()
     for pid, line in host.processes().items():
         if "sandboxd.pyz" in line and "bwrap" not in line:
-            mounts = Path(f"/proc/{pid}/mountinfo").read_text()
-            threads.update(re.findall(r"/workspaces/(\S+) /workspace ", mounts))
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                mounts = Path(f"/proc/{pid}/mountinfo").read_text()
+                threads.update(re.findall(r"/workspaces/(\S+) /workspace ", mounts))
     return threads
 
 
@@ -84,6 +90,30 @@ async def kill_around_e2b(redis_url: str, times: int) -> None:
         assert double.alive() == {}
 
 
+async def kill_hosts_around_commands(redis_url: str, worker_kills: int, host_kills: int) -> None:
+    with Host(MODE) as host:
+        killing = asyncio.create_task(kill(redis_url, local(host), worker_kills))
+        killed = 0
+        while not killing.done():
+            if killed < host_kills and any("sleep 0." in line for line in host.processes().values()):
+                host.kill()
+                killed += 1
+                await asyncio.to_thread(host.start)
+            await asyncio.wait([killing], timeout=host_pause(killed))
+        found = await killing
+        print(f"hosts killed under commands: {killed}")
+        assert killed == host_kills
+        assert found["announced"] > 0
+        assert found["told of a restart"] > 0
+        assert_right(found)
+        await assert_wanted(living(host), redis_url)
+
+
+def host_pause(killed: int) -> float:
+    """Seconds until the next look for a command: each host lives longer or shorter than the last one."""
+    return (0.05, 0.4, 1.1, 0.2)[killed % 4]
+
+
 async def test_a_few_workers_killed_around_local_sandboxes_repeat_nothing(redis_url: str) -> None:
     await kill_around_local(redis_url, 20)
 
@@ -100,3 +130,12 @@ async def test_a_few_workers_killed_around_machines_at_e2b_repeat_nothing(redis_
 @pytest.mark.slow
 async def test_a_thousand_attempts_killed_around_machines_at_e2b_repeat_nothing(redis_url: str) -> None:
     await kill_around_e2b(redis_url, 1000)
+
+
+async def test_a_killed_host_loses_no_file_and_says_what_is_gone(redis_url: str) -> None:
+    await kill_hosts_around_commands(redis_url, worker_kills=0, host_kills=2)
+
+
+@pytest.mark.slow
+async def test_hosts_and_workers_killed_beside_each_other_lose_no_file(redis_url: str) -> None:
+    await kill_hosts_around_commands(redis_url, worker_kills=300, host_kills=15)
