@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -77,18 +78,24 @@ class SandboxKills:
         else:
             raise AssertionError(f"runs do not end: {self.found}")
         self._kill_late()
-        self.found += asyncio.run(self._judged(run_ids))
+        self.found += self._judged_apart(run_ids)
 
     def _start(self, name: str, run_ids: list[str]) -> int:
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                asyncio.run(self._work(name, run_ids))
-                code = 0
-            finally:
-                os._exit(code)
-        return child
+        return _forked(lambda: self._work(name, run_ids))
+
+    def _judged_apart(self, run_ids: list[str]) -> Counter[str]:
+        """In a process of its own: one that has used a provider's SDK cannot be forked any more."""
+        reader, writer = os.pipe()
+
+        async def judge() -> None:
+            os.write(writer, json.dumps(await self._judged(run_ids)).encode())
+
+        pid = _forked(judge)
+        os.close(writer)
+        with open(reader, "rb") as answer:
+            found = Counter[str](json.load(answer))
+        os.waitpid(pid, 0)
+        return found
 
     def _end(self, pid: int) -> None:
         """Kills a worker at a random moment, or leaves it to be killed when the next one has its runs."""
@@ -155,6 +162,19 @@ class SandboxKills:
                 found += await _sweep(provider, client, [thread_of(run_id) for run_id in run_ids])
         await provider.close()
         return found
+
+
+def _forked(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """The pid of a child that does it; its exit code is 1 where it fails."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            asyncio.run(work())
+            code = 0
+        finally:
+            os._exit(code)
+    return child
 
 
 async def _judge_run(store: ThreadStore, run_id: str, provider: SandboxProvider) -> Counter[str]:
