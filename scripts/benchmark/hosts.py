@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from scripts.stack.ports import free_port
 from shared.config import SandboxSettings, Settings, load_settings
@@ -18,7 +19,7 @@ USER_UID = 64322  # anybody but root and the user of the sandboxes
 
 
 @contextmanager
-def running_host(data: Path, *, as_user: bool = False, **sandbox: str) -> Iterator[tuple[Settings, int]]:
+def running_host(data: Path, *, as_user: bool = False, **sandbox: Any) -> Iterator[tuple[Settings, int]]:
     """The settings to reach it, and its pid. `as_user`: not as root, even where root runs the bench."""
     given_up = as_user and os.geteuid() == 0
     if given_up:
@@ -29,7 +30,7 @@ def running_host(data: Path, *, as_user: bool = False, **sandbox: str) -> Iterat
         "TRUNKLINE__DATA": str(data),
         "TRUNKLINE__LOG__LEVEL": "ERROR",
         "TRUNKLINE__SANDBOX__HOST_URL": url,
-        **{f"TRUNKLINE__SANDBOX__{name.upper()}": value for name, value in sandbox.items()},
+        **{f"TRUNKLINE__SANDBOX__{name.upper()}": str(value) for name, value in sandbox.items()},
     }
     module = ["scripts.benchmark.hosts", str(USER_UID)] if given_up else ["workflow.sandbox.host"]
     process = subprocess.Popen([sys.executable, "-P", "-m", *module], env=environ)

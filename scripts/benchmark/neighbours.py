@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -20,14 +21,17 @@ from scripts.benchmark.hosts import running_host
 from scripts.benchmark.meter import quantile
 from shared.config import Settings
 from shared.ids import new_thread_id
-from workflow.sandbox.base import Command
+from workflow.sandbox.base import Command, ExecResult
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 
-COMMANDS = 150
+COMMANDS = 200
+LOUD = "loud"
 BITES_SECONDS = 1.5  # after which an attack has reached its limits
-SMALL = {"memory_bytes": "268435456", "disk_bytes": "268435456"}  # so that the limits are met again and again
+# Limits that are met again and again.
+SMALL: dict[str, Any] = {"memory_bytes": 256 * 1024**2, "disk_bytes": 256 * 1024**2}
 ATTACKS = {
     "fork bomb": "f() { f | f & }; f; sleep 60",
+    "hundred busy loops": "for i in $(seq 100); do while :; do :; done & done; sleep 60",
     "memory hog": "python3 -c 'x = bytearray(2_000_000_000)'",
     "disk filler": "rm -f fill*; for i in $(seq 100); do head -c 50M /dev/zero > fill$i; done; sleep 5",
 }
@@ -43,8 +47,18 @@ class Latency:
     def __str__(self) -> str:
         return f"{self.p50:6.1f} /{self.p95:7.1f} ms"
 
-    def beside(self, alone: "Latency") -> str:
-        return f"{self}   {self.p50 / alone.p50:5.1f} x /{self.p95 / alone.p95:5.1f} x"
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """By one attack. `alone` was measured just before it."""
+
+    attack: str
+    alone: Latency
+    beside: Latency
+
+    def __str__(self) -> str:
+        factors = f"{self.beside.p50 / self.alone.p50:5.1f} x /{self.beside.p95 / self.alone.p95:5.1f} x"
+        return f"  beside a {self.attack:<21} {factors}   (alone {self.alone}, beside it {self.beside})"
 
 
 class Neighbours:
@@ -56,11 +70,14 @@ class Neighbours:
         self._keys = itertools.count()
 
     async def latency(self) -> Latency:
+        """Raises RuntimeError where a command of the quiet one fails."""
         took = []
         for _ in range(COMMANDS):
             began = time.perf_counter()
-            await self._run(self._quiet, "true")
+            result = await self._run(self._quiet, "true")
             took.append(1000 * (time.perf_counter() - began))
+            if result.exit_code != 0:
+                raise RuntimeError(f"a neighbour's command failed: {result}")
         return Latency(quantile(took, 0.5), quantile(took, 0.95))
 
     @asynccontextmanager
@@ -78,30 +95,33 @@ class Neighbours:
         finally:
             attacking.cancel()
             await asyncio.wait([attacking])
-            await self._loud.cancel("loud", 1)
+            await self._loud.cancel(LOUD, 1)
 
-    async def _run(self, sandbox: LocalSandbox, command: str) -> None:
+    async def _run(self, sandbox: LocalSandbox, command: str) -> ExecResult:
         async def ignore(_: str, __: str) -> None:
             pass
 
-        run = "loud" if sandbox is self._loud else "quiet"
-        await sandbox.exec(Command(f"{run}/{next(self._keys)}", 1, command), ignore)
+        run = LOUD if sandbox is self._loud else "quiet"
+        return await sandbox.exec(Command(f"{run}/{next(self._keys)}", 1, command), ignore)
 
 
-async def measure_neighbours(settings: Settings) -> None:
-    """Prints a line for each attack."""
+async def measure_neighbours(settings: Settings) -> AsyncIterator[Slowdown]:
     provider = LocalProvider(settings)
     try:
         quiet, loud = [await provider.acquire(new_thread_id(), None) for _ in range(2)]
         neighbours = Neighbours(quiet, loud)
         await neighbours.latency()
-        alone = await neighbours.latency()
-        print(f"  {'alone':<24} {alone}")
         for name, attack in ATTACKS.items():
+            alone = await neighbours.latency()
             async with neighbours.attacked(attack):
-                print(f"  {'beside a ' + name:<24} {(await neighbours.latency()).beside(alone)}")
+                yield Slowdown(name, alone, await neighbours.latency())
     finally:
         await provider.close()
+
+
+async def _print(settings: Settings) -> None:
+    async for slowdown in measure_neighbours(settings):
+        print(slowdown)
 
 
 def print_neighbours() -> None:
@@ -112,7 +132,7 @@ def print_neighbours() -> None:
         ):
             limits = httpx.get(f"{settings.sandbox.host_url}/health").json()["limits"]
             print(f"a command in a sandbox, p50 / p95; {limits}")
-            asyncio.run(measure_neighbours(settings))
+            asyncio.run(_print(settings))
 
 
 if __name__ == "__main__":

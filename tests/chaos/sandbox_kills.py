@@ -92,7 +92,7 @@ class SandboxKills:
 
         pid = _forked(judge)
         os.close(writer)
-        with open(reader, "rb") as answer:
+        with os.fdopen(reader, "rb") as answer:
             found = Counter[str](json.load(answer))
         os.waitpid(pid, 0)
         return found

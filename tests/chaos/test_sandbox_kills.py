@@ -138,4 +138,4 @@ async def test_a_killed_host_loses_no_file_and_says_what_is_gone(redis_url: str)
 
 @pytest.mark.slow
 async def test_hosts_and_workers_killed_beside_each_other_lose_no_file(redis_url: str) -> None:
-    await kill_hosts_around_commands(redis_url, worker_kills=300, host_kills=15)
+    await kill_hosts_around_commands(redis_url, worker_kills=300, host_kills=5)
