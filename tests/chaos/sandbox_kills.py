@@ -118,12 +118,12 @@ class SandboxKills:
             os.waitpid(pid, 0)
 
     async def _work(self, worker: str, run_ids: list[str]) -> None:
-        runtime = replace(
-            a_runtime(Playbook(book())),
-            all_tools=all_tools(self._settings),
-            sandboxes=choose_provider(self._settings, INSTALL),
-        )
         async with connect(self._url, timeout_seconds=5, max_connections=100) as client:
+            runtime = replace(
+                a_runtime(Playbook(book()), client=client),
+                all_tools=all_tools(self._settings),
+                sandboxes=choose_provider(self._settings, INSTALL),
+            )
             runner = Runner(outside(client), runtime)
             await asyncio.gather(*(runner.execute(run_id, worker, Signals()) for run_id in run_ids))
             await runtime.sandboxes.close()
