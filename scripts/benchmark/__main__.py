@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import aiohttp
 import uvloop
 
-from scripts.benchmark.meter import cpu_seconds, memory_mb
+from scripts.benchmark.meter import cpu_seconds, memory_mb, quantile
+from scripts.benchmark.neighbours import print_neighbours
+from scripts.benchmark.sandbox import print_sandbox
 from scripts.benchmark.targets import Floor, ModelServer, Target, Timing, Trunkline
 
 TOKENS = 64
@@ -50,11 +52,6 @@ class Meter:
         servers = [name for name in ms if name not in ("model", "client")]
         each = "  ".join(f"{name} {value:.1f}" for name, value in ms.items())
         return f"{sum(ms[name] for name in servers):5.1f} ms CPU a run   ({each})"
-
-
-def quantile(values: Sequence[float], part: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
 def ms(values: Sequence[float]) -> str:
@@ -148,7 +145,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50, help="of W1")
     parser.add_argument("--seconds", type=float, default=20, help="of each W2")
     parser.add_argument("--at-once", type=int, nargs="+", default=[8, 32, 100], help="loops of W2")
-    uvloop.run(measure(parser.parse_args()))
+    parser.add_argument("--sandboxes", action="store_true", help="only what sandboxes cost, alone and beside bad ones")
+    options = parser.parse_args()
+    if not options.sandboxes:
+        uvloop.run(measure(options))
+    print_sandbox()
+    print_neighbours()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """CPU time and memory of processes, from /proc."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -33,3 +34,8 @@ def _stat(pid: int) -> tuple[float, float]:
     except OSError:
         return 0.0, 0.0
     return sum(int(ticks) for ticks in fields[11:15]) / TICKS, int(fields[21]) * PAGE_BYTES / 1e6
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]

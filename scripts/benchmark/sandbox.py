@@ -5,43 +5,43 @@ a millisecond and a half.
 """
 
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from scripts.benchmark.meter import TICKS
-from scripts.stack.ports import free_port
-from shared.config import SandboxSettings, Settings
+from scripts.benchmark.hosts import running_host
+from scripts.benchmark.meter import TICKS, quantile
+from shared.config import Settings
 from shared.ids import new_thread_id
 from workflow.sandbox.base import Command
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 
 COLD_STARTS = 20
 REPEATS = 200
-START_SECONDS = 20
+
+Times = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Medians, in milliseconds. `host_cpu` is the host's own for one command, without what runs inside."""
+    """Of each (p50, p95) in milliseconds. `host_cpu` is the host's own for one command, without what runs inside."""
 
-    cold_start: float
-    command: float
-    file_operation: float
+    cold_start: Times
+    command: Times
+    file_operation: Times
     host_cpu: float
 
     def __str__(self) -> str:
         return (
-            f"sandbox: cold start {self.cold_start:.1f} ms, each command {self.command:.1f} ms "
-            f"(host {self.host_cpu:.1f} ms CPU), file operation {self.file_operation:.1f} ms"
+            f"sandbox (p50 / p95): cold start {_ms(self.cold_start)}, each command {_ms(self.command)} "
+            f"(host {self.host_cpu:.1f} ms CPU), file operation {_ms(self.file_operation)}"
         )
+
+
+def _ms(times: Times) -> str:
+    return f"{times[0]:.1f} / {times[1]:.1f} ms"
 
 
 async def measure_sandbox(provider: LocalProvider, host_pid: int) -> Figures:
@@ -58,14 +58,14 @@ async def measure_sandbox(provider: LocalProvider, host_pid: int) -> Figures:
     return Figures(cold, command, await _time(lambda: sandbox.stat("/workspace"), REPEATS), host_cpu)
 
 
-async def _time(action: Callable[[], Awaitable[object]], times: int) -> float:
-    """The median of so many, in milliseconds."""
+async def _time(action: Callable[[], Awaitable[object]], times: int) -> Times:
+    """Of so many, one after the other."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
         await action()
         took.append(1000 * (time.perf_counter() - began))
-    return median(took)
+    return quantile(took, 0.5), quantile(took, 0.95)
 
 
 async def _run(sandbox: LocalSandbox, step: str) -> None:
@@ -80,22 +80,6 @@ def _own_cpu_ms(pid: int) -> float:
     return 1000 * (int(fields[11]) + int(fields[12])) / TICKS
 
 
-@contextmanager
-def _host(data: Path) -> Iterator[tuple[Settings, int]]:
-    url = f"http://127.0.0.1:{free_port()}"
-    environ = {**os.environ, "TRUNKLINE__DATA": str(data), "TRUNKLINE__SANDBOX__HOST_URL": url, "LOG_LEVEL": "WARNING"}
-    process = subprocess.Popen([sys.executable, "-m", "workflow.sandbox.host"], env=environ)
-    settings = Settings(data=data, sandbox=SandboxSettings(host_url=url))
-    deadline = time.monotonic() + START_SECONDS
-    try:
-        while not settings.sandbox_token_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield settings, process.pid
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
-
-
 async def _measure(settings: Settings, host_pid: int) -> Figures:
     provider = LocalProvider(settings)
     try:
@@ -104,10 +88,10 @@ async def _measure(settings: Settings, host_pid: int) -> Figures:
         await provider.close()
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as data, _host(Path(data)) as (settings, pid):
+def print_sandbox() -> None:
+    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as data, running_host(Path(data)) as (settings, pid):
         print(asyncio.run(_measure(settings, pid)))
 
 
 if __name__ == "__main__":
-    main()
+    print_sandbox()

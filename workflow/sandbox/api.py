@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workflow.sandbox import wire
 from workflow.sandbox.base import (
@@ -120,7 +120,8 @@ class Api:
             Route("/sandboxes/{thread_id}/{operation}", self.operate, methods=["POST"]),
         ]
         handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}
-        return Guard(Starlette(routes=routes, exception_handlers=handlers), token)  # type: ignore[arg-type]
+        app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+        return Guard(Signature(app, self.sandboxes.incarnation), token)
 
     async def health(self, _: Request) -> Response:
         ground, problem = self.sandboxes.ground, self.sandboxes.problem
@@ -235,6 +236,22 @@ async def _refuse(_: Request, error: SandboxError) -> Response:
 
 async def _refuse_malformed(_: Request, error: ValidationError) -> Response:
     return _json({"error": "SandboxRefused", "detail": f"malformed request: {error}"}, 400)
+
+
+class Signature:
+    """Tells with each answer which host gives it."""
+
+    def __init__(self, app: ASGIApp, incarnation: str) -> None:
+        self._app = app
+        self._header = (wire.HOST_HEADER.encode(), incarnation.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def signed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._header]
+            await send(message)
+
+        await self._app(scope, receive, signed)
 
 
 class Guard:

@@ -29,6 +29,8 @@ class HostConnection:
         self._url = url
         self._token_file = token_file
         self._token = ""
+        self.host: str | None = None
+        """Which one gave the latest answer; None before there was one."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=60)
         self._client = httpx.AsyncClient(base_url=url, limits=limits, trust_env=False)
 
@@ -40,6 +42,7 @@ class HostConnection:
 
         async def send(_: _Patience) -> bytes:
             response = await self._client.post(path, content=body, headers=self._headers(), timeout=seconds)
+            self._note(response)
             self._check(response.status_code, response.content)
             return response.content
 
@@ -97,6 +100,7 @@ class HostConnection:
     async def _steps(self, path: str, body: bytes) -> AsyncIterator[wire.Progress]:
         request = self._client.stream("POST", path, content=body, headers=self._headers(), timeout=SILENCE_SECONDS)
         async with request as response:
+            self._note(response)
             if response.status_code != 200:
                 self._check(response.status_code, await response.aread())
             rest = b""
@@ -130,6 +134,9 @@ class HostConnection:
                 f"The token of the sandbox host cannot be read from {self._token_file} ({error.strerror}). The host "
                 "makes it when it starts: see that it has, with the same data folder or sandbox.token_file."
             ) from error
+
+    def _note(self, response: httpx.Response) -> None:
+        self.host = response.headers.get(wire.HOST_HEADER, self.host)
 
     def _check(self, status: int, body: bytes) -> None:
         if status == 200:

@@ -1,5 +1,6 @@
 """The `local` provider: sandboxes of a sandbox host (host.py), reached over HTTP from any process of the machine."""
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from workflow.sandbox.base import (
     Listing,
     OnOutput,
     Packed,
+    SandboxError,
     Task,
     TaskOutput,
     WriteResult,
@@ -109,8 +111,7 @@ class LocalSandbox:
         plan = [wire.PlannedFile(file.path, len(file.content), file.executable, file.expect) for file in files]
         head = wire.encode(wire.WriteHead(key, epoch, len(note), plan))
         body = b"".join((head, b"\n", *(file.content for file in files), note))
-        answer = await self._connection.ask(f"{self._path}/write", body)
-        written = wire.adapter(wire.Written).validate_json(answer)
+        written = wire.adapter(wire.Written).validate_json(await self._post("write", body))
         return WriteResult(written.note, written.repeated)
 
     async def recall(self, key: str, epoch: int) -> bytes | None:
@@ -130,7 +131,29 @@ class LocalSandbox:
         self.blank = False
 
     async def _ask(self, operation: str, request: Any, seconds: float = ANSWER_SECONDS) -> bytes:
-        return await self._connection.ask(f"{self._path}/{operation}", wire.encode(request), seconds)
+        return await self._post(operation, wire.encode(request), seconds)
+
+    async def _post(self, operation: str, body: bytes, seconds: float = ANSWER_SECONDS) -> bytes:
+        async with self._noticing():
+            return await self._connection.ask(f"{self._path}/{operation}", body, seconds)
+
+    @asynccontextmanager
+    async def _noticing(self) -> AsyncIterator[None]:
+        """Where another host than before answers, even by an error, `ref` and `notice` tell so from then on."""
+        try:
+            yield
+        except SandboxError:
+            await self._look_again()
+            raise
+        await self._look_again()
+
+    async def _look_again(self) -> None:
+        if self._connection.host == self.ref["host"]:
+            return
+        with contextlib.suppress(SandboxError):  # then the next answer is the occasion
+            answer = await self._connection.ask(f"{self._path}/acquire", wire.encode(wire.Acquire(self.ref)))
+            acquired = wire.adapter(wire.Acquired).validate_json(answer)
+            self.ref, self.notice = acquired.ref, acquired.notice or self.notice
 
     async def _follow(self, operation: str, request_from: Callable[[int], Any], on_output: OnOutput) -> wire.Progress:
         def text(piece: str) -> Awaitable[None]:
@@ -139,7 +162,8 @@ class LocalSandbox:
         def body_from(offset: int) -> bytes:
             return wire.encode(request_from(offset))
 
-        return await self._connection.follow(f"{self._path}/{operation}", body_from, text)
+        async with self._noticing():
+            return await self._connection.follow(f"{self._path}/{operation}", body_from, text)
 
 
 async def _first_line(pieces: AsyncIterator[bytes]) -> tuple[bytes, bytes]:

@@ -9,6 +9,8 @@ behind it. `exec` and `attach` answer with lines of JSON: a Progress each, the l
 
 is a connection to a port inside: the body of the request goes to it, the answer's comes from it, both at the same time
 and for as long as either lasts. The end of the request's body ends what goes in; what comes out may go on.
+
+Each answer but that to a wrong token bears HOST_HEADER, which is another one whenever the host was started anew.
 """
 
 import base64
@@ -42,6 +44,7 @@ from workflow.sandbox.base import (
 
 T = TypeVar("T")
 
+HOST_HEADER = "trunkline-host"
 Key = Annotated[str, Field(min_length=1, max_length=500)]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 Natural = Annotated[int, Field(ge=0)]

@@ -3,6 +3,7 @@
 Memory and disk have hosts with small limits of their own: test_limits.py. The system calls: test_seccomp.py.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -161,6 +162,12 @@ async def test_daemons_and_the_deaf_end_with_their_command(host: Host, box: Box)
     assert _sleepers(host) == set()
 
 
+async def test_a_child_that_keeps_the_output_open_does_not_keep_the_call(host: Host, box: Box) -> None:
+    async with asyncio.timeout(10):
+        result = await box.run("sleep 68 & setsid sleep 69 & echo on", timeout_seconds=30)
+    assert (result.status, result.exit_code, result.output.head) == (ExecStatus.EXITED, 0, "on\n")
+
+
 def _sleepers(host: Host) -> set[str]:
     return {line.strip() for line in host.processes().values() if line.startswith(("sleep 6", "sleep 7"))}
 
@@ -171,7 +178,47 @@ async def test_another_sandbox_cannot_be_seen(provider: LocalProvider, box: Box)
     assert "sleep 66" not in await box.text("ps -ef")
     assert "secret" not in await box.text("ls -A / /workspace /tmp /home/user")
     assert other.run_id.partition(".")[0] not in await box.text("cat /proc/*/cmdline; ls -R /run")
+    await box.run("kill -9 -1")
+    [task] = await other.sandbox.tasks()
+    assert task.status is ExecStatus.RUNNING
     await other.sandbox.kill_task("bg_1", other.key(), 1)
+
+
+# Asks for the descriptors of sandboxd and of pid 1 (pidfd_getfd), as a debugger may.
+TAKE_OVER = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in (1, 2):
+    process = os.pidfd_open(pid)
+    print(sum(libc.syscall(438, process, number, 0) >= 0 for number in range(64)))
+"""
+
+
+async def test_the_descriptors_of_our_program_cannot_be_taken(box: Box) -> None:
+    await box.sandbox.write([FileWrite("take_over.py", TAKE_OVER.encode())], box.key(), 1, b"")
+    assert await box.text("python3 take_over.py") == "0\n0\n"
+
+
+async def test_nothing_can_be_typed_into_a_terminal(box: Box) -> None:
+    """A descriptor that is not there tells the filter (EPERM) from the kernel (EBADF); a pty of one's own is real."""
+    code = """
+import fcntl, os, termios
+def type_into(fd):
+    try:
+        fcntl.ioctl(fd, termios.TIOCSTI, b"x")
+    except OSError as error:
+        os.write(out, b"%d\\n" % error.errno)
+out = os.dup(1)
+type_into(999)
+_, mine = os.openpty()
+if not os.fork():
+    os.login_tty(mine)
+    type_into(0)
+    os._exit(0)
+os.wait()
+"""
+    await box.sandbox.write([FileWrite("type_into.py", code.encode())], box.key(), 1, b"")
+    assert await box.text("python3 type_into.py") == "1\n1\n"
 
 
 async def test_hard_links_lead_nowhere_outside(box: Box) -> None:

@@ -149,6 +149,24 @@ async def test_a_command_in_flight_when_the_host_is_killed_is_lost_not_repeated(
     assert log.read_text() == "once\n"
 
 
+@pytest.mark.parametrize("under_a_command", [False, True])
+async def test_whoever_holds_a_sandbox_hears_that_its_host_was_killed(
+    own_host: Host, own_provider: LocalProvider, under_a_command: bool
+) -> None:
+    box = await new_box(own_provider)
+    before = box.sandbox.ref
+    await box.run("sleep 60", background=True)
+    running = asyncio.create_task(box.run("echo on; sleep 60" if under_a_command else "echo on"))
+    await eventually(lambda: box.shown == "on\n")
+    own_host.kill()
+    await asyncio.to_thread(own_host.start)
+    await asyncio.wait([running])
+    assert isinstance(running.exception(), SandboxLost if under_a_command else type(None))
+    await box.run("true")
+    assert "background tasks have ended. Its files are as they were." in str(box.sandbox.notice)
+    assert box.sandbox.ref["host"] != before["host"]
+
+
 async def test_a_connection_that_breaks_is_taken_up_again_where_it_broke(own_provider: LocalProvider) -> None:
     box = await new_box(own_provider)
     running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done"))
