@@ -20,7 +20,7 @@ from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
-from gateway.routes import events, files, health, ports, root, runs, session, steps, threads
+from gateway.routes import events, files, health, ports, root, runs, session, steps, threads, tools
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
@@ -86,6 +86,7 @@ def _api() -> APIRouter:
         runs.router,
         steps.router,
         events.router,
+        tools.router,
         session.api,
     ):
         api.include_router(router)

@@ -23,11 +23,12 @@ from modem.sweep import Sweeper
 from shared.config import Settings
 from shared.events.outside import Outside
 from shared.queue import RunQueue
-from shared.redis import connect
+from shared.redis import connect, patiently
 from shared.slots.slots import slots_of
 from shared.tasks import cancel
 from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
+from shared.workers.tools import TELL_SECONDS, tell_tools
 from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import Runtime, open_runtime
 from workflow.sandbox.remote_provider import RemoteProvider
@@ -106,6 +107,8 @@ class Worker:
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
+        self._tell = partial(patiently, partial(tell_tools, client, runtime.tool_cards), None)
+        await self._tell()
         if isinstance(runtime.sandboxes, RemoteProvider):
             self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
         self._runner = Runner(outside, runtime)
@@ -122,10 +125,16 @@ class Worker:
         )
 
     async def _start_chores(self) -> None:
-        agenda = self._agenda.run(self._lease, self._settings.worker.sweep_seconds)
-        chores = (self._keep_ticking(), self._watch_cancels(), self._sweeper.run(self._lease), agenda)
-        orphans = (self._orphans.run(self._lease),) if self._orphans else ()
-        for chore in (*chores, *orphans):
+        chores = [
+            self._keep_ticking(),
+            self._watch_cancels(),
+            self._sweeper.run(self._lease),
+            self._agenda.run(self._lease, self._settings.worker.sweep_seconds),
+            self._keep_told(),
+        ]
+        if self._orphans:
+            chores.append(self._orphans.run(self._lease))
+        for chore in chores:
             self._chores.append(asyncio.create_task(_supervised(chore)))
 
     async def _close(self) -> None:
@@ -153,6 +162,11 @@ class Worker:
                 return self._lease.name
             await asyncio.sleep(TICK_SECONDS)
         return None
+
+    async def _keep_told(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            await self._tell()
 
     def _on_lost(self, name: str) -> None:
         self._loop.call_soon_threadsafe(self._runner.drop, name)

@@ -6,6 +6,8 @@ from functools import cached_property
 from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 
 WORKERS = "workers"
+TOOLS = "tools"
+"""STRING: what the workers told of their tools, as JSON (shared/workers/tools.py)."""
 INSTALL = "install"
 
 

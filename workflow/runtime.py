@@ -4,13 +4,14 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from redis.asyncio import Redis
 
 from shared.budgets.store import Budgets
 from shared.config import Settings
 from shared.install import install_id
+from shared.workers.tools import ToolCard
 from workflow.engine.durable import Functions
 from workflow.llm.breaker.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen, build_model, choose_model
@@ -22,7 +23,8 @@ from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
 from workflow.tool.base import CallLimits
-from workflow.tool.catalogue import all_tools
+from workflow.tool.catalogue import known_tools
+from workflow.tool.listing import cards_of
 from workflow.tool.registry import Registry
 from workflow.web.web import Web
 
@@ -41,6 +43,8 @@ class Runtime:
     budgets: Budgets
     tool_limits: CallLimits
     functions: Functions
+    tool_cards: list[ToolCard] = field(default_factory=list)
+    """Of all tools, those too that agents are not given."""
     models: dict[str, Model] = field(default_factory=dict)
     fallbacks: list[Model] = field(default_factory=list)
     web: Web = field(default_factory=Web)
@@ -71,11 +75,12 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
     Raises AppError INVALID_CONFIG for a fallback model of no provider, and for a tool or a template that is not in
     order.
     """
-    web, own = Web.of(settings), all_tools(settings)
+    web, known, gives = Web.of(settings), known_tools(settings), settings.tools.gives
     async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
-        given = [tool for tool in mcp_tools if settings.tools.gives(tool.name)]
-        async with _opened(settings, client, own.plus(given), web) as runtime:
-            yield runtime
+        own = Registry(tool for tool in known if gives(tool.name))
+        given = own.plus(tool for tool in mcp_tools if gives(tool.name))
+        async with _opened(settings, client, given, web) as runtime:
+            yield replace(runtime, tool_cards=cards_of([*known, *mcp_tools], gives))
 
 
 @asynccontextmanager

@@ -59,7 +59,7 @@ class SandboxSettings(Section):
     allowed_hosts: list[HostPattern] = Field(
         default=[],
         description="Hosts that sandboxes reach where network is allow. A star stands for any names in front.",
-        examples=[["pypi.org", "*.pythonhosted.org", "registry.npmjs.org"]],
+        examples=[["packages.example.com", "*.files.example.com", "npm.example.com"]],
     )
     allowed_ports: list[Port] = Field(
         default=[], description="Ports of them that local sandboxes reach beside 80 and 443."

@@ -112,7 +112,9 @@ def _private_host(entry: str) -> str:
 def _host_pattern(pattern: str) -> str:
     pattern = pattern.lower().rstrip(".")
     if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9_.-]*[a-z0-9])?", pattern):
-        raise ValueError("should be a host such as pypi.org, or *.pypi.org for all names below it")
+        raise ValueError(
+            "should be a host such as packages.example.com, or *.packages.example.com for all names below it"
+        )
     return pattern
 
 

@@ -26,6 +26,11 @@ DESCRIPTION_CHARS = 1_024
 
 def all_tools(settings: Settings) -> Registry:
     """Those that agents are given. Raises AppError INVALID_CONFIG."""
+    return Registry(tool for tool in known_tools(settings) if settings.tools.gives(tool.name))
+
+
+def known_tools(settings: Settings) -> list[Tool[Any]]:
+    """Whether agents are given them or not. Raises AppError INVALID_CONFIG."""
     tools, templates = settings.tools, load_templates(settings.templates.folder)
     found = [
         *built_in_tools(plans_need_approval=tools.plans_need_approval, templates=templates).tools,
@@ -43,7 +48,7 @@ def all_tools(settings: Settings) -> Registry:
             f"tools.enabled names {', '.join(missing)}, and there is no such tool. There are: {', '.join(known)}. "
             "Tools of your own are found in the modules that tools.modules names."
         )
-    return Registry(tool for tool in known.values() if tools.gives(tool.name))
+    return list(known.values())
 
 
 def check_tool(tool: Tool[Any]) -> None:

@@ -68,7 +68,8 @@ class Host:
             shutil.rmtree(self.data)
             self.log.unlink()
             self._remove_group_folder()
-        assert "imported too late" not in log
+        late = [line for line in log.splitlines() if "imported too late" in line]
+        assert not late, late
 
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.workflow.sandbox.run_host", self.mode, str(USER_UID)]

@@ -333,7 +333,7 @@ async def test_a_sandbox_without_a_network_has_no_proxy(host: Host) -> None:
 async def test_hosts_on_the_list_are_reached_and_no_others(strict: Box, site: WebServer) -> None:
     reached = await strict.text(f"curl -sS {SITE}/a; curl -sS http://SITE.example.com.:{PORT}/b")
     assert [asked.target for asked in site.asked] == ["/a", "/b"], reached
-    for where in ("example.com:443", "pypi.org:443", "example.com.evil.org:443", f"127.0.0.1:{PORT}"):
+    for where in ("example.com:443", "packages.example.org:443", "example.com.evil.org:443", f"127.0.0.1:{PORT}"):
         answer = await strict.text(asks(f"CONNECT {where} HTTP/1.1\r\nHost: x"))
         assert answer.startswith("HTTP/1.1 403 "), where
         assert f"reaches only these hosts: {ADDRESS}, *.example.com" in answer

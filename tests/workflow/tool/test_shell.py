@@ -86,6 +86,6 @@ def test_a_sandbox_with_a_network_is_not_blamed() -> None:
     ],
 )
 def test_a_program_that_may_not_go_there_is_explained_by_what_it_may_reach(output: str) -> None:
-    policy = Network("allow", ["pypi.org", "*.pythonhosted.org"], proxy=True)
+    policy = Network("allow", ["packages.example.com", "*.files.example.com"], proxy=True)
     (hint,) = hints_for(ended(1, output), Capabilities(policy))
-    assert "only these hosts: pypi.org, *.pythonhosted.org, over HTTP and HTTPS only" in hint
+    assert "only these hosts: packages.example.com, *.files.example.com, over HTTP and HTTPS only" in hint

@@ -12,7 +12,7 @@ from tests.workflow.sandbox.conformance.conftest import daytona_settings, e2b_se
 from workflow.sandbox.base import Network
 from workflow.sandbox.choose import choose_provider
 
-HOSTS = ["pypi.org", "*.pythonhosted.org"]
+HOSTS = ["packages.example.com", "*.files.example.com"]
 
 
 async def asked_of(double: E2BDouble | DaytonaDouble, settings: Settings, network: str) -> dict[str, Any]:
