@@ -7,6 +7,7 @@ interpreter and the project may lie where that user cannot go.
 
 import asyncio
 import contextlib
+import encodings.idna  # noqa: F401 - see below
 import logging
 import os
 import resource
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# This and lifespan.off would be imported only when this process cannot read them any more.
+# This, lifespan.off and encodings.idna (by resolving names) would be imported only when they cannot be read any more.
 import anyio._backends._asyncio  # noqa: F401
 import uvicorn
 import uvicorn.lifespan.off
