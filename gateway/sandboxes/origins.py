@@ -6,7 +6,8 @@ its headers; who may see it is said by a link's ticket, which becomes a cookie o
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, urlencode
 
 from redis.asyncio import Redis
@@ -64,12 +65,22 @@ class SandboxOrigins:
         if entry is not None:
             await _answer(entry, scope, receive, send)
             return
-        async with closing(await self._dial(place, scope)) as tunnel:
-            self._open[place] += 1
-            try:
+        with self._counted(place):
+            async with closing(await _dial(place, scope)) as tunnel:
                 await self._relay(tunnel, scope, receive, send)
-            finally:
-                self._open[place] -= 1
+
+    @contextmanager
+    def _counted(self, place: Place) -> Iterator[None]:
+        """From before it is dialled. Raises Refusal."""
+        if self._open[place] >= self._settings.sandbox.link_connections:
+            raise Refusal(503, f"{self._open[place]} connections to this port are open: close some, and try again.")
+        self._open[place] += 1
+        try:
+            yield
+        finally:
+            self._open[place] -= 1
+            if not self._open[place]:
+                del self._open[place]
 
     async def _relay(self, tunnel: Tunnel, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._settings.sandbox
@@ -78,17 +89,6 @@ class SandboxOrigins:
             await sockets.relay(tunnel, WebSocket(scope, receive, send), patience)
         else:
             await http.relay(tunnel, scope, receive, send, patience)
-
-    async def _dial(self, place: Place, scope: Scope) -> Tunnel:
-        if self._open[place] >= self._settings.sandbox.link_connections:
-            raise Refusal(503, f"{self._open[place]} connections to this port are open: close some, and try again.")
-        try:
-            tunnel: Tunnel = await scope["app"].state.services.sandboxes.dial(place.sandbox, place.port)
-        except NothingListens as nothing:
-            raise Refusal(502, _nobody(place.port, nothing.ports)) from nothing
-        except AppError as error:
-            raise Refusal(503, error.detail) from error
-        return tunnel
 
     async def _entry(self, redis: Redis, place: Place, request: HTTPConnection) -> Response | None:
         """None: come in. A response where a ticket is to become a cookie first. Raises Refusal."""
@@ -120,6 +120,17 @@ class SandboxOrigins:
         answer.headers["Cache-Control"] = "no-store"
         answer.headers["Referrer-Policy"] = "no-referrer"
         return answer
+
+
+async def _dial(place: Place, scope: Scope) -> Tunnel:
+    """Raises Refusal."""
+    try:
+        tunnel: Tunnel = await scope["app"].state.services.sandboxes.dial(place.sandbox, place.port)
+    except NothingListens as nothing:
+        raise Refusal(502, _nobody(place.port, nothing.ports)) from nothing
+    except AppError as error:
+        raise Refusal(503, error.detail) from error
+    return tunnel
 
 
 def _held(request: HTTPConnection) -> list[str]:
