@@ -32,7 +32,8 @@ LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no lon
 REQUEST_SECONDS = 30.0
 TRANSFER_SECONDS = 120
 MINUTE = 60.0
-GONE = ("destroyed", "destroying", "error", "build_failed")
+GONE = ("destroyed", "destroying")
+FAILED = ("error", "build_failed")
 NOT_STARTED = "is the sandbox started"  # how the toolbox of a stopped machine refuses
 
 
@@ -91,13 +92,25 @@ class DaytonaCloud:
             auto_archive_interval=self._settings.archive_minutes,
             auto_delete_interval=self._settings.delete_minutes,
         )
+        try:
+            return await self._create(params)
+        except _NameTaken:
+            with translated():
+                sandbox = await self._client().get(str(params.name), request_timeout=REQUEST_SECONDS)
+        if _state(sandbox) in FAILED:
+            with suppress(MachineGone), translated():
+                await sandbox.delete(timeout=REQUEST_SECONDS, wait=True)
+            return await self._create(params)
+        with translated():
+            await self._start(sandbox)
+        return DaytonaMachine(sandbox)
+
+    async def _create(self, params: daytona.CreateSandboxFromSnapshotParams) -> DaytonaMachine:
         with translated():
             try:
-                sandbox = await self._client().create(params, timeout=self._settings.start_seconds)
-            except daytona.DaytonaConflictError:
-                sandbox = await self._client().get(str(params.name), request_timeout=REQUEST_SECONDS)
-                await self._start(sandbox)
-        return DaytonaMachine(sandbox)
+                return DaytonaMachine(await self._client().create(params, timeout=self._settings.start_seconds))
+            except daytona.DaytonaConflictError as error:
+                raise _NameTaken(str(error)) from error
 
     async def connect(self, machine_id: str) -> DaytonaMachine:
         with translated():
@@ -110,8 +123,7 @@ class DaytonaCloud:
         with translated():
             query = daytona.ListSandboxesQuery(labels=labels)
             found = [each async for each in self._client().list(query, request_timeout=REQUEST_SECONDS)]
-        there = [each for each in found if _state(each) not in GONE]
-        return [Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.created_at)) for each in there]
+        return [_found(each) for each in found if _state(each) not in GONE]
 
     async def remove(self, machine_id: str) -> None:
         with suppress(MachineGone), translated():
@@ -132,10 +144,19 @@ class DaytonaCloud:
 
     async def _start(self, sandbox: AsyncSandbox) -> None:
         """Raises MachineGone."""
-        if _state(sandbox) in GONE:
+        if _state(sandbox) in (*GONE, *FAILED):
             raise MachineGone(f"it is {_state(sandbox)}")
         if _state(sandbox) != "started":
             await sandbox.start(timeout=self._settings.start_seconds)
+
+
+class _NameTaken(MachineUnreachable):
+    """There is, or was a moment ago, a machine of that name."""
+
+
+def _found(sandbox: AsyncSandbox) -> Found:
+    thread_id, created_at = sandbox.labels.get(THREAD_LABEL, ""), _seconds(sandbox.created_at)
+    return Found(str(sandbox.id), thread_id, created_at, failed=_state(sandbox) in FAILED)
 
 
 def _state(sandbox: AsyncSandbox) -> str:
@@ -154,7 +175,7 @@ def translated() -> Iterator[None]:
     try:
         with cancellation_kept():
             yield
-    except MachineGone:
+    except (MachineGone, _NameTaken):
         raise
     except (daytona.DaytonaAuthenticationError, daytona.DaytonaForbiddenError) as error:
         raise SandboxUnavailable(

@@ -40,11 +40,12 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`created_at` in seconds since 1970, by the provider's clock."""
+    """`created_at` in seconds since 1970, by the provider's clock. `failed`: it never runs again; remove it."""
 
     machine_id: str
     thread_id: str
     created_at: float
+    failed: bool = False
 
 
 @contextmanager
