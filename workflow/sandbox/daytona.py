@@ -9,23 +9,26 @@ import hashlib
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
 
 import daytona
 from daytona import AsyncDaytona, AsyncSandbox
 
 from shared.config import DaytonaSettings
-from workflow.sandbox.base import Endpoint, Network, SandboxUnavailable
+from workflow.sandbox import machine
+from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
+    Allowance,
     Found,
     MachineGone,
     MachineStopped,
     MachineUnreachable,
     Ran,
     cancellation_kept,
+    collected,
 )
 
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
@@ -43,10 +46,11 @@ class DaytonaMachine:
         self.machine_id = str(sandbox.id)
 
     async def run(self, script: str, seconds: float) -> Ran:
-        """stderr is in stdout: Daytona has one stream."""
+        """stderr is in stdout: Daytona has one stream, which comes as a whole."""
         with translated():
             async with asyncio.timeout(seconds + LATE_SECONDS):
                 answer = await self._sandbox.process.exec(f"bash -c {shlex.quote(script)}", timeout=int(seconds))
+        Allowance(machine.MAX_PRINTED).take(answer.result)
         return Ran(answer.exit_code, answer.result, "")
 
     async def put(self, path: str, content: bytes) -> None:
@@ -54,10 +58,12 @@ class DaytonaMachine:
             async with asyncio.timeout(TRANSFER_SECONDS):
                 await self._sandbox.fs.upload_file(content, path, timeout=TRANSFER_SECONDS)
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, limit: int) -> bytes:
         with translated():
             async with asyncio.timeout(TRANSFER_SECONDS):
-                return bytes(await self._sandbox.fs.download_file(path) or b"")
+                pieces = await self._sandbox.fs.download_file_stream(path, timeout=TRANSFER_SECONDS)
+                async with aclosing(pieces):  # type: ignore[type-var]  # it is a generator
+                    return await collected(pieces, limit)
 
     async def expose(self, port: int, seconds: int) -> Endpoint:
         with translated():
@@ -175,7 +181,7 @@ def translated() -> Iterator[None]:
     try:
         with cancellation_kept():
             yield
-    except (MachineGone, _NameTaken):
+    except (MachineGone, _NameTaken, SandboxRefused):
         raise
     except (daytona.DaytonaAuthenticationError, daytona.DaytonaForbiddenError) as error:
         raise SandboxUnavailable(
