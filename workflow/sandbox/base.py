@@ -281,10 +281,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`url`: the origin of a port's pages. `expires_at` in seconds since 1970; None: with the sandbox."""
+    """`url`: the origin of a port's pages. `expires_at` in seconds since 1970; None: with the sandbox.
+
+    `public`: it has no ticket, and lets in whoever knows the machine's id.
+    """
 
     url: str
     expires_at: float | None
+    public: bool
 
 
 class Sandbox(Protocol):

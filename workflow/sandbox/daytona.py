@@ -68,7 +68,7 @@ class DaytonaMachine:
     async def expose(self, port: int, seconds: int) -> Endpoint:
         with translated():
             signed = await self._sandbox.create_signed_preview_url(port, expires_in_seconds=seconds)
-        return Endpoint(signed.url, time.time() + seconds)
+        return Endpoint(signed.url, time.time() + seconds, public=False)
 
     async def extend(self) -> None:
         with translated():

@@ -67,7 +67,7 @@ class E2BMachine:
 
     async def expose(self, port: int, seconds: int) -> Endpoint:
         """E2B's addresses do not end before the machine does, and let everybody in who knows its id."""
-        return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None)
+        return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None, public=True)
 
     async def extend(self) -> None:
         with translated():
