@@ -229,12 +229,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class FileWrite:
-    """One file to be. `executable` None keeps an existing mode. `expect`: a sha256, "absent", or None (anything)."""
+    """One file to be. `executable` None keeps an existing mode.
+
+    `expect`: a sha256, "absent", "present", or None (anything).
+    """
 
     path: str
     content: bytes
     executable: bool | None = None
-    expect: str | Literal["absent"] | None = None
+    expect: str | Literal["absent", "present"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,8 @@ class DockerCloud:
             container = client.containers.get(machine_id)
             container.remove(force=True)
             for volume in ("workspace", "home"):
-                client.volumes.get(f"{container.name}-{volume}").remove(force=True)
+                with suppress(NotFound):
+                    client.volumes.get(f"{container.name}-{volume}").remove(force=True)
 
         with suppress(MachineGone):
             await _call(REQUEST_SECONDS, remove)

@@ -1,6 +1,9 @@
 """The Docker adapter, as far as it can be seen without an engine."""
 
+from unittest.mock import MagicMock
+
 import pytest
+from docker.errors import NotFound
 
 from shared.config import DockerSettings
 from workflow.sandbox.base import Network, SandboxUnavailable
@@ -44,3 +47,20 @@ async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> N
         await cloud.find()
     assert isinstance(unavailable("docker", error.value), SandboxUnavailable)
     await cloud.close()
+
+
+async def test_a_volume_that_is_gone_already_keeps_no_other_one() -> None:
+    cloud = DockerCloud(DockerSettings(), Network(), "tests")
+    cloud._known = engine = MagicMock()
+    engine.containers.get.return_value.name = "x"
+    there = MagicMock()
+
+    def volume(name: str) -> MagicMock:
+        if name == "x-workspace":
+            raise NotFound("no such volume")
+        return there
+
+    engine.volumes.get.side_effect = volume
+    await cloud.remove("c")
+    engine.volumes.get.assert_called_with("x-home")
+    there.remove.assert_called_once_with(force=True)
