@@ -1,7 +1,8 @@
 """A WebSocket of a client, relayed to a server in a sandbox: messages, close codes, subprotocols."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import httpcore
 from starlette.websockets import WebSocket
@@ -21,7 +22,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from gateway.sandboxes.http import Patience
 from gateway.sandboxes.place import inward
-from gateway.sandboxes.refusal import Refusal
+from gateway.sandboxes.refusal import ENDED, Refusal
 from gateway.sandboxes.tunnel import PIECE, Tunnel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -32,8 +33,17 @@ GONE = 1011
 _HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-extensions", b"host"))
 
 
-async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience) -> None:
-    """Raises Refusal where there is no WebSocket to be had."""
+async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience, *, end: Coroutine[Any, Any, None]) -> None:
+    """Raises Refusal where there is no WebSocket to be had. Closes it when `end` returns."""
+    ending = asyncio.create_task(end)
+    try:
+        await _relay(tunnel, client, patience, ending)
+    finally:
+        ending.cancel()
+        await asyncio.wait([ending])
+
+
+async def _relay(tunnel: Tunnel, client: WebSocket, patience: Patience, ending: asyncio.Task[None]) -> None:
     server = _Server(tunnel)
     try:
         async with asyncio.timeout(patience.answer):
@@ -45,11 +55,13 @@ async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience) -> None:
     await client.accept(accepted.subprotocol)
     ways = [asyncio.create_task(_to_server(client, server)), asyncio.create_task(_to_client(server, client))]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait([*ways, ending], return_when=asyncio.FIRST_COMPLETED)
     finally:
         for way in ways:
             way.cancel()
         await asyncio.wait(ways)
+    if ended == {ending}:
+        await client.close(CloseReason.POLICY_VIOLATION, ENDED)
 
 
 async def _to_server(client: WebSocket, server: "_Server") -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from shared import links
 from shared.types import JSON
 from workflow.sandbox.base import Command, Endpoint, Sandbox, Task
 from workflow.tool.background import describe, short_command
@@ -41,7 +42,9 @@ class ExposePortArgs(Args):
     wait_timeout_s: int = Field(30, ge=0, le=120, description="How long to wait for the server to listen (default 30).")
     path: str = Field("/", max_length=2000, pattern=r"^/[!-~]*$", description='The page to open (default "/").')
     public: bool = Field(False, description="Let everybody in without the ticket. Only where the user asked for it.")
-    ttl_s: int = Field(3600, ge=60, le=604_800, description="How long the link is good, in seconds (default 3600).")
+    ttl_s: int = Field(
+        3600, ge=60, le=links.MAX_SECONDS, description="How long the link is good, in seconds (default 3600)."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ async def test_a_link_opens_the_port_until_it_ends(call: Caller) -> None:
     ticket = parse_qs(url.query)["ticket"][0]
     assert 590 < await links.seconds_left(call.links.client, call.links.sandbox, 5173, ticket) <= 600
     assert await links.seconds_left(call.links.client, call.links.sandbox, 5174, ticket) == 0
-    assert not await links.is_public(call.links.client, call.links.sandbox, 5173)
+    assert not await links.public_seconds_left(call.links.client, call.links.sandbox, 5173)
     [(kind, event)] = result.events
     assert (kind, event["url"], event["label"]) == ("url", result.data["url"], "shop")
     for told in (result.data["url"], result.data["expires_at"], "http_status: 200"):
@@ -83,7 +83,7 @@ async def test_a_port_is_public_only_where_that_is_allowed(call: Caller) -> None
     assert (await call("expose_port", port=5173, public=True)).error_code == "public_not_allowed"
     call.links = replace(call.links, settings=ApiSettings(public_links=True))
     assert (await call("expose_port", port=5173, public=True)).ok
-    assert await links.is_public(call.links.client, call.links.sandbox, 5173)
+    assert await links.public_seconds_left(call.links.client, call.links.sandbox, 5173)
 
 
 async def test_the_daemons_ports_are_reserved(call: Caller) -> None:
