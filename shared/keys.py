@@ -209,8 +209,13 @@ def ticket(digest: str) -> str:
 
 
 def port_link(digest: str) -> str:
-    """STRING: the sandbox and port that a link's ticket opens."""
+    """STRING: the sandbox and port that a link's ticket opens, and their generation."""
     return f"port-link:{{{digest}}}"
+
+
+def port_links(sandbox: str, port: int) -> str:
+    """STRING: the generation of the port's links that are good. Lasts longer than any of them; none is the first."""
+    return f"port-links:{{{sandbox}:{port}}}"
 
 
 def public_port(sandbox: str, port: int) -> str:

@@ -14,6 +14,9 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.config import ApiSettings
 
+MAX_SECONDS = 7 * 24 * 3600
+"""Of a link."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -26,25 +29,44 @@ class Link:
 
 
 async def issue(client: Redis, sandbox: str, port: int, *, seconds: int, public: bool = False) -> Link:
-    """`public`: the port needs no ticket for as long, whoever asks."""
+    """`seconds`: at most MAX_SECONDS. `public`: the port needs no ticket for at least as long, whoever asks."""
     link = Link(sandbox, port, secrets.token_urlsafe(32), time.time() + seconds)
-    await client.set(keys.port_link(_digest(link.ticket)), _place(sandbox, port), ex=seconds)
-    if public:
-        await client.set(keys.public_port(sandbox, port), "1", ex=seconds)
+    generation, everybody = keys.port_links(sandbox, port), keys.public_port(sandbox, port)
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.get(generation)
+        pipeline.expire(generation, seconds, gt=True)
+        if public:
+            pipeline.set(everybody, "1", ex=seconds, nx=True)
+            pipeline.expire(everybody, seconds, gt=True)
+        now, *_ = await pipeline.execute()
+    await client.set(keys.port_link(_digest(link.ticket)), _opens(sandbox, port, now), ex=seconds)
     return link
 
 
 async def seconds_left(client: Redis, sandbox: str, port: int, ticket: str) -> int:
     """How long the ticket still opens that port; 0 where it does not."""
     key = keys.port_link(_digest(ticket))
-    place = await client.get(key)
-    if (place.decode() if isinstance(place, bytes) else place) != _place(sandbox, port):
-        return 0
-    return max(int(await client.ttl(key)), 0)
+    async with client.pipeline(transaction=False) as pipeline:
+        pipeline.get(key)
+        pipeline.ttl(key)
+        pipeline.get(keys.port_links(sandbox, port))
+        opens, seconds, now = await pipeline.execute()
+    return max(int(seconds), 0) if _text(opens) == _opens(sandbox, port, now) else 0
 
 
-async def is_public(client: Redis, sandbox: str, port: int) -> bool:
-    return bool(await client.exists(keys.public_port(sandbox, port)))
+async def public_seconds_left(client: Redis, sandbox: str, port: int) -> int:
+    """How long the port still needs no ticket; 0 where it does."""
+    return max(int(await client.ttl(keys.public_port(sandbox, port))), 0)
+
+
+async def revoke(client: Redis, sandbox: str, port: int) -> None:
+    """Ends all links of the port, and that it is public. What a provider has given out itself goes on."""
+    generation = keys.port_links(sandbox, port)
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.incr(generation)
+        pipeline.expire(generation, MAX_SECONDS)
+        pipeline.delete(keys.public_port(sandbox, port))
+        await pipeline.execute()
 
 
 def wildcard(settings: ApiSettings) -> str:
@@ -66,8 +88,12 @@ def _digest(ticket: str) -> str:
     return hashlib.sha256(ticket.encode()).hexdigest()
 
 
-def _place(sandbox: str, port: int) -> str:
-    return f"{sandbox}:{port}"
+def _opens(sandbox: str, port: int, generation: str | bytes | None) -> str:
+    return f"{sandbox}:{port} {_text(generation)}"
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ _FILE: dict[int | str, dict[str, Any]] = {
     416: {"description": "The file has no such range."},
 }
 _BODY: JSON = {"requestBody": {"required": True, "content": {"application/octet-stream": _BYTES}}}
+_BEYOND = 10**15
+"""No file has that many bytes: what starts there is in none."""
 _RANGE = re.compile(r"bytes=(?:(\d{1,15})-(\d{1,15})?|-(\d{1,15}))")
 
 Archive = Annotated[
@@ -150,11 +152,13 @@ async def upload_file(
     caller: Caller,
     archive: Archive = None,
     if_match: Annotated[
-        str | None, Header(description="The sha256 that the file should have; 412 where it has another one.")
+        str | None,
+        Header(description="The sha256 that the file should have, or `*` where it should be there; 412 otherwise."),
     ] = None,
 ) -> FileWritten:
     """The file is there once all of it has come, or not at all. Its folders are made, and the sandbox where need be."""
     expect = if_match.strip().removeprefix("W/").strip('"') if if_match else None
+    expect = "present" if expect == "*" else expect
     order: JSON = {"op": "unpack"} if archive else {"op": "take", "expect": expect}
     return await _incoming(services, caller, thread_id, {**order, "path": _inside(path)}, request)
 
@@ -180,19 +184,23 @@ def _entry(told: JSON) -> FileEntry:
 
 
 def _parsed(asked: str | None) -> tuple[int | None, int | None]:
-    """First and last byte; a negative first one counts from the end. What we do not know is no range (RFC 9110)."""
+    """First and last byte; a negative first one counts from the end. What is invalid is no range (RFC 9110, 14.2)."""
     match = _RANGE.fullmatch(asked or "")
     if match is None:
         return None, None
     first, last, suffix = match.groups()
-    return (-int(suffix), None) if suffix else (int(first), int(last) if last else None)
+    if suffix:
+        return -int(suffix) or _BEYOND, None
+    if last and int(last) < int(first):
+        return None, None
+    return int(first), int(last) if last else None
 
 
 async def _outgoing(
     services: Services, sandbox: str, request: JSON, start: int | None = None, end: int | None = None
 ) -> Response:
     if start is not None:
-        request |= {"offset": start} | ({"length": max(0, end - start + 1)} if end is not None else {})
+        request |= {"offset": start} | ({"length": end - start + 1} if end is not None else {})
     async with AsyncExitStack() as stack:
         head, pieces = await stack.enter_async_context(services.sandboxes.outgoing(sandbox, request))
         headers = _archive_headers(request["path"]) if request["op"] == "pack" else _file_headers(head)

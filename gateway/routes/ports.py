@@ -18,14 +18,13 @@ from shared import links
 api = APIRouter(prefix="/agent", tags=["ports"], route_class=StrictJsonRoute)
 root = APIRouter()
 
-MAX_SECONDS = 7 * 24 * 3600
 PortNumber = Annotated[int, Path(ge=1, le=65535)]
 
 
 class LinkBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    seconds: int = Field(default=3600, ge=1, le=MAX_SECONDS, description="How long the link is good.")
+    seconds: int = Field(default=3600, ge=1, le=links.MAX_SECONDS, description="How long the link is good.")
     public: bool = Field(default=False, description="Whether the port needs no ticket for as long, whoever asks.")
 
 
@@ -50,6 +49,18 @@ async def create_port_link(
     return PortLink(url=url, expires_at=datetime.fromtimestamp(link.expires_at, UTC))
 
 
+@api.delete(
+    "/{thread_id}/ports/{port}/links",
+    operation_id="endPortLinks",
+    summary="End all links to a port",
+    status_code=204,
+    responses=errors(400, 404),
+)
+async def end_port_links(thread_id: str, port: PortNumber, services: WithServices, caller: Caller) -> None:
+    """Those that agents have given, too; the port is not public any more. What is open is closed within seconds."""
+    await links.revoke(services.redis, await _sandbox_of(services, caller, thread_id), port)
+
+
 @root.get("/sandboxes/{thread_id}/{port}", include_in_schema=False)
 @root.get("/sandboxes/{thread_id}/{port}/{path:path}", include_in_schema=False)
 async def open_port(
@@ -66,6 +77,12 @@ async def open_port(
 async def _issue(
     services: Services, caller: Principal, thread_id: str, port: int, *, seconds: int, public: bool = False
 ) -> links.Link:
+    sandbox = await _sandbox_of(services, caller, thread_id)
+    return await links.issue(services.redis, sandbox, port, seconds=seconds, public=public)
+
+
+async def _sandbox_of(services: Services, caller: Principal, thread_id: str) -> str:
+    """The name of the thread's sandbox on the sandbox host. Raises AppError NOT_FOUND, UNSUPPORTED."""
     thread = await services.thread_of(caller, thread_id)
     services.sandboxes.check_provider(thread)
-    return await links.issue(services.redis, thread.sandbox_of, port, seconds=seconds, public=public)
+    return thread.sandbox_of

@@ -1,7 +1,8 @@
 """The sandbox host as the gateway asks it: for the files and the ports of a thread's sandbox."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpcore
@@ -57,52 +58,53 @@ class SandboxHost:
 
     async def exists(self, thread_id: str) -> bool:
         """Whether the thread's sandbox was ever made."""
-        async with self._answer("GET", f"/sandboxes/{thread_id}") as response:
-            return bool(orjson.loads(await response.aread())["exists"])
+        answer = await self._ask("GET", f"/sandboxes/{thread_id}")
+        return bool(answer.get("exists"))
 
     async def ask(self, thread_id: str, operation: str, request: JSON) -> JSON:
-        path = f"/sandboxes/{thread_id}/{operation}"
-        async with self._answer("POST", path, content=orjson.dumps(request)) as response:
-            answer: JSON = orjson.loads(await response.aread())
-            return answer
+        return await self._ask("POST", f"/sandboxes/{thread_id}/{operation}", content=orjson.dumps(request))
 
     @asynccontextmanager
     async def outgoing(self, thread_id: str, request: JSON) -> AsyncIterator[tuple[JSON, AsyncIterator[bytes]]]:
         """What comes, and then its bytes. They raise httpx.HTTPError where they break off."""
         path = f"/sandboxes/{thread_id}/outgoing"
-        async with self._answer("POST", path, content=orjson.dumps(request)) as response:
-            pieces = response.aiter_raw()
-            line = b""
-            while b"\n" not in line and len(line) < MAX_HEAD_BYTES:
-                line += await anext(pieces)
+        async with AsyncExitStack() as stack:
+            with _translated():
+                answer = self._answer("POST", path, content=orjson.dumps(request))
+                pieces = (await stack.enter_async_context(answer)).aiter_raw()
+                line = b""
+                while b"\n" not in line and len(line) < MAX_HEAD_BYTES and (piece := await anext(pieces, b"")):
+                    line += piece
             head, _, rest = line.partition(b"\n")
-            yield orjson.loads(head), _joined(rest, pieces)
+            yield _parsed(head), _joined(rest, pieces)
 
     async def incoming(self, thread_id: str, request: JSON, body: AsyncIterator[bytes]) -> JSON:
         content = _joined(orjson.dumps(request) + b"\n", body)
-        async with self._answer("POST", f"/sandboxes/{thread_id}/incoming", content=content) as response:
-            answer: JSON = orjson.loads(await response.aread())
-            return answer
+        return await self._ask("POST", f"/sandboxes/{thread_id}/incoming", content=content)
 
     async def dial(self, thread_id: str, port: int) -> Tunnel:
         """Raises NothingListens."""
         headers = list(self._headers().items())
         try:
-            return await Tunnel.open(self._url, f"/sandboxes/{thread_id}/ports/{port}", headers)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await Tunnel.open(self._url, f"/sandboxes/{thread_id}/ports/{port}", headers)
         except HostRefused as refused:
             raise _refusal(refused.status, refused.body) from refused
-        except httpcore.NetworkError as error:
+        except (httpcore.NetworkError, TimeoutError) as error:
             raise _away() from error
+
+    async def _ask(self, method: str, path: str, **content: Any) -> JSON:
+        with _translated():
+            async with self._answer(method, path, **content) as response:
+                return _parsed(await response.aread())
 
     @asynccontextmanager
     async def _answer(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx.Response]:
-        try:
-            async with self._client.stream(method, path, headers=self._headers(), **content) as response:
-                if response.status_code != 200:
-                    raise _refusal(response.status_code, await response.aread())
-                yield response
-        except httpx.ConnectError as error:
-            raise _away() from error
+        """One that is no refusal. Raises httpx.HTTPError."""
+        async with self._client.stream(method, path, headers=self._headers(), **content) as response:
+            if response.status_code != 200:
+                raise _refusal(response.status_code, await response.aread())
+            yield response
 
     def _headers(self) -> dict[str, str]:
         try:
@@ -111,14 +113,35 @@ class SandboxHost:
             raise _away() from error
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise _away() from error
+
+
 def _refusal(status: int, body: bytes) -> Exception:
     if status in (401, 500):
         return _away()
-    told = orjson.loads(body)
-    if told["error"] == "NotListening":
-        return NothingListens(told["ports"])
-    code = _CODES.get(told["error"], ErrorCode.INVALID_REQUEST)
+    told = _parsed(body)
+    if told.get("error") == "NotListening":
+        return NothingListens(told.get("ports", ()))
+    if "detail" not in told:  # it is a proxy's
+        return _away()
+    code = _CODES.get(told.get("error", ""), ErrorCode.INVALID_REQUEST)
     return AppError(code, told["detail"], retry_after=RETRY_SECONDS if code is ErrorCode.UNAVAILABLE else None)
+
+
+def _parsed(body: bytes) -> JSON:
+    """Raises AppError UNAVAILABLE: what speaks no JSON is no sandbox host."""
+    try:
+        told = orjson.loads(body)
+    except ValueError as error:
+        raise _away() from error
+    if not isinstance(told, dict):
+        raise _away()
+    return told
 
 
 def _away() -> AppError:

@@ -1,14 +1,15 @@
 """One HTTP exchange with a server in a sandbox. Bodies flow through; none is held."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import httpcore
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.sandboxes.place import Headers, inward, outward
-from gateway.sandboxes.refusal import Refusal
+from gateway.sandboxes.refusal import ENDED, Refusal
 from gateway.sandboxes.tunnel import Tunnel
 
 
@@ -20,19 +21,31 @@ class Patience:
     silence: float
 
 
-async def relay(tunnel: Tunnel, scope: Scope, receive: Receive, send: Send, patience: Patience) -> None:
-    """Raises Refusal, while the answer has not begun. One that breaks off breaks off for the client too."""
-    sent = asyncio.Event()
-    exchange = asyncio.create_task(_exchange(tunnel, scope, _body(receive, sent), send, patience))
-    leaving = asyncio.create_task(_leaving(receive, sent))
+async def relay(
+    tunnel: Tunnel, scope: Scope, receive: Receive, send: Send, patience: Patience, *, end: Coroutine[Any, Any, None]
+) -> None:
+    """Raises Refusal, while the answer has not begun. One that breaks off breaks off for the client too, and so does
+    one that is under way when `end` returns.
+    """
+    sent, begun = asyncio.Event(), asyncio.Event()
+
+    async def answer(message: Message) -> None:
+        begun.set()
+        await send(message)
+
+    exchange = asyncio.create_task(_exchange(tunnel, scope, _body(receive, sent), answer, patience))
+    leaving, ending = asyncio.create_task(_leaving(receive, sent)), asyncio.create_task(end)
+    tasks = (exchange, leaving, ending)
     try:
-        await asyncio.wait([exchange, leaving], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if exchange.done():
             exchange.result()
+        elif ending.done() and not begun.is_set():
+            raise Refusal(403, ENDED)
     finally:
-        for task in (exchange, leaving):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait([exchange, leaving])
+        await asyncio.wait(tasks)
 
 
 async def _exchange(tunnel: Tunnel, scope: Scope, body: AsyncIterator[bytes], send: Send, patience: Patience) -> None:

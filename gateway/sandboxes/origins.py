@@ -4,9 +4,13 @@ The Host header says which it is. What is asked of such an origin never comes ne
 its headers; who may see it is said by a link's ticket, which becomes a cookie of that origin alone.
 """
 
+import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from urllib.parse import parse_qsl, urlencode
 
 from redis.asyncio import Redis
@@ -31,7 +35,27 @@ log = logging.getLogger("trunkline.gateway.access")
 COOKIE = "trunkline_port"
 MAX_HELD = 5
 """Cookies of that name that are looked at."""
+LOOK_SECONDS = 5.0
+"""Pause between two looks whether the link of what is open is still good: somebody may have ended it."""
 ASK = "Ask the agent, or whoever gave you the link, for another one."
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What lets a visitor in: for so many seconds, and how many they are when asked again."""
+
+    seconds: int
+    left: Callable[[], Awaitable[int]]
+
+    async def end(self) -> None:
+        """Returns when it is good no more; while Redis is away, when its time is over."""
+        seconds: float = self.seconds
+        while seconds > 0:
+            pause = min(seconds, LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            seconds -= pause
+            with suppress(RedisError):
+                seconds = await self.left()
 
 
 class SandboxOrigins:
@@ -61,37 +85,36 @@ class SandboxOrigins:
             entry = await self._entry(redis, place, request)
         except RedisError as error:
             raise Refusal(503, "The service is not ready. Try again soon.") from error
-        if entry is not None:
+        if isinstance(entry, Response):
             await _answer(entry, scope, receive, send)
             return
-        async with closing(await self._dial(place, scope)) as tunnel:
-            self._open[place] += 1
-            try:
-                await self._relay(tunnel, scope, receive, send)
-            finally:
-                self._open[place] -= 1
+        with self._counted(place):
+            async with closing(await _dial(place, scope)) as tunnel:
+                await self._relay(tunnel, scope, receive, send, entry)
 
-    async def _relay(self, tunnel: Tunnel, scope: Scope, receive: Receive, send: Send) -> None:
+    @contextmanager
+    def _counted(self, place: Place) -> Iterator[None]:
+        """From before it is dialled. Raises Refusal."""
+        if self._open[place] >= self._settings.sandbox.link_connections:
+            raise Refusal(503, f"{self._open[place]} connections to this port are open: close some, and try again.")
+        self._open[place] += 1
+        try:
+            yield
+        finally:
+            self._open[place] -= 1
+            if not self._open[place]:
+                del self._open[place]
+
+    async def _relay(self, tunnel: Tunnel, scope: Scope, receive: Receive, send: Send, admission: Admission) -> None:
         limits = self._settings.sandbox
         patience = http.Patience(limits.page_answer_seconds, limits.page_silence_seconds)
         if scope["type"] == "websocket":
-            await sockets.relay(tunnel, WebSocket(scope, receive, send), patience)
+            await sockets.relay(tunnel, WebSocket(scope, receive, send), patience, end=admission.end())
         else:
-            await http.relay(tunnel, scope, receive, send, patience)
+            await http.relay(tunnel, scope, receive, send, patience, end=admission.end())
 
-    async def _dial(self, place: Place, scope: Scope) -> Tunnel:
-        if self._open[place] >= self._settings.sandbox.link_connections:
-            raise Refusal(503, f"{self._open[place]} connections to this port are open: close some, and try again.")
-        try:
-            tunnel: Tunnel = await scope["app"].state.services.sandboxes.dial(place.sandbox, place.port)
-        except NothingListens as nothing:
-            raise Refusal(502, _nobody(place.port, nothing.ports)) from nothing
-        except AppError as error:
-            raise Refusal(503, error.detail) from error
-        return tunnel
-
-    async def _entry(self, redis: Redis, place: Place, request: HTTPConnection) -> Response | None:
-        """None: come in. A response where a ticket is to become a cookie first. Raises Refusal."""
+    async def _entry(self, redis: Redis, place: Place, request: HTTPConnection) -> Response | Admission:
+        """A response where a ticket is to become a cookie first. Raises Refusal."""
         ticket = request.query_params.get("ticket", "")
         if ticket and request.scope["type"] == "http":
             seconds = await links.seconds_left(redis, place.sandbox, place.port, ticket)
@@ -99,11 +122,13 @@ class SandboxOrigins:
                 return self._with_cookie(request, ticket, seconds)
         held = _held(request)
         for value in held:
-            if await links.seconds_left(redis, place.sandbox, place.port, value):
+            left = partial(links.seconds_left, redis, place.sandbox, place.port, value)
+            if seconds := await left():
                 _refuse_foreign_page(request)
-                return None
-        if await links.is_public(redis, place.sandbox, place.port):
-            return None
+                return Admission(seconds, left)
+        left = partial(links.public_seconds_left, redis, place.sandbox, place.port)
+        if seconds := await left():
+            return Admission(seconds, left)
         if ticket or held:
             raise Refusal(403, f"This link is not valid, or not any more. {ASK}")
         raise Refusal(401, f"This page needs a link with a ticket. {ASK}")
@@ -120,6 +145,17 @@ class SandboxOrigins:
         answer.headers["Cache-Control"] = "no-store"
         answer.headers["Referrer-Policy"] = "no-referrer"
         return answer
+
+
+async def _dial(place: Place, scope: Scope) -> Tunnel:
+    """Raises Refusal."""
+    try:
+        tunnel: Tunnel = await scope["app"].state.services.sandboxes.dial(place.sandbox, place.port)
+    except NothingListens as nothing:
+        raise Refusal(502, _nobody(place.port, nothing.ports)) from nothing
+    except AppError as error:
+        raise Refusal(503, error.detail) from error
+    return tunnel
 
 
 def _held(request: HTTPConnection) -> list[str]:

@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 from starlette.responses import PlainTextResponse, Response
 
+ENDED = "This link has ended."
+
 
 class Refusal(Exception):
     """Plain words for whoever looks at the page."""

@@ -1,7 +1,8 @@
 """A WebSocket of a client, relayed to a server in a sandbox: messages, close codes, subprotocols."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import httpcore
 from starlette.websockets import WebSocket
@@ -21,17 +22,28 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from gateway.sandboxes.http import Patience
 from gateway.sandboxes.place import inward
-from gateway.sandboxes.refusal import Refusal
+from gateway.sandboxes.refusal import ENDED, Refusal
 from gateway.sandboxes.tunnel import PIECE, Tunnel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+EVENTS_A_TURN = 100
+"""After so many of one server the event loop, which is everybody's, goes round."""
 GONE = 1011
 """What the client hears where the server in the sandbox ends without a word."""
 _HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-extensions", b"host"))
 
 
-async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience) -> None:
-    """Raises Refusal where there is no WebSocket to be had."""
+async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience, *, end: Coroutine[Any, Any, None]) -> None:
+    """Raises Refusal where there is no WebSocket to be had. Closes it when `end` returns."""
+    ending = asyncio.create_task(end)
+    try:
+        await _relay(tunnel, client, patience, ending)
+    finally:
+        ending.cancel()
+        await asyncio.wait([ending])
+
+
+async def _relay(tunnel: Tunnel, client: WebSocket, patience: Patience, ending: asyncio.Task[None]) -> None:
     server = _Server(tunnel)
     try:
         async with asyncio.timeout(patience.answer):
@@ -43,11 +55,13 @@ async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience) -> None:
     await client.accept(accepted.subprotocol)
     ways = [asyncio.create_task(_to_server(client, server)), asyncio.create_task(_to_client(server, client))]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait([*ways, ending], return_when=asyncio.FIRST_COMPLETED)
     finally:
         for way in ways:
             way.cancel()
         await asyncio.wait(ways)
+    if ended == {ending}:
+        await client.close(CloseReason.POLICY_VIOLATION, ENDED)
 
 
 async def _to_server(client: WebSocket, server: "_Server") -> None:
@@ -127,7 +141,7 @@ class _Server:
 
     async def messages(self) -> AsyncIterator[TextMessage | BytesMessage | CloseConnection]:
         """Whole ones; the last is what closes it. Raises _TooLong, httpcore.NetworkError, RemoteProtocolError."""
-        pieces: list[TextMessage | BytesMessage] = []
+        message = bytearray()
         async for event in self._events():
             if isinstance(event, Ping):
                 await self.send(event.response())
@@ -135,24 +149,22 @@ class _Server:
                 yield event
                 return
             elif isinstance(event, (TextMessage, BytesMessage)):
-                pieces.append(event)
-                if sum(len(piece.data) for piece in pieces) > MAX_MESSAGE_BYTES:
+                message += event.data.encode() if isinstance(event, TextMessage) else event.data
+                if len(message) > MAX_MESSAGE_BYTES:
                     raise _TooLong
                 if event.message_finished:
-                    yield _whole(pieces)
-                    pieces = []
+                    yield TextMessage(message.decode()) if isinstance(event, TextMessage) else BytesMessage(message)
+                    message = bytearray()
 
     async def _events(self) -> AsyncIterator[Event]:
+        seen = 0
         while True:
             for event in self._socket.events():
                 yield event
+                seen += 1
+                if seen % EVENTS_A_TURN == 0:
+                    await asyncio.sleep(0)
             data = await self._tunnel.read(PIECE)
             if not data:
                 return
             self._socket.receive_data(data)
-
-
-def _whole(pieces: list[TextMessage | BytesMessage]) -> TextMessage | BytesMessage:
-    if isinstance(pieces[0], TextMessage):
-        return TextMessage(data="".join(str(piece.data) for piece in pieces))
-    return BytesMessage(data=b"".join(bytes(piece.data) for piece in pieces))  # type: ignore[arg-type]

@@ -47,7 +47,8 @@ class ApiSettings(Section):
         examples=["https://*.agents-pages.example"],
     )
     public_links: bool = Field(
-        default=False, description="Whether agents may make a sandbox's port public, so that it needs no ticket."
+        default=False,
+        description="Whether agents may make a sandbox's port public, without a ticket. E2B's links always are.",
     )
     cors_origins: list[Origin] = Field(
         default=[], description='Origins whose pages may call the API from a browser; "*" is all of them.'

@@ -229,12 +229,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class FileWrite:
-    """One file to be. `executable` None keeps an existing mode. `expect`: a sha256, "absent", or None (anything)."""
+    """One file to be. `executable` None keeps an existing mode.
+
+    `expect`: a sha256, "absent", "present", or None (anything).
+    """
 
     path: str
     content: bytes
     executable: bool | None = None
-    expect: str | Literal["absent"] | None = None
+    expect: str | Literal["absent", "present"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +284,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`url`: the origin of a port's pages. `expires_at` in seconds since 1970; None: with the sandbox."""
+    """`url`: the origin of a port's pages. `expires_at` in seconds since 1970; None: with the sandbox.
+
+    `public`: it has no ticket, and lets in whoever knows the machine's id.
+    """
 
     url: str
     expires_at: float | None
+    public: bool
 
 
 class Sandbox(Protocol):

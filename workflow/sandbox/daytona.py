@@ -9,30 +9,34 @@ import hashlib
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
 
 import daytona
 from daytona import AsyncDaytona, AsyncSandbox
 
 from shared.config import DaytonaSettings
-from workflow.sandbox.base import Endpoint, Network, SandboxUnavailable
+from workflow.sandbox import machine
+from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
+    Allowance,
     Found,
     MachineGone,
     MachineStopped,
     MachineUnreachable,
     Ran,
     cancellation_kept,
+    collected,
 )
 
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
 REQUEST_SECONDS = 30.0
 TRANSFER_SECONDS = 120
 MINUTE = 60.0
-GONE = ("destroyed", "destroying", "error", "build_failed")
+GONE = ("destroyed", "destroying")
+FAILED = ("error", "build_failed")
 NOT_STARTED = "is the sandbox started"  # how the toolbox of a stopped machine refuses
 
 
@@ -42,10 +46,11 @@ class DaytonaMachine:
         self.machine_id = str(sandbox.id)
 
     async def run(self, script: str, seconds: float) -> Ran:
-        """stderr is in stdout: Daytona has one stream."""
+        """stderr is in stdout: Daytona has one stream, which comes as a whole."""
         with translated():
             async with asyncio.timeout(seconds + LATE_SECONDS):
                 answer = await self._sandbox.process.exec(f"bash -c {shlex.quote(script)}", timeout=int(seconds))
+        Allowance(machine.MAX_PRINTED).take(answer.result)
         return Ran(answer.exit_code, answer.result, "")
 
     async def put(self, path: str, content: bytes) -> None:
@@ -53,15 +58,17 @@ class DaytonaMachine:
             async with asyncio.timeout(TRANSFER_SECONDS):
                 await self._sandbox.fs.upload_file(content, path, timeout=TRANSFER_SECONDS)
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, limit: int) -> bytes:
         with translated():
             async with asyncio.timeout(TRANSFER_SECONDS):
-                return bytes(await self._sandbox.fs.download_file(path) or b"")
+                pieces = await self._sandbox.fs.download_file_stream(path, timeout=TRANSFER_SECONDS)
+                async with aclosing(pieces):  # type: ignore[type-var]  # it is a generator
+                    return await collected(pieces, limit)
 
     async def expose(self, port: int, seconds: int) -> Endpoint:
         with translated():
             signed = await self._sandbox.create_signed_preview_url(port, expires_in_seconds=seconds)
-        return Endpoint(signed.url, time.time() + seconds)
+        return Endpoint(signed.url, time.time() + seconds, public=False)
 
     async def extend(self) -> None:
         with translated():
@@ -91,13 +98,25 @@ class DaytonaCloud:
             auto_archive_interval=self._settings.archive_minutes,
             auto_delete_interval=self._settings.delete_minutes,
         )
+        try:
+            return await self._create(params)
+        except _NameTaken:
+            with translated():
+                sandbox = await self._client().get(str(params.name), request_timeout=REQUEST_SECONDS)
+        if _state(sandbox) in FAILED:
+            with suppress(MachineGone), translated():
+                await sandbox.delete(timeout=REQUEST_SECONDS, wait=True)
+            return await self._create(params)
+        with translated():
+            await self._start(sandbox)
+        return DaytonaMachine(sandbox)
+
+    async def _create(self, params: daytona.CreateSandboxFromSnapshotParams) -> DaytonaMachine:
         with translated():
             try:
-                sandbox = await self._client().create(params, timeout=self._settings.start_seconds)
-            except daytona.DaytonaConflictError:
-                sandbox = await self._client().get(str(params.name), request_timeout=REQUEST_SECONDS)
-                await self._start(sandbox)
-        return DaytonaMachine(sandbox)
+                return DaytonaMachine(await self._client().create(params, timeout=self._settings.start_seconds))
+            except daytona.DaytonaConflictError as error:
+                raise _NameTaken(str(error)) from error
 
     async def connect(self, machine_id: str) -> DaytonaMachine:
         with translated():
@@ -110,8 +129,7 @@ class DaytonaCloud:
         with translated():
             query = daytona.ListSandboxesQuery(labels=labels)
             found = [each async for each in self._client().list(query, request_timeout=REQUEST_SECONDS)]
-        there = [each for each in found if _state(each) not in GONE]
-        return [Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.created_at)) for each in there]
+        return [_found(each) for each in found if _state(each) not in GONE]
 
     async def remove(self, machine_id: str) -> None:
         with suppress(MachineGone), translated():
@@ -132,10 +150,19 @@ class DaytonaCloud:
 
     async def _start(self, sandbox: AsyncSandbox) -> None:
         """Raises MachineGone."""
-        if _state(sandbox) in GONE:
+        if _state(sandbox) in (*GONE, *FAILED):
             raise MachineGone(f"it is {_state(sandbox)}")
         if _state(sandbox) != "started":
             await sandbox.start(timeout=self._settings.start_seconds)
+
+
+class _NameTaken(MachineUnreachable):
+    """There is, or was a moment ago, a machine of that name."""
+
+
+def _found(sandbox: AsyncSandbox) -> Found:
+    thread_id, created_at = sandbox.labels.get(THREAD_LABEL, ""), _seconds(sandbox.created_at)
+    return Found(str(sandbox.id), thread_id, created_at, failed=_state(sandbox) in FAILED)
 
 
 def _state(sandbox: AsyncSandbox) -> str:
@@ -154,7 +181,7 @@ def translated() -> Iterator[None]:
     try:
         with cancellation_kept():
             yield
-    except MachineGone:
+    except (MachineGone, _NameTaken, SandboxRefused):
         raise
     except (daytona.DaytonaAuthenticationError, daytona.DaytonaForbiddenError) as error:
         raise SandboxUnavailable(

@@ -11,7 +11,7 @@ import io
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -20,10 +20,12 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from shared.config import DockerSettings
+from workflow.sandbox import machine
 from workflow.sandbox.base import WORKSPACE, Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
+    Allowance,
     Found,
     MachineGone,
     MachineStopped,
@@ -38,6 +40,7 @@ LATE_SECONDS = 5.0
 REQUEST_SECONDS = 60
 TRANSFER_SECONDS = 120.0
 STOP_SECONDS = 2
+TAR_BYTES = 2 * tarfile.RECORDSIZE  # around a file: its header, and what fills the last record
 TMPFS_SHARE = 4  # of the memory, for /tmp
 CONFLICT = 409  # the name is taken; or the container does not run
 _MAIN = "touch {lease}; while [ $(( $(date +%s) - $(stat -c %Y {lease} || echo 0) )) -lt {idle} ]; do sleep 5; done"
@@ -81,17 +84,29 @@ class DockerMachine:
     async def run(self, script: str, seconds: float) -> Ran:
         """A script that is late goes on in the container; the next one asks for its outcome."""
         command = ["timeout", "-k", "1", str(seconds), "bash", "-c", script]
-        code, (out, err) = await _call(seconds + LATE_SECONDS, lambda: self._container.exec_run(command, demux=True))
-        return Ran(int(code), (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
+        return await _call(seconds + LATE_SECONDS, lambda: self._ran(command))
+
+    def _ran(self, command: list[str]) -> Ran:
+        """As the SDK's exec_run, which takes whatever comes."""
+        api, allowance = self._container.client.api, Allowance(machine.MAX_PRINTED)
+        begun = api.exec_create(self._container.id, command)["Id"]
+        out, err = bytearray(), bytearray()
+        with closing(api.exec_start(begun, stream=True, demux=True)) as pieces:
+            for pair in pieces:
+                for kept, piece in zip((out, err), pair, strict=True):
+                    allowance.take(piece or b"")
+                    kept.extend(piece or b"")
+        code = int(api.exec_inspect(begun)["ExitCode"])
+        return Ran(code, out.decode(errors="replace"), err.decode(errors="replace"))
 
     async def put(self, path: str, content: bytes) -> None:
         folder, name = posixpath.split(path)
         await _call(TRANSFER_SECONDS, lambda: self._container.put_archive(folder, packed(name, content)))
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, limit: int) -> bytes:
         def fetch() -> bytes:
             pieces, _ = self._container.get_archive(path)
-            return unpacked(b"".join(pieces))
+            return unpacked(b"".join(Allowance(limit + TAR_BYTES).of(pieces)))
 
         return await _call(TRANSFER_SECONDS, fetch)
 
@@ -164,7 +179,8 @@ class DockerCloud:
             container = client.containers.get(machine_id)
             container.remove(force=True)
             for volume in ("workspace", "home"):
-                client.volumes.get(f"{container.name}-{volume}").remove(force=True)
+                with suppress(NotFound):
+                    client.volumes.get(f"{container.name}-{volume}").remove(force=True)
 
         with suppress(MachineGone):
             await _call(REQUEST_SECONDS, remove)

@@ -15,16 +15,19 @@ from urllib.parse import urlsplit
 import e2b
 
 from shared.config import E2BSettings
+from workflow.sandbox import machine
 from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     INSTALL_LABEL,
     THREAD_LABEL,
+    Allowance,
     Found,
     MachineGone,
     MachineStopped,
     MachineUnreachable,
     Ran,
     cancellation_kept,
+    collected,
 )
 
 LATE_SECONDS = 5.0  # after E2B should have ended a command, until we no longer wait for its answer
@@ -42,10 +45,11 @@ class E2BMachine:
         self.machine_id = sandbox.sandbox_id
 
     async def run(self, script: str, seconds: float) -> Ran:
+        take = Allowance(machine.MAX_PRINTED).take
         with translated():
             try:
                 async with asyncio.timeout(seconds + LATE_SECONDS):
-                    result = await self._sandbox.commands.run(script, timeout=seconds)
+                    result = await self._sandbox.commands.run(script, timeout=seconds, on_stdout=take, on_stderr=take)
             except e2b.CommandExitException as failed:
                 return Ran(failed.exit_code, failed.stdout, failed.stderr)
         return Ran(result.exit_code, result.stdout, result.stderr)
@@ -55,14 +59,15 @@ class E2BMachine:
             async with asyncio.timeout(TRANSFER_SECONDS):
                 await self._sandbox.files.write(path, content, request_timeout=TRANSFER_SECONDS)
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, limit: int) -> bytes:
         with translated():
-            async with asyncio.timeout(TRANSFER_SECONDS):
-                return bytes(await self._sandbox.files.read(path, format="bytes", request_timeout=TRANSFER_SECONDS))
+            pieces = await self._sandbox.files.read(path, format="stream", request_timeout=TRANSFER_SECONDS)
+            async with asyncio.timeout(TRANSFER_SECONDS), pieces:
+                return await collected(pieces, limit)
 
     async def expose(self, port: int, seconds: int) -> Endpoint:
         """E2B's addresses do not end before the machine does, and let everybody in who knows its id."""
-        return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None)
+        return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None, public=True)
 
     async def extend(self) -> None:
         with translated():
@@ -145,7 +150,7 @@ def translated() -> Iterator[None]:
         raise SandboxRefused("the sandbox's disk is full: delete files first") from error
     except (e2b.InvalidArgumentException, e2b.TemplateException) as error:
         raise SandboxUnavailable(f"E2B refuses what the section e2b of the settings asks for: {error}") from error
-    except e2b.CommandExitException:
+    except (e2b.CommandExitException, SandboxRefused):
         raise
     except Exception as error:
         raise MachineUnreachable(f"{type(error).__name__}: {error}") from error

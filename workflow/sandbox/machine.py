@@ -4,15 +4,17 @@ All else of a sandbox is built on it, once for every provider (remote.py, helper
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from workflow.sandbox.base import Endpoint
+from workflow.sandbox.base import Endpoint, SandboxRefused
 
 THREAD_LABEL = "trunkline-thread"
 INSTALL_LABEL = "trunkline-install"
+MAX_PRINTED = 16 * 1024 * 1024
+"""Characters that a script may print: above any answer of our program."""
 
 
 class MachineError(Exception):
@@ -40,11 +42,12 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`created_at` in seconds since 1970, by the provider's clock."""
+    """`created_at` in seconds since 1970, by the provider's clock. `failed`: it never runs again; remove it."""
 
     machine_id: str
     thread_id: str
     created_at: float
+    failed: bool = False
 
 
 @contextmanager
@@ -62,6 +65,34 @@ def cancellation_kept() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
+class Allowance:
+    """For what comes out of a machine: an agent could send without end, into the memory of all."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    def take(self, piece: bytes | str) -> None:
+        """Raises SandboxRefused where that is too much."""
+        self._taken += len(piece)
+        if self._taken > self._limit:
+            raise SandboxRefused(f"the sandbox sends more than the {self._limit} bytes that were to come")
+
+    def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.take(piece)
+            yield piece
+
+
+async def collected(pieces: AsyncIterable[bytes], limit: int) -> bytes:
+    """Raises SandboxRefused for more than `limit` bytes."""
+    content, allowance = bytearray(), Allowance(limit)
+    async for piece in pieces:
+        allowance.take(piece)
+        content += piece
+    return bytes(content)
+
+
 class Machine(Protocol):
     """A running machine. Every method may raise MachineError and SandboxUnavailable (the key, a rate limit)."""
 
@@ -69,13 +100,16 @@ class Machine(Protocol):
     def machine_id(self) -> str: ...
 
     async def run(self, script: str, seconds: float) -> Ran:
-        """A bash script, to its end. Once `seconds` are over: MachineUnreachable, by a clock of our own."""
+        """A bash script, to its end. Once `seconds` are over: MachineUnreachable, by a clock of our own.
+
+        Raises SandboxRefused where it prints more than MAX_PRINTED.
+        """
 
     async def put(self, path: str, content: bytes) -> None:
         """Writes a file in a folder that is there."""
 
-    async def get(self, path: str) -> bytes:
-        """The content of a file that is there."""
+    async def get(self, path: str, limit: int) -> bytes:
+        """The content of a file that is there. Raises SandboxRefused where it has more than `limit` bytes."""
 
     async def expose(self, port: int, seconds: int) -> Endpoint:
         """The provider's own address of the port. Raises SandboxRefused where it has none."""

@@ -21,8 +21,8 @@ Threads = Callable[[Sequence[str]], Awaitable[Mapping[str, JSON | None]]]
 async def sweep_orphans(cloud: Cloud, threads: Threads) -> list[str]:
     """Removes our machines of threads that are no more, and all but one of a thread that has several.
 
-    Kept is the one that the thread's ref names, else the oldest. Returns the ids of those removed. Raises MachineError,
-    SandboxUnavailable.
+    Kept is the one that the thread's ref names, else the oldest; never one that failed. Returns the ids of those
+    removed. Raises MachineError, SandboxUnavailable.
     """
     machines: dict[str, list[Found]] = defaultdict(list)
     for found in await cloud.find():
@@ -37,10 +37,10 @@ async def sweep_orphans(cloud: Cloud, threads: Threads) -> list[str]:
     return removed
 
 
-def _wanted(machines: Sequence[Found], ref: JSON | None) -> str:
-    oldest, *_ = by_age(machines)
-    named = [each.machine_id for each in machines if ref and each.machine_id == ref.get("id")]
-    return named[0] if named else oldest.machine_id
+def _wanted(machines: Sequence[Found], ref: JSON | None) -> str | None:
+    """None where none of them can run."""
+    ids = [machine.machine_id for machine in by_age(machines)]
+    return ref["id"] if ref and ref.get("id") in ids else next(iter(ids), None)
 
 
 async def _remove(cloud: Cloud, machine: Found) -> list[str]:

@@ -106,5 +106,8 @@ class RemoteProvider:
 
 
 def by_age(found: Sequence[Found]) -> list[Found]:
-    """Oldest first: the same order for whoever asks."""
-    return sorted(found, key=lambda machine: (machine.created_at, machine.machine_id))
+    """Those that can run, oldest first: the same order for whoever asks."""
+    return sorted(
+        (machine for machine in found if not machine.failed),
+        key=lambda machine: (machine.created_at, machine.machine_id),
+    )

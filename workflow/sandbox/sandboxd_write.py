@@ -139,7 +139,7 @@ def check(file: dict[str, Any]) -> tuple[str, int]:
 
 def _expect(file: dict[str, Any], existing: str | None) -> None:
     expected = file["expect"]
-    if expected is None or (expected == "absent" and existing is None):
+    if expected is None or expected == ("absent" if existing is None else "present"):
         return
     actual = sha256(existing) if existing else None
     if actual != expected:

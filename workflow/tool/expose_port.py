@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from shared import links
 from shared.types import JSON
-from workflow.sandbox.base import Command, Sandbox, Task
+from workflow.sandbox.base import Command, Endpoint, Sandbox, Task
 from workflow.tool.background import describe, short_command
 from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult, unwatched
 from workflow.tool.display import printable, short_lines
@@ -20,6 +22,11 @@ RESERVED = {3128: "the sandbox's proxy", 49983: "E2B's daemon", 2280: "Daytona's
 PUBLIC = (
     "Public links are switched off here (api.public_links). Call this again without `public`: whoever has the link "
     "gets in."
+)
+ALWAYS_PUBLIC = (
+    "This sandbox's provider shows its ports without a ticket to everybody who knows the address, for as long as the "
+    "sandbox is there, and such links are switched off here. Tell the user that the setting `api.public_links = true` "
+    "allows them; until then, calling this again does not help."
 )
 LOG_LINES = 20
 MAX_PIECES = 200
@@ -35,15 +42,17 @@ class ExposePortArgs(Args):
     wait_timeout_s: int = Field(30, ge=0, le=120, description="How long to wait for the server to listen (default 30).")
     path: str = Field("/", max_length=2000, pattern=r"^/[!-~]*$", description='The page to open (default "/").')
     public: bool = Field(False, description="Let everybody in without the ticket. Only where the user asked for it.")
-    ttl_s: int = Field(3600, ge=60, le=604_800, description="How long the link is good, in seconds (default 3600).")
+    ttl_s: int = Field(
+        3600, ge=60, le=links.MAX_SECONDS, description="How long the link is good, in seconds (default 3600)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """What the port does."""
+    """What the port does. `status` 0: it gives no HTTP answer."""
 
     ports: list[int]
-    status: int | None
+    status: int
     body: str
     problem: str
 
@@ -61,39 +70,49 @@ class UrlExposeTool(Tool[ExposePortArgs]):
         if args.public and not ctx.links.settings.public_links:
             return ToolResult.error("public_not_allowed", PUBLIC)
         sandbox = await ctx.sandbox()
-        probe = await _probe(sandbox, ctx, args)
-        if args.port not in probe.ports:
-            return ToolResult.error("not_listening", await _nobody(sandbox, args, probe.ports), {"ports": probe.ports})
-        if probe.status is None:
-            return ToolResult.error(
-                "not_http",
-                f"Something listens on port {args.port}, but gives no HTTP answer ({probe.problem}). Only web servers "
-                "can be exposed. If it is one, it may still be starting: look at its log, then call this again.",
-            )
-        if probe.status in (400, 403) and any(sign in probe.body for sign in NOT_ALLOWED):
-            return ToolResult.error("host_not_allowed", _allow(ctx.links.host(args.port)))
-        return await _exposed(sandbox, ctx, args, probe.status)
+        endpoint = await sandbox.expose(args.port, args.ttl_s)
+        if endpoint and endpoint.public and not ctx.links.settings.public_links:
+            return ToolResult.error("public_not_allowed", ALWAYS_PUBLIC)
+        host = urlsplit(endpoint.url).netloc if endpoint else ctx.links.host(args.port)
+        probe = await _probe(sandbox, ctx, args, host)
+        return await _problem(sandbox, args, probe, host) or await _exposed(endpoint, ctx, args, probe.status)
 
 
-async def _exposed(sandbox: Sandbox, ctx: ToolContext, args: ExposePortArgs, status: int) -> ToolResult:
-    endpoint = await sandbox.expose(args.port, args.ttl_s)
+async def _problem(sandbox: Sandbox, args: ExposePortArgs, probe: _Probe, host: str) -> ToolResult | None:
+    if args.port not in probe.ports:
+        return ToolResult.error("not_listening", await _nobody(sandbox, args, probe.ports), {"ports": probe.ports})
+    if probe.status == 0:
+        return ToolResult.error(
+            "not_http",
+            f"Something listens on port {args.port}, but gives no HTTP answer ({probe.problem}). Only web servers "
+            "can be exposed. If it is one, it may still be starting: look at its log, then call this again.",
+        )
+    if probe.status in (400, 403) and any(sign in probe.body for sign in NOT_ALLOWED):
+        return ToolResult.error("host_not_allowed", _allow(host))
+    return None
+
+
+async def _exposed(endpoint: Endpoint | None, ctx: ToolContext, args: ExposePortArgs, status: int) -> ToolResult:
     if endpoint:
-        url, expires = endpoint.url.removesuffix("/") + args.path, endpoint.expires_at
+        url, expires, public = endpoint.url.removesuffix("/") + args.path, endpoint.expires_at, endpoint.public
     else:
         url, expires = await ctx.links.issue(args.port, args.path, seconds=args.ttl_s, public=args.public)
+        public = args.public
     expires_at = datetime.fromtimestamp(expires, UTC).isoformat(timespec="seconds") if expires else None
     data: JSON = {"url": url, "expires_at": expires_at, "http_status": status, "port": args.port}
     content = f"{url}\nexpires_at: {expires_at or 'with the sandbox'}\nhttp_status: {status}"
+    if public:
+        content += "\npublic: everybody who knows the address gets in, without a ticket"
     if status >= 400:
         content += "\nThe page itself is an error: look at the server's log before you give the link to anybody."
-    event = {**data, "label": args.label, "public": args.public}
+    event = {**data, "label": args.label, "public": public}
     return ToolResult(ok=True, content=content, data=data, events=[(EVENT, event)])
 
 
-async def _probe(sandbox: Sandbox, ctx: ToolContext, args: ExposePortArgs) -> _Probe:
-    """Raises SandboxRefused where the sandbox has no Python 3."""
+async def _probe(sandbox: Sandbox, ctx: ToolContext, args: ExposePortArgs, host: str) -> _Probe:
+    """`host`: what browsers will send. Raises SandboxRefused where the sandbox has no Python 3."""
     program = resources.files("workflow.tool").joinpath("expose_port_probe.py").read_text("utf-8")
-    words = shlex.join([str(args.port), str(args.wait_timeout_s), ctx.links.host(args.port), args.path])
+    words = shlex.join([str(args.port), str(args.wait_timeout_s), host, args.path])
     text = f"python3 - {words} <<'END_OF_PROBE'\n{program}\nEND_OF_PROBE"
     command = Command(ctx.key, ctx.epoch, text, cwd="/", timeout_seconds=args.wait_timeout_s + PROBE_SECONDS)
     result = await sandbox.exec(command, unwatched)
@@ -106,11 +125,9 @@ def _parsed(output: str) -> _Probe:
         told: Any = json.loads(output)
         ports = [port for port in told["ports"] if isinstance(port, int)]
         status = told.get("status")
-        return _Probe(
-            ports, status if isinstance(status, int) else None, str(told.get("body")), str(told.get("problem"))
-        )
+        return _Probe(ports, status if isinstance(status, int) else 0, str(told.get("body")), str(told.get("problem")))
     except (ValueError, TypeError, KeyError, AttributeError):
-        return _Probe([], None, "", output[:500])
+        return _Probe([], 0, "", output[:500])
 
 
 async def _nobody(sandbox: Sandbox, args: ExposePortArgs, ports: list[int]) -> str:

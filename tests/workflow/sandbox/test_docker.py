@@ -1,12 +1,15 @@
 """The Docker adapter, as far as it can be seen without an engine."""
 
+from unittest.mock import MagicMock
+
 import pytest
+from docker.errors import NotFound
 
 from shared.config import DockerSettings
 from workflow.sandbox.base import Network, SandboxUnavailable
-from workflow.sandbox.docker import DockerCloud, container_options, packed, unpacked
+from workflow.sandbox.docker import DockerCloud, DockerMachine, container_options, packed, unpacked
 from workflow.sandbox.line import unavailable
-from workflow.sandbox.machine import MachineUnreachable
+from workflow.sandbox.machine import MachineUnreachable, Ran
 
 
 def test_a_container_may_do_nothing_but_use_up_what_it_is_given() -> None:
@@ -44,3 +47,30 @@ async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> N
         await cloud.find()
     assert isinstance(unavailable("docker", error.value), SandboxUnavailable)
     await cloud.close()
+
+
+async def test_a_volume_that_is_gone_already_keeps_no_other_one() -> None:
+    cloud = DockerCloud(DockerSettings(), Network(), "tests")
+    cloud._known = engine = MagicMock()
+    engine.containers.get.return_value.name = "x"
+    there = MagicMock()
+
+    def volume(name: str) -> MagicMock:
+        if name == "x-workspace":
+            raise NotFound("no such volume")
+        return there
+
+    engine.volumes.get.side_effect = volume
+    await cloud.remove("c")
+    engine.volumes.get.assert_called_with("x-home")
+    there.remove.assert_called_once_with(force=True)
+
+
+async def test_what_a_program_in_a_container_prints_comes_with_its_exit_code() -> None:
+    container = MagicMock(id="c")
+    api = container.client.api
+    api.exec_create.return_value = {"Id": "e"}
+    api.exec_start.return_value.__iter__.return_value = iter([(b"o\xc3", None), (None, b"e"), (b"\xa4", None)])
+    api.exec_inspect.return_value = {"ExitCode": 3}
+    assert await DockerMachine(container).run("script", 10) == Ran(3, "oä", "e")
+    api.exec_inspect.assert_called_once_with("e")

@@ -30,7 +30,7 @@ async def test_a_link_opens_the_port_until_it_ends(call: Caller) -> None:
     ticket = parse_qs(url.query)["ticket"][0]
     assert 590 < await links.seconds_left(call.links.client, call.links.sandbox, 5173, ticket) <= 600
     assert await links.seconds_left(call.links.client, call.links.sandbox, 5174, ticket) == 0
-    assert not await links.is_public(call.links.client, call.links.sandbox, 5173)
+    assert not await links.public_seconds_left(call.links.client, call.links.sandbox, 5173)
     [(kind, event)] = result.events
     assert (kind, event["url"], event["label"]) == ("url", result.data["url"], "shop")
     for told in (result.data["url"], result.data["expires_at"], "http_status: 200"):
@@ -83,7 +83,7 @@ async def test_a_port_is_public_only_where_that_is_allowed(call: Caller) -> None
     assert (await call("expose_port", port=5173, public=True)).error_code == "public_not_allowed"
     call.links = replace(call.links, settings=ApiSettings(public_links=True))
     assert (await call("expose_port", port=5173, public=True)).ok
-    assert await links.is_public(call.links.client, call.links.sandbox, 5173)
+    assert await links.public_seconds_left(call.links.client, call.links.sandbox, 5173)
 
 
 async def test_the_daemons_ports_are_reserved(call: Caller) -> None:
@@ -96,15 +96,59 @@ async def test_a_path_is_a_path_and_nothing_more(call: Caller, path: str) -> Non
     assert "evil" not in (await call("ls")).content
 
 
-@pytest.mark.parametrize("root", ["", "/"])
-async def test_a_providers_own_address_leads_to_the_page_that_was_asked_for(call: Caller, root: str) -> None:
+def serve_elsewhere(call: Caller, root: str = "", *, public: bool) -> None:
+    """Ports are the provider's from now on."""
+
     class Remote(LocalSandbox):
         async def expose(self, port: int, seconds: int) -> Endpoint | None:  # type: ignore[override]
-            return Endpoint(f"https://{port}-x.e2b.example{root}", None)
+            return Endpoint(f"https://{port}-x.e2b.example{root}", None, public)
 
-    await call("bash", command=HTTP, run_in_background=True)
     cast("LocalSandbox", call.box).__class__ = Remote
+
+
+@pytest.mark.parametrize("root", ["", "/"])
+async def test_a_providers_own_address_leads_to_the_page_that_was_asked_for(call: Caller, root: str) -> None:
+    await call("bash", command=HTTP, run_in_background=True)
+    serve_elsewhere(call, root, public=False)
     result = await call("expose_port", port=5173)
     assert result.data["url"] == "https://5173-x.e2b.example/"
     result = await call("expose_port", port=5173, path="//docs?page=2")
     assert result.data["url"] == "https://5173-x.e2b.example//docs?page=2"
+
+
+async def test_a_providers_address_that_everybody_may_use_is_given_only_where_public_links_are(call: Caller) -> None:
+    await call("bash", command=HTTP, run_in_background=True)
+    serve_elsewhere(call, public=True)
+    result = await call("expose_port", port=5173)
+    assert (result.error_code, result.events, result.data) == ("public_not_allowed", [], {})
+    assert "api.public_links = true" in result.content
+    assert "e2b.example" not in result.content
+    call.links = replace(call.links, settings=ApiSettings(public_links=True))
+    result = await call("expose_port", port=5173)
+    [(_, event)] = result.events
+    assert event["public"] is True
+    assert "everybody" in result.content
+
+
+async def test_a_providers_signed_address_is_not_told_as_public(call: Caller) -> None:
+    await call("bash", command=HTTP, run_in_background=True)
+    serve_elsewhere(call, public=False)
+    call.links = replace(call.links, settings=ApiSettings(public_links=True))
+    result = await call("expose_port", port=5173, public=True)
+    [(_, event)] = result.events
+    assert event["public"] is False
+
+
+async def test_a_server_is_asked_under_the_name_that_browsers_will_use(call: Caller) -> None:
+    allowed = ANSWERING.replace("{status}", "200 if self.headers['Host'] == '5173-x.e2b.example' else 403")
+    await call("bash", command=allowed.format(body="allowedHosts"), run_in_background=True)
+    serve_elsewhere(call, public=False)
+    assert (await call("expose_port", port=5173)).ok
+
+
+async def test_the_advice_for_a_server_names_the_providers_domain(call: Caller) -> None:
+    await call("bash", command=ANSWERING.format(status=403, body="allowedHosts"), run_in_background=True)
+    serve_elsewhere(call, public=False)
+    result = await call("expose_port", port=5173)
+    assert result.error_code == "host_not_allowed"
+    assert "allowedHosts: ['.e2b.example']" in result.content
