@@ -94,7 +94,8 @@ class ToolCaller:
             return _outcome(call, _found_out(call, decision), [])
 
         intent = not refusal and not is_repeatable(parsed)
-        spec = StepSpec(_key(call), call.name, "tool", request, intent=intent)
+        asks = self._tools.asks_when_unknown(call.name)
+        spec = StepSpec(_key(call), call.name, "tool", request, intent=intent, asks=asks)
         started = [] if child else [(EventType.TOOL_REQUEST, request)]
         message: JSON = await self._step.perform(spec, body, started=started, recover=recover, settle=settle)
         self._memory.learn(message["memory"])
@@ -136,7 +137,7 @@ class ToolCaller:
             try:
                 result = await do(self._context(scope, call, output))
             except OutcomeUnknown as unknown:
-                if self._tools.asks_when_unknown(call.name):
+                if scope.asks or self._tools.asks_when_unknown(call.name):
                     raise AskHuman(unknown.detail) from unknown
                 result = ToolResult.error(UNKNOWN, unknown.detail)
             return None if result is None else _outcome(call, result, await output.rest())

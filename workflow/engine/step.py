@@ -228,7 +228,7 @@ class Step:
         if record.status is StepStatus.RUNNING:
             record = replace(record, tries=record.tries + 1)
         else:
-            record = replace(record, inherited=False)
+            record = replace(record, inherited=False, asks=spec.asks)
         return await self.journal.start(record, [NewEvent(kind, data, record.number) for kind, data in events])
 
     async def _finish(self, record: StepRecord, outcome: Outcome, begun: float) -> Any:
