@@ -23,8 +23,8 @@ async def run_child(step: Step, call: ToolCall, child: ChildRun, *, name: str, t
     request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
     run_id = child_run_id(step.run.id, f"call:{name}")
     try:
-        if wanted := child.parameters.get("tools"):
-            tools.only(wanted)
+        if step.journal.known(f"call:{name}") is None:
+            tools.only(child.parameters.get("tools", ()))
         output = await step.call(
             "agent",
             child.task,

@@ -96,6 +96,10 @@ class Journal:
         self._unvisited.discard(spec.key)
         return known
 
+    def visit(self, key: str) -> None:
+        """The code need not ask for the step any more: what it was for is asked for by another one."""
+        self._unvisited.discard(key)
+
     def check_replayed(self) -> None:
         """Raises AppError REPLAY_MISMATCH where the code did not ask for a step that this run has finished."""
         if self._unvisited:
