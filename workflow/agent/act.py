@@ -15,6 +15,7 @@ import orjson
 from shared.links import PortLinks
 from shared.permissions import Permissions
 from shared.types import JSON, EventType, StepStatus
+from workflow.agent.budget import RunBudget
 from workflow.agent.delegate import run_child
 from workflow.agent.permit import Gate, permit_name
 from workflow.agent.sandbox import ThreadSandbox
@@ -50,6 +51,7 @@ class ToolCaller:
         sandbox: ThreadSandbox,
         links: PortLinks,
         messages: list[JSON],
+        budget: RunBudget,
     ) -> None:
         self._step = step
         self._tools = tools
@@ -58,6 +60,9 @@ class ToolCaller:
         self._web = runtime.web
         self._sandbox = sandbox
         self._links = links
+        self._budget = budget
+        own = {name for name in (step.run.model, step.run.parameters.get("model")) if name}
+        self._models = runtime.delegate_models | own
         rules = Permissions.of(runtime.settings.tools.permissions, step.run.parameters.get("permissions", ()))
         self._gate = Gate(step, rules, ask_seconds=runtime.settings.tools.ask_seconds)
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
@@ -150,7 +155,8 @@ class ToolCaller:
         child = parsed.tool.child(parsed.args)
         if child is None:
             return None
-        return await run_child(self._step, call, child, name=name, tools=self._tools)
+        cost = self._budget.cost_left
+        return await run_child(self._step, call, child, name=name, tools=self._tools, models=self._models, cost=cost)
 
     async def _outcome(
         self, scope: StepScope, call: ToolCall, do: Callable[[ToolContext], Awaitable[ToolResult | None]]

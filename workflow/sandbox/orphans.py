@@ -18,8 +18,9 @@ SEVERAL = 3
 """Machines, of which more than half do not lose their threads between two looks."""
 
 REFUSED = (
-    "%s has %s machines of this installation, but Redis knows only %s of their threads: %s machines, files and all, would "
-    "be removed as orphans, and none is. Is redis.url the Redis that they were made with? If it is, remove them by hand."
+    "%s has %s machines of this installation, but Redis knows only %s of their threads: %s machines, files and all, "
+    "would be removed as orphans, and none is. Is redis.url the Redis that they were made with? If it is, remove them "
+    "by hand."
 )
 
 Threads = Callable[[Sequence[str]], Awaitable[Mapping[str, JSON | None]]]

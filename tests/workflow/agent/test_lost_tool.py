@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from redis.asyncio import Redis
@@ -19,14 +19,14 @@ from workflow.tool.registry import Registry
 
 
 class SendTool(LedgerTool):
-    name = "send"
-    effect = Effect.NONE
-    asks_when_unknown = True
+    name: ClassVar[str] = "send"
+    effect: ClassVar[Effect] = Effect.NONE
+    asks_when_unknown: ClassVar[bool] = True
 
 
 class PutTool(LedgerTool):
-    name = "put"
-    effect = Effect.IDEMPOTENT
+    name: ClassVar[str] = "put"
+    effect: ClassVar[Effect] = Effect.IDEMPOTENT
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def dying(redis_url: str) -> AsyncIterator[tuple[Outside, Ledger]]:
 
 @pytest.mark.parametrize("tool", [SendTool, PutTool])
 async def test_a_human_hears_that_its_outcome_is_not_known_where_its_tool_asked_and_else_the_model(
-    out: Outside, client: Redis, dying: tuple[Outside, Ledger], tool: type[LedgerTool]
+    out: Outside, client: Redis, dying: tuple[Outside, Ledger], tool: type[SendTool | PutTool]
 ) -> None:
     view, ledger = dying
     model: Any = Playbook([turn("", ("a", tool.name, "{}")), turn("Done.")])

@@ -41,7 +41,7 @@ async def test_a_retry_with_a_raised_limit_goes_on_after_a_delegate(out: Outside
 
 async def test_a_run_goes_on_where_delegate_was_disabled_after_its_call(out: Outside, client: Redis) -> None:
     model = Books({**BOOK, "Task": [turn("", delegate("a", "Left")), turn("", ("c", "keyed", "{}")), turn("Done.")]})
-    asks = {"tools": ToolsSettings(permissions=["keyed: ask"])}
+    asks: Any = {"tools": ToolsSettings(permissions=["keyed: ask"])}
     run_id = await begin(out)
     await work(out, client, runtime_of(model, client, **asks))
     assert (await run_of(out, run_id)).status is RunStatus.WAITING
