@@ -58,6 +58,13 @@ class Runtime:
             self.models[chosen.name] = build_model(chosen, self.settings.llm)
         return self.models[chosen.name]
 
+    @property
+    def delegate_models(self) -> frozenset[str]:
+        """Those that an agent may give to another, beside its own."""
+        llm = self.settings.llm
+        planning = [llm.planning_model] if llm.planning_model else []
+        return frozenset([self.chosen.name, *planning, *llm.fallback_models, *self.settings.agent.delegate_models])
+
     def pool(self, model: Model, paid: Callable[[Model], Model]) -> ModelPool:
         """The model with what makes it dependable: its calls go through here. `paid` makes a model's calls paid for."""
         others = [fallback for fallback in self.fallbacks if fallback.name != model.name]

@@ -78,6 +78,12 @@ class AgentSettings(Section):
         default=0.8,
         description="Share of the model's context that a conversation may fill before its older part is summed up.",
     )
+    delegate_models: list[Text] = Field(
+        default=[],
+        description="Models that an agent may give to those that it delegates to, beside its own, llm.model, "
+        "llm.planning_model and llm.fallback_models.",
+        examples=[["anthropic/claude-haiku-4-5"]],
+    )
     system_prompt: Text | None = Field(
         default=None, description="Replaces the built-in system prompt.", examples=["You are a careful data analyst."]
     )

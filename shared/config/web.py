@@ -1,12 +1,21 @@
 """The settings of what goes out to other servers on a model's or a user's behalf."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from shared.config.types import Count, HttpUrl, Port, PrivateHost, Seconds, Section, Text
 
-ServerName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,32}$")]
+
+def _server_name(name: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,32}", name) or "__" in name or name.endswith("_"):
+        # Its tools are named mcp__SERVER__TOOL: two servers' must not have one name.
+        raise ValueError("should be 1 to 32 of a-z, A-Z, 0-9, _ and -, without __, and no _ at its end")
+    return name
+
+
+ServerName = Annotated[str, AfterValidator(_server_name)]
 
 
 class NetSettings(Section):

@@ -35,6 +35,8 @@ class StepRecord:
     """Where the result is, if it is large; then `result` is None."""
     inherited: bool = False
     """Its effect was under way in the run that this one begins with: what became of it, nobody knows."""
+    asks: bool = False
+    """Where its outcome is not known, a human decides."""
 
     @property
     def refs(self) -> list[Ref]:
@@ -79,6 +81,7 @@ class StepRecord:
                 "wait": self.wait and self.wait.as_json(),
                 **({"payload": self.payload.as_json()} if self.payload else {}),
                 **({"inherited": True} if self.inherited else {}),
+                **({"asks": True} if self.asks else {}),
                 **({"place": self.place} if self.place else {}),
             }
         )

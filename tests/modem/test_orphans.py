@@ -69,6 +69,26 @@ async def test_one_worker_removes_the_machines_of_threads_that_redis_no_longer_h
     assert set(machines.found) == {"kept", "new"}
 
 
+@pytest.mark.parametrize(("known", "unknown"), [(0, 1), (0, 3), (1, 2)])
+async def test_a_redis_that_lacks_most_threads_is_not_believed(
+    client: Redis, caplog: pytest.LogCaptureFixture, known: int, unknown: int
+) -> None:
+    threads = [new_thread_id() for _ in range(known + unknown)]
+    for thread in threads[:known]:
+        await client.hset(ThreadKeys(thread).metadata, "created_at", "1")
+    machines = Machines([Found(f"m{number}", thread, LONG_AGO) for number, thread in enumerate(threads)])
+    assert await OrphanSweeper(machines, client, Registry(client)).tick("first") == []
+    assert len(machines.found) == known + unknown
+    assert "remove them by hand" in caplog.text
+
+
+async def test_of_two_machines_one_may_be_an_orphan(client: Redis) -> None:
+    there, gone = new_thread_id(), new_thread_id()
+    await client.hset(ThreadKeys(there).metadata, "created_at", "1")
+    machines = Machines([Found("kept", there, LONG_AGO), Found("orphan", gone, LONG_AGO)])
+    assert await OrphanSweeper(machines, client, Registry(client)).tick("first") == ["orphan"]
+
+
 async def test_all_who_share_a_redis_have_one_name(client: Redis) -> None:
     settings = SandboxSettings(provider="docker")
     assert await install_id(settings, client) == await install_id(settings, client) != ""

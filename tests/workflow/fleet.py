@@ -92,6 +92,7 @@ class Fleet:
     async def until(self, run_id: str, status: RunStatus) -> Run:
         async with asyncio.timeout(10):
             while (run := await self.run(run_id)).status is not status:
+                assert not run.status.terminal, run.error
                 await self.work()
                 await asyncio.sleep(0.02)
         return run

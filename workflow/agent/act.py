@@ -6,6 +6,7 @@ says, the run waits for a human.
 """
 
 import hashlib
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -14,8 +15,9 @@ import orjson
 from shared.links import PortLinks
 from shared.permissions import Permissions
 from shared.types import JSON, EventType, StepStatus
+from workflow.agent.budget import RunBudget
 from workflow.agent.delegate import run_child
-from workflow.agent.permit import Gate
+from workflow.agent.permit import Gate, permit_name
 from workflow.agent.sandbox import ThreadSandbox
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
@@ -49,6 +51,7 @@ class ToolCaller:
         sandbox: ThreadSandbox,
         links: PortLinks,
         messages: list[JSON],
+        budget: RunBudget,
     ) -> None:
         self._step = step
         self._tools = tools
@@ -57,6 +60,9 @@ class ToolCaller:
         self._web = runtime.web
         self._sandbox = sandbox
         self._links = links
+        self._budget = budget
+        own = {name for name in (step.run.model, step.run.parameters.get("model")) if name}
+        self._models = runtime.delegate_models | own
         rules = Permissions.of(runtime.settings.tools.permissions, step.run.parameters.get("permissions", ()))
         self._gate = Gate(step, rules, ask_seconds=runtime.settings.tools.ask_seconds)
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
@@ -70,12 +76,23 @@ class ToolCaller:
         return is_repeatable(self._tools.parse(call.name, call.arguments))
 
     async def call(self, call: ToolCall) -> JSON:
-        """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Fenced."""
+        """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Fenced.
+
+        What has finished is as it was, whatever became of its tool and of the rules since.
+        """
+        request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
+        spec = StepSpec(_key(call), call.name, "tool", request)
+        self._visit(call)
+        known = self._step.journal.known(spec.key)
+        message: JSON = await (self._step.recorded(spec) if known and known.finished else self._made(call, spec))
+        self._memory.learn(message["memory"])
+        return message
+
+    async def _made(self, call: ToolCall, spec: StepSpec) -> JSON:
         parsed = self._tools.parse(call.name, call.arguments)
         refusal = await self._gate.refusal(call, parsed, key=_short(call.id), begun=self._begun(call))
         answer = None if refusal else await self._answer(call, parsed)
         child = None if refusal else await self._child(call, parsed)
-        request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
 
         async def do(ctx: ToolContext) -> ToolResult:
             return refusal or await run_call(parsed, replace(ctx, answer=answer, child=child))
@@ -94,15 +111,26 @@ class ToolCaller:
             return _outcome(call, _found_out(call, decision), [])
 
         intent = not refusal and not is_repeatable(parsed)
-        spec = StepSpec(_key(call), call.name, "tool", request, intent=intent)
-        started = [] if child else [(EventType.TOOL_REQUEST, request)]
+        spec = replace(spec, intent=intent, asks=self._tools.asks_when_unknown(call.name))
+        started = [] if child else [(EventType.TOOL_REQUEST, spec.input)]
         message: JSON = await self._step.perform(spec, body, started=started, recover=recover, settle=settle)
-        self._memory.learn(message["memory"])
         return message
+
+    def _visit(self, call: ToolCall) -> None:
+        """The steps before the call's own, which are asked for only while its tool and its rules are what they were."""
+        journal, name = self._step.journal, _name(call)
+        for key in (f"approve:{permit_name(_short(call.id))}", f"approve:{name}", f"call:{name}"):
+            journal.visit(key)
+        key = f"emit:{name}"
+        for nth in itertools.count(2):
+            if journal.known(key) is None:
+                return
+            journal.visit(key)
+            key = f"emit:{name}:{nth}"
 
     async def _answer(self, call: ToolCall, parsed: Call | str) -> Answer | None:
         """A human's, where the tool has a question. A call that was begun without one is not asked about any more."""
-        name = f"{call.name}:{_short(call.id)}"
+        name = _name(call)
         asked = self._step.journal.known(f"approve:{name}") is not None
         begun = self._step.journal.known(_key(call)) is not None
         if isinstance(parsed, str) or (begun and not asked):
@@ -111,23 +139,24 @@ class ToolCaller:
         if question is None:
             return None
         for kind, data in question.events:
-            await self._step.emit(kind, data)
+            await self._step.emit(kind, data, name=name)
         return Answer(await self._step.approve(question.request, name=name))
 
     def _begun(self, call: ToolCall) -> bool:
-        keys = (_key(call), f"call:{_child_name(call)}")
+        keys = (_key(call), f"call:{_name(call)}")
         return any(self._step.journal.known(key) is not None for key in keys)
 
     async def _child(self, call: ToolCall, parsed: Call | str) -> ChildEnd | None:
         """The end of the run that does the call's work, where it is one's."""
-        name = _child_name(call)
+        name = _name(call)
         called = self._step.journal.known(f"call:{name}") is not None
         if isinstance(parsed, str) or (self._begun(call) and not called):
             return None
         child = parsed.tool.child(parsed.args)
         if child is None:
             return None
-        return await run_child(self._step, call, child, name=name, tools=self._tools)
+        cost = self._budget.cost_left
+        return await run_child(self._step, call, child, name=name, tools=self._tools, models=self._models, cost=cost)
 
     async def _outcome(
         self, scope: StepScope, call: ToolCall, do: Callable[[ToolContext], Awaitable[ToolResult | None]]
@@ -136,7 +165,7 @@ class ToolCaller:
             try:
                 result = await do(self._context(scope, call, output))
             except OutcomeUnknown as unknown:
-                if self._tools.asks_when_unknown(call.name):
+                if scope.asks or self._tools.asks_when_unknown(call.name):
                     raise AskHuman(unknown.detail) from unknown
                 result = ToolResult.error(UNKNOWN, unknown.detail)
             return None if result is None else _outcome(call, result, await output.rest())
@@ -177,7 +206,8 @@ def _key(call: ToolCall) -> str:
     return f"tool:{_short(call.id)}"
 
 
-def _child_name(call: ToolCall) -> str:
+def _name(call: ToolCall) -> str:
+    """Of the steps before the call's own."""
     return f"{call.name}:{_short(call.id)}"
 
 

@@ -58,7 +58,7 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
     asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
     links = PortLinks(runtime.redis, settings.api, attempt.thread.sandbox_of)
     sandbox = ThreadSandbox(attempt, runtime.sandboxes)
-    caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages)
+    caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages, budget=budget)
     agent = Agent(
         budget,
         Inbox(attempt, step),

@@ -103,6 +103,12 @@ class RunBudget:
         self.usage += usage
         self._known_cost += usage.cost or 0.0
 
+    @property
+    def cost_left(self) -> float | None:
+        """US dollars that the run may still spend itself; None: no limit."""
+        limit = self._limits[Owner.RUN].cost if Owner.RUN in self._limits else None
+        return None if limit is None else limit - self._known_cost
+
     def bill(self) -> JSON:
         return {"usage": self.usage.as_json(), "cost": self.usage.cost}
 

@@ -1,5 +1,6 @@
 """Calls whose work is a run of its own: the agent waits for it without a worker, and reads how it ended."""
 
+from collections.abc import Set
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -15,22 +16,30 @@ CAPPED = ("max_turns", "max_seconds", "max_cost", "max_tokens")
 """Of a run's parameters, those of which a child has at most as much."""
 INHERITED = ("model", "temperature", "tools", "permissions")
 """Those that a child has where it is given none."""
+LEAST_COST = 0.0001
+"""US dollars. Of a run that has spent all that it may, a child ends with its first call."""
 VALUES = (ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST)
 
 
-async def run_child(step: Step, call: ToolCall, child: ChildRun, *, name: str, tools: Registry) -> ChildEnd:
-    """Its output, or why there is none. `name` names the call within its run; `tools` are the parent's."""
+async def run_child(
+    step: Step, call: ToolCall, child: ChildRun, *, name: str, tools: Registry, models: Set[str], cost: float | None
+) -> ChildEnd:
+    """Its output, or why there is none. `name` names the call within its run; `tools` are the parent's.
+
+    `models`: those that it may ask for. `cost`: US dollars that the parent has left (None: no limit).
+    """
     request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
     run_id = child_run_id(step.run.id, f"call:{name}")
     try:
-        if wanted := child.parameters.get("tools"):
-            tools.only(wanted)
+        if step.journal.known(f"call:{name}") is None:
+            tools.only(child.parameters.get("tools", ()))
+            _check_model(child.parameters.get("model"), models)
         output = await step.call(
             "agent",
             child.task,
             name=name,
             share_sandbox=child.share_sandbox,
-            parameters=narrowed(step.run, child.parameters),
+            parameters=narrowed(step.run, child.parameters, cost),
             started=[(EventType.TOOL_REQUEST, request)],
         )
     except AppError as error:
@@ -40,9 +49,17 @@ async def run_child(step: Step, call: ToolCall, child: ChildRun, *, name: str, t
     return ChildEnd(run_id, output)
 
 
-def narrowed(parent: Run, asked: JSON) -> JSON:
+def _check_model(name: str | None, models: Set[str]) -> None:
+    if name is not None and name not in models:
+        raise AppError(
+            ErrorCode.INVALID_REQUEST,
+            f"Its model may not be {name[:100]}. The models are: {', '.join(sorted(models))}.",
+        )
+
+
+def narrowed(parent: Run, asked: JSON, cost: float | None) -> JSON:
     """A child's parameters: no more than its parent has."""
-    own = parent.parameters
+    own = parent.parameters if cost is None else parent.parameters | {"max_cost": max(cost, LEAST_COST)}
     parameters: dict[str, Any] = {name: own[name] for name in INHERITED if name in own} | asked
     for name in CAPPED:
         if limits := [each[name] for each in (own, asked) if each.get(name) is not None]:

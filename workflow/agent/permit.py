@@ -20,6 +20,11 @@ NO_WORDS = "They gave no reason. Do the work another way, or ask what they would
 NO_ANSWER = "{name} was not called: a human was asked, and did not answer in time. Go on without it."
 
 
+def permit_name(key: str) -> str:
+    """Of the question whether the call may be made."""
+    return f"permit:{key}"
+
+
 class Gate:
     """Of one attempt. `ask_seconds`: how long a human has to answer (None: no limit)."""
 
@@ -30,7 +35,7 @@ class Gate:
 
     async def refusal(self, call: ToolCall, parsed: Call | str, *, key: str, begun: bool) -> ToolResult | None:
         """What the model reads instead of a result; None: the call may be made. `key` names it within its run."""
-        name = f"permit:{key}"
+        name = permit_name(key)
         asked = self._step.journal.known(f"approve:{name}") is not None
         if not asked and (begun or isinstance(parsed, str)):
             return None

@@ -25,6 +25,7 @@ class StepSpec:
 
     `input` (JSON) is what the step is done with: a replay whose input differs is refused.
     `intent`: the start is committed before the body runs, whose effects must not be repeated unseen.
+    `asks`: it is recorded with the start that a human decides where the outcome is not known.
     `effect`: the key that names the effect to the world outside, where several tries are one effect; else `key`.
     """
 
@@ -33,6 +34,7 @@ class StepSpec:
     kind: str
     input: Any = None
     intent: bool = False
+    asks: bool = False
     effect: str | None = None
 
 
@@ -93,6 +95,10 @@ class Journal:
             )
         self._unvisited.discard(spec.key)
         return known
+
+    def visit(self, key: str) -> None:
+        """The code need not ask for the step any more: what it was for is asked for by another one."""
+        self._unvisited.discard(key)
 
     def check_replayed(self) -> None:
         """Raises AppError REPLAY_MISMATCH where the code did not ask for a step that this run has finished."""

@@ -49,6 +49,8 @@ class StepScope:
         self.epoch = attempt.run.epoch
         self.inherited = record.inherited
         """Whether it was another run that began the effect: its key is not known here."""
+        self.asks = record.asks
+        """Whether a human was to decide where its outcome is not known, when it was started."""
 
     async def emit(self, events: Sequence[tuple[str, JSON]]) -> None:
         """Events that stand for nothing durable (text deltas, a command's output). Raises Fenced."""

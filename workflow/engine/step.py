@@ -136,6 +136,10 @@ class Step:
         await self.waits.for_outcome(asked)
         return await self.perform(spec, body, started=started, recover=recover, settle=settle)
 
+    async def recorded(self, spec: StepSpec) -> Any:
+        """A finished step's result. Raises StepFailed, REPLAY_MISMATCH."""
+        return await self._replay(await self.journal.open(spec))
+
     async def wait_for_event(
         self, name: str, key: str | None = None, timeout: float | None = None, *, look_back: float | None = None
     ) -> Any:
@@ -198,13 +202,16 @@ class Step:
 
         await self.perform(StepSpec(self._key(f"publish:{name}"), name, "publish", [payload, key]), body)
 
-    async def emit(self, kind: str, data: JSON) -> None:
-        """An event of the flow's own type on the thread's stream, once. Large data is the step's output too."""
+    async def emit(self, kind: str, data: JSON, *, name: str | None = None) -> None:
+        """An event of the flow's own type on the thread's stream, once. Large data is the step's output too.
+
+        `name` is the step's, by default the event's type.
+        """
 
         async def body(_: StepScope) -> Outcome:
             return Outcome(data if self._attempt.payloads.large(data) else None, events=[(kind, data)])
 
-        await self.perform(StepSpec(self._key(f"emit:{kind}"), kind, "emit", data), body)
+        await self.perform(StepSpec(self._key(f"emit:{name or kind}"), kind, "emit", data), body)
 
     def _key(self, base: str) -> str:
         self._names[base] += 1
@@ -228,7 +235,7 @@ class Step:
         if record.status is StepStatus.RUNNING:
             record = replace(record, tries=record.tries + 1)
         else:
-            record = replace(record, inherited=False)
+            record = replace(record, inherited=False, asks=spec.asks)
         return await self.journal.start(record, [NewEvent(kind, data, record.number) for kind, data in events])
 
     async def _finish(self, record: StepRecord, outcome: Outcome, begun: float) -> Any:

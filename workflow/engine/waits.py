@@ -23,6 +23,8 @@ from workflow.engine.parking import Parking
 
 INHERITED = ("priority",)
 """Of a run's parameters, those that its children have too."""
+IDENTITY = ("type", "id", "input", "sandbox_of")
+"""What makes a child the same one on replay. Its parameters do not: a retry may raise its run's limits."""
 MAX_DEPTH = 16
 """Of runs that call runs: one that calls itself for ever is a mistake, and a costly one."""
 
@@ -82,7 +84,10 @@ class Waits:
         return await self._wait(StepSpec(step_key, "sleep", "timer"), wait, _nothing)
 
     async def for_child(self, step_key: str, child: JSON, started: Sequence[tuple[str, JSON]] = ()) -> StepRecord:
-        """`child`: its type, id, input and parameters, and whose sandbox it has. Raises AppError CALL_TOO_DEEP."""
+        """`child`: its type, id, input and parameters, and whose sandbox it has. Raises AppError CALL_TOO_DEEP.
+
+        It is born as the attempt wrote it down that was the first to call it.
+        """
         if self._run.depth >= MAX_DEPTH:
             raise AppError(
                 ErrorCode.CALL_TOO_DEEP,
@@ -96,7 +101,8 @@ class Waits:
         async def arrange(record: StepRecord) -> None:
             await self._outside.ring(await self._bear(record))
 
-        spec = StepSpec(step_key, child["id"] or child["type"], "child", child)
+        identity = {name: child[name] for name in IDENTITY}
+        spec = StepSpec(step_key, child["id"] or child["type"], "child", identity)
         return await self._wait(spec, wait, arrange, started)
 
     async def cancel_children(self) -> list[StepRecord]:

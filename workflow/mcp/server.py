@@ -23,6 +23,7 @@ from workflow.mcp.transport import open_streams
 
 CLOSE_SECONDS = 10.0
 PAGES = 20
+ERROR_CHARS = 2_000
 
 log = logging.getLogger("trunkline.mcp")
 
@@ -94,7 +95,7 @@ class McpServer:
                 raise CallRefused("it has ended the session: call again") from error
             if error.code == CONNECTION_CLOSED:
                 raise CallLost("the connection broke") from error
-            raise CallRefused(f"it answers with an error: {error.message}") from error
+            raise CallRefused(f"it answers with an error: {error.message[:ERROR_CHARS]}") from error
 
     async def _open(self) -> _Connection:
         async with self._connecting:

@@ -25,8 +25,12 @@ STREAM_SECONDS = 300.0
 Streams = AbstractAsyncContextManager[tuple[Any, Any]]
 
 
+class UnsetVariable(Exception):
+    """The settings name a variable that the environment has not. The text says which."""
+
+
 def open_streams(settings: McpServerSettings, guard: Guard) -> Streams:
-    """A connection when entered. Raises OSError where a command cannot be started."""
+    """A connection when entered. Raises UnsetVariable, OSError where a command cannot be started."""
     if settings.url is None:
         assert settings.command is not None
         parameters = StdioServerParameters(command=settings.command, args=settings.args, env=_plain(settings.env))
@@ -94,8 +98,11 @@ def _pinned(request: httpx2.Request, target: Target, address: str) -> httpx2.Req
 
 
 def _plain(values: Mapping[str, SecretStr]) -> dict[str, str]:
-    """With the variables of the environment put in; one that is not set becomes empty."""
-    return {
-        name: VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value.get_secret_value())
-        for name, value in values.items()
-    }
+    """With the variables of the environment put in. Raises UnsetVariable."""
+
+    def value_of(match: re.Match[str]) -> str:
+        if not (value := os.environ.get(match[1])):
+            raise UnsetVariable(f"${{{match[1]}}} is not set in the worker's environment")
+        return value
+
+    return {name: VARIABLE.sub(value_of, value.get_secret_value()) for name, value in values.items()}

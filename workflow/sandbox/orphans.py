@@ -14,6 +14,15 @@ log = logging.getLogger("trunkline.sandbox")
 YOUNG_SECONDS = 900.0
 """A younger machine is left alone: whoever made it may not have kept its ref yet."""
 
+SEVERAL = 3
+"""Machines, of which more than half do not lose their threads between two looks."""
+
+REFUSED = (
+    "%s has %s machines of this installation, but Redis knows only %s of their threads: %s machines, files and all, "
+    "would be removed as orphans, and none is. Is redis.url the Redis that they were made with? If it is, remove them "
+    "by hand."
+)
+
 Threads = Callable[[Sequence[str]], Awaitable[Mapping[str, JSON | None]]]
 """Of thread ids: those that exist, each with the ref of its sandbox."""
 
@@ -21,20 +30,28 @@ Threads = Callable[[Sequence[str]], Awaitable[Mapping[str, JSON | None]]]
 async def sweep_orphans(cloud: Cloud, threads: Threads) -> list[str]:
     """Removes our machines of threads that are no more, and all but one of a thread that has several.
 
-    Kept is the one that the thread's ref names, else the oldest; never one that failed. Returns the ids of those
+    Kept is the one that the thread's ref names, else the oldest; never one that failed. Where most of them would be of
+    threads that are no more, the list of threads is not believed, and nothing is removed. Returns the ids of those
     removed. Raises MachineError, SandboxUnavailable.
     """
     machines: dict[str, list[Found]] = defaultdict(list)
     for found in await cloud.find():
         machines[found.thread_id].append(found)
     known = await threads(list(machines))
-    removed = []
+    orphans = []
     for thread_id, mine in machines.items():
         wanted = _wanted(mine, known[thread_id]) if thread_id in known else None
-        for machine in mine:
-            if machine.machine_id != wanted and time.time() - machine.created_at > YOUNG_SECONDS:
-                removed += await _remove(cloud, machine)
-    return removed
+        orphans += [each for each in mine if each.machine_id != wanted and _old(each)]
+    total = sum(map(len, machines.values()))
+    astray = sum(each.thread_id not in known for each in orphans)
+    if astray and (not known or (total >= SEVERAL and astray * 2 > total)):
+        log.error(REFUSED, cloud.name, total, len(known), astray)
+        return []
+    return [machine_id for machine in orphans for machine_id in await _remove(cloud, machine)]
+
+
+def _old(machine: Found) -> bool:
+    return time.time() - machine.created_at > YOUNG_SECONDS
 
 
 def _wanted(machines: Sequence[Found], ref: JSON | None) -> str | None:

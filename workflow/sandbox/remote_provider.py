@@ -103,6 +103,8 @@ class RemoteProvider:
             pass  # the next call finds out, and says so
         except (MachineError, SandboxError) as error:
             log.warning("sandbox %s could not be kept alive: %s", sandbox.ref, error)
+        except Exception:  # the others are to live on
+            log.exception("sandbox %s could not be kept alive", sandbox.ref)
 
 
 def by_age(found: Sequence[Found]) -> list[Found]:

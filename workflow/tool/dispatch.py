@@ -28,6 +28,7 @@ HEAD_SHARE = 0.6
 CALL_AGAIN = "{name} was cut off: the sandbox ended, and its processes with it. Call it again."
 TOO_LONG = "{name} took longer than its {seconds:g} s and was stopped."
 CRASHED = "{name} failed unexpectedly (incident {incident}, in the worker's log): the tool is at fault, not your call."
+NOBODY_TO_ASK = "This call was under way when its worker ended, and what became of it cannot be found out: {why}"
 NOT_KNOWN = " Whether it took effect, fully or in part, is not known: look before you repeat it."
 OUR_TROUBLE = (ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL)
 
@@ -60,8 +61,8 @@ async def run_call(call: Call | str, ctx: ToolContext) -> ToolResult:
 
 async def recover_call(call: Call | str, ctx: ToolContext) -> ToolResult | None:
     """For a call in flight at a crash: its result, or None when it is to be run. Raises as `run_call`."""
-    if isinstance(call, str):
-        return None
+    if isinstance(call, str):  # it was one that could be made when it began
+        raise OutcomeUnknown(NOBODY_TO_ASK.format(why=call) + NOT_KNOWN)
     used = _UsedSandbox(ctx)
     try:
         done = await _guarded(call, ctx, call.tool.recover(call.args, replace(ctx, sandbox=used.get)))

@@ -16,7 +16,9 @@ from workflow.tool.untrusted import cleaned, fenced
 NAME_CHARS = 64
 DESCRIPTION_CHARS = 900
 IN_FLIGHT = "{name} was under way when its worker ended, and its server does not tell what became of it."
-LOST = "{name} was sent, but {why}. Whether it took effect is not known."
+LOST = "{name} was sent, and got no answer. Whether it took effect is not known. Why:\n{why}"
+ERROR_CHARS = 2_000
+"""Of what a server says instead of a result."""
 
 
 class McpTool(SchemaTool):
@@ -41,12 +43,13 @@ class McpTool(SchemaTool):
         try:
             found = await self._call(args)
         except CallRefused as refused:
-            return ToolResult.error("mcp_error", cleaned(f"{self.name} failed: {refused}."), self._data)
+            return ToolResult.error("mcp_error", f"{self.name} failed:\n{self._quoted(refused)}", self._data)
         except CallLost as lost:
-            text = LOST.format(name=self.name, why=cleaned(str(lost)))
+            why = self._quoted(lost)
             if self.effect is Effect.NONE:
-                raise OutcomeUnknown(text) from lost
-            return ToolResult.error("mcp_lost", f"{self.name}: {cleaned(str(lost))}. Call it again.", self._data)
+                raise OutcomeUnknown(LOST.format(name=self.name, why=why)) from lost
+            text = f"{self.name} got no answer:\n{why}\nCall it again."
+            return ToolResult.error("mcp_lost", text, self._data)
         return self._result(found, ctx)
 
     async def recover(self, args: GivenArgs, ctx: ToolContext) -> ToolResult | None:
@@ -57,6 +60,14 @@ class McpTool(SchemaTool):
     @property
     def _data(self) -> dict[str, Any]:
         return {"server": self._server.name, "tool": self._remote}
+
+    @property
+    def _source(self) -> str:
+        return f"MCP server {self._server.name}"
+
+    def _quoted(self, error: Exception) -> str:
+        """Its text may hold the server's words."""
+        return fenced(cut_middle(cleaned(str(error)), ERROR_CHARS, 0.6, "the rest is not kept"), self._source)
 
     async def _call(self, args: GivenArgs) -> mcp_types.CallToolResult:
         try:
@@ -72,7 +83,7 @@ class McpTool(SchemaTool):
             parts = [orjson.dumps(found.structured_content, option=orjson.OPT_INDENT_2).decode()]
         text = short_lines(cleaned("\n\n".join(parts))) or "(no output)"
         text = cut_middle(text, ctx.limits.output_chars - 200, 0.6, "call it again for a smaller part")
-        content = fenced(text, f"MCP server {self._server.name}")
+        content = fenced(text, self._source)
         if found.is_error:
             return ToolResult.error("mcp_tool_error", f"{self.name} says that it failed:\n{content}", self._data)
         return ToolResult(True, content, self._data)

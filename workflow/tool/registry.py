@@ -1,5 +1,6 @@
 """The tools by name: what the model is told of them, and what its calls mean."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ from workflow.tool.use_template import UseTemplateTool
 from workflow.tool.web_fetch import WebFetchTool
 from workflow.tool.web_search import WebSearchTool
 from workflow.tool.write_files import FilesCreationTool
+
+log = logging.getLogger("trunkline.tool")
 
 PLAIN: tuple[type[Tool[Any]], ...] = (
     BashTool,
@@ -85,8 +88,12 @@ class Registry:
         return Registry(tool for tool in self._tools.values() if tool.name in names)
 
     def plus(self, tools: Iterable[Tool[Any]]) -> "Registry":
-        """These tools and some more."""
-        return Registry([*self._tools.values(), *tools])
+        """These tools and some more. Of two with one name the later is left out, with a warning."""
+        known = dict(self._tools)
+        for tool in tools:
+            if known.setdefault(tool.name, tool) is not tool:
+                log.warning("two tools are named %s: the later one is left out", tool.name)
+        return Registry(known.values())
 
     def asks_when_unknown(self, name: str) -> bool:
         return name in self._tools and self._tools[name].asks_when_unknown

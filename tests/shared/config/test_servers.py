@@ -45,6 +45,8 @@ def test_servers_can_be_given_as_json_in_a_variable(tmp_path: Path) -> None:
         ('{"a": {"url": "ftp://hunter2/"}}', "a.url should be an URL"),
         ('{"a": {"command": "x", "comand": "hunter2"}}', "a.comand "),
         ('{"a b": {"command": "x"}}', "a b.[key] "),
+        ('{"a__b": {"command": "x"}}', "a__b.[key] should be 1 to 32 of a-z, A-Z, 0-9, _ and -, without __"),
+        ('{"a_": {"command": "x"}}', "a_.[key] should be 1 to 32 of"),
         ("not json", "should be a valid dictionary"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from modem.agenda import Agenda
+from shared.config import AgentSettings
 from shared.errors import ErrorCode
 from shared.events.outside import Outside
 from shared.ids import SHARDS
@@ -153,9 +154,23 @@ async def test_a_child_has_no_more_than_its_parent(out: Outside, client: Redis) 
     parameters = {"max_cost": 2, "tools": ["look", "delegate"], "permissions": ["blind: deny"], "max_turns": 7}
     run, _ = await ended(out, client, model, parameters=parameters)
     left, right = [(await run_of(out, child)).parameters for child in await children_of(out, run.id)]
-    assert left == {"max_cost": 2, "tools": ["look"], "permissions": ["blind: deny"], "max_turns": 7}
-    assert right == parameters
+    left_over = pytest.approx(2 - 0.001)  # after the parent's first turn
+    assert left == {"max_cost": left_over, "tools": ["look"], "permissions": ["blind: deny"], "max_turns": 7}
+    assert right == {**parameters, "max_cost": left_over}
     assert model.offered["Left"] == ["look"]
+
+
+@pytest.mark.parametrize(("model", "answer"), [("test/cheap", "Left is done."), ("test/dear", "may not be test/dear")])
+async def test_a_childs_model_is_one_that_the_settings_list(
+    out: Outside, client: Redis, model: str, answer: str
+) -> None:
+    books = Books({**TWO, "Task": [turn("", delegate("a", "Left", model=model)), turn("Done.")]})
+    runtime = runtime_of(books, client, agent=AgentSettings(delegate_models=["test/cheap"]))
+    runtime.models.update({"test/cheap": books, "test/dear": books})
+    run_id = await begin(out)
+    await work(out, client, runtime)
+    [result] = await results_of(out, await run_of(out, run_id))
+    assert answer in result["content"]
 
 
 async def test_agents_that_delegate_without_end_are_told(out: Outside, client: Redis) -> None:

@@ -127,6 +127,24 @@ async def test_a_child_has_the_parameters_that_it_is_given_and_its_parents_prior
     assert (await fleet.run(child or "")).parameters == {"priority": "low", "max_turns": 3}
 
 
+async def test_a_child_keeps_the_parameters_of_the_attempt_that_called_it_first(fleet: Fleet) -> None:
+    epochs = []
+
+    async def flow(step: Step, _: Any) -> Any:
+        epochs.append(step.run.epoch)
+        answer = await step.call("agent", "Say something.", parameters={"max_turns": len(epochs)})
+        await step.wait_for_event("go on")
+        return answer
+
+    run_id = await fleet.start(flow)
+    await fleet.until(run_id, RunStatus.WAITING)
+    await fleet.publish("go on")
+    assert (await fleet.until(run_id, RunStatus.SUCCEEDED)).output == "An agent's answer."
+    assert len(epochs) > 1
+    [child, _] = [step.wait.name for step in await fleet.out.store.journal(run_id) if step.wait]
+    assert (await fleet.run(child or "")).parameters == {"max_turns": 1}
+
+
 @pytest.mark.parametrize(
     ("runnable", "parameters", "wrong"),
     [("agent", {"max_turn": 3}, "max_turn"), ("function:flow", {"max_cost": 1}, "max_cost")],

@@ -268,6 +268,9 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
             "mute": McpServerSettings(command="/bin/sleep", args=["600"]),
             "rude": McpServerSettings(command="/bin/false"),
             "nobody": McpServerSettings(url="http://127.0.0.1:1/mcp"),
+            "keyless": McpServerSettings(
+                url="http://127.0.0.1:1/mcp", headers={"Authorization": SecretStr("Bearer ${NO_SUCH_TOKEN}")}
+            ),
             "inside": McpServerSettings(url="http://169.254.169.254/mcp"),
             "t": McpServerSettings(command=sys.executable, args=[str(SERVER), str(tmp_path)]),
         },
@@ -279,7 +282,8 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
             assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
     warned = {record.args[0]: str(record.args[1]) for record in caplog.records if isinstance(record.args, tuple)}
     assert children() == before
-    assert set(warned) == {"absent", "mute", "rude", "nobody", "inside"}
+    assert set(warned) == {"absent", "mute", "rude", "nobody", "keyless", "inside"}
+    assert "${NO_SUCH_TOKEN} is not set in the worker's environment" in warned["keyless"]
     assert "No such file" in warned["absent"]
     assert "not on the public internet" in warned["inside"]
 

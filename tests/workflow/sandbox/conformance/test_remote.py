@@ -177,6 +177,23 @@ async def test_a_machine_lives_on_while_somebody_holds_it(double: E2BDouble) -> 
     await provider.close()
 
 
+async def test_others_live_on_where_one_fails_in_a_way_that_nobody_thought_of(
+    double: E2BDouble, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = provider_of(double)
+    provider.cloud.extend_seconds = 0.05  # type: ignore[misc]
+    broken, _ = await new_box(provider), await new_box(provider)
+
+    async def fail() -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(broken.sandbox, "keep_alive", fail)
+    await eventually(lambda: caplog.text.count("surprise") > 1)
+    extended = double.called(r"POST /sandboxes/\w+/timeout")
+    await eventually(lambda: double.called(r"POST /sandboxes/\w+/timeout") > extended + 2)
+    await provider.close()
+
+
 async def test_orphans_go_and_wanted_machines_stay(
     provider: RemoteProvider, double: E2BDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
