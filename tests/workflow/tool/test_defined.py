@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -46,7 +47,7 @@ def defined(config: dict[str, Any], **more: Any) -> Tool[Any]:
     given = {"type": kind, "description": "It.", "config": config, "input_schema": SCHEMA, **more}
     settings = ToolsSettings(
         definitions={"it": ToolDefinition.model_validate(given)},
-        secrets=["WEATHER_KEY"],
+        secrets=["WEATHER_KEY", "OTHER_KEY"],
         function_modules=["tests.workflow.tool"],
     )
     [tool] = [tool for tool in all_tools(Settings(tools=settings)).tools if tool.name == "it"]
@@ -100,6 +101,52 @@ async def test_a_secret_that_the_server_repeats_is_not_shown(secret: None) -> No
     assert (result.ok, result.error_code) == (False, "http_error")
     assert "status 401:\nbad key ****" in result.content
     assert SECRET not in str(result)
+
+
+ODD_SECRET = 'ab+cd/ef= "ü\\n'
+
+
+@pytest.mark.parametrize("place", ["url", "query"])
+async def test_the_address_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("WEATHER_KEY", ODD_SECRET)
+    async with web_server(ok) as server:
+        config: dict[str, Any] = (
+            {"url": f"{server.url}/{{city}}?k=${{WEATHER_KEY}}"}
+            if place == "url"
+            else {"url": f"{server.url}/{{city}}", "query": {"k": "${WEATHER_KEY}"}}
+        )
+        result = await call(defined(config, effect="repeatable"), server, city="Rom")
+    assert result.ok
+    assert result.data["url"] == f"{server.url}/Rom?k=****"
+    assert result.data["output"] == {"was": "/Rom?k=****"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ODD_SECRET,
+        quote(ODD_SECRET),
+        quote(ODD_SECRET, safe=""),
+        quote_plus(ODD_SECRET).lower(),
+        json.dumps(ODD_SECRET)[1:-1],
+        json.dumps(ODD_SECRET, ensure_ascii=False)[1:-1].replace("/", "\\/"),
+        ODD_SECRET.replace("+", "\\u002B"),
+    ],
+)
+async def test_however_the_server_writes_a_secret_it_is_not_shown(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("WEATHER_KEY", ODD_SECRET)
+    async with web_server(lambda asked: Answer(body=f"it was <{said}>".encode())) as server:
+        result = await call(defined({"url": f"{server.url}/?k=${{WEATHER_KEY}}"}), server, city="x")
+    assert result.data["output"] == "it was <****>"
+
+
+async def test_a_secret_that_begins_as_another_is_masked_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_KEY", "key")
+    monkeypatch.setenv("WEATHER_KEY", "key-and-more")
+    async with web_server(lambda asked: Answer(body=b"key-and-more")) as server:
+        config = {"url": f"{server.url}/", "headers": {"X-A": "${WEATHER_KEY}", "X-B": "${OTHER_KEY}"}}
+        result = await call(defined(config), server, city="x")
+    assert result.data["output"] == "****"
 
 
 async def test_arguments_and_answers_have_to_fit_their_schemas() -> None:
