@@ -1,5 +1,7 @@
 """The Docker adapter, as far as it can be seen without an engine."""
 
+import asyncio
+
 import pytest
 
 from shared.config import DockerSettings
@@ -44,3 +46,22 @@ async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> N
         await cloud.find()
     assert isinstance(unavailable("docker", error.value), SandboxUnavailable)
     await cloud.close()
+
+
+async def test_calls_that_the_engine_does_not_answer_leave_the_loops_own_threads_free() -> None:
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    cloud = DockerCloud(DockerSettings(url=f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"), Network(), "tests")
+    calls = [asyncio.create_task(cloud.find()) for _ in range(40)]
+    try:
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(int)
+            while len(writers) < len(calls):
+                await asyncio.sleep(0.01)
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        await cloud.close()
+    assert {type(result) for result in results} == {MachineUnreachable}
