@@ -12,9 +12,9 @@ from jsonschema.exceptions import SchemaError
 from shared.config.tools import FunctionCall, ToolDefinition, ToolsSettings
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
-from workflow.tool.base import CUT_OFF, Effect, OutcomeUnknown, ToolContext, ToolResult
+from workflow.tool.base import Effect, ToolResult
 from workflow.tool.json_schema import faults, lost_reference
-from workflow.tool.schema_tool import GivenArgs, SchemaTool
+from workflow.tool.schema_tool import SchemaTool
 
 OUTPUT = "output"
 
@@ -34,11 +34,6 @@ class DefinedTool(SchemaTool):
     @property
     def timeout_seconds(self) -> float | None:
         return self._timeout_seconds
-
-    async def recover(self, args: GivenArgs, ctx: ToolContext) -> ToolResult | None:
-        if self.effect is Effect.NONE:
-            raise OutcomeUnknown(CUT_OFF.format(name=self.name))
-        return None
 
     def result(self, output: Any, data: JSON) -> ToolResult:
         """Of an output that is JSON, where that fits its schema."""
