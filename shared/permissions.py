@@ -101,6 +101,10 @@ class Permissions:
         """Raises ValueError for a text that is no rule."""
         return cls(tuple(tuple(Rule.parse(text) for text in rules) for rules in lists))
 
+    def concern(self, tool: str) -> bool:
+        """Whether any rule is for this tool."""
+        return any(fnmatchcase(tool, rule.tool) for rules in self.lists for rule in rules)
+
     def rule(self, tool: str, subjects: Sequence[Subject]) -> Rule | None:
         """What decides a call of this tool about these subjects: the strictest for any of them. None: allowed."""
         decided = [

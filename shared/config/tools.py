@@ -83,6 +83,11 @@ class ToolsSettings(Section):
     function_modules: list[Text] = Field(
         default=[], description="Python modules whose functions may be tools, with all that is below them."
     )
+    function_threads: Annotated[int, Field(ge=1)] = Field(
+        default=64,
+        description="Functions that are not async that may be under way at the same time, with those that were given "
+        "up at their time limit and still go on. A call of one more is refused.",
+    )
     timeout_seconds: Seconds = Field(
         default=300, description="Longest call of a tool that has no limit of its own. It is stopped then."
     )

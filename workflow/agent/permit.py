@@ -40,7 +40,7 @@ class Gate:
         if not asked and (begun or isinstance(parsed, str)):
             return None
         rule = None
-        if not begun and not isinstance(parsed, str):
+        if not begun and not isinstance(parsed, str) and self._permissions.concern(call.name):
             rule = self._permissions.rule(call.name, parsed.tool.subjects(parsed.args))
         if asked or (rule and rule.action is Action.ASK):
             refusal = await self._asked(call, name)

@@ -11,6 +11,7 @@ import io
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ TRANSFER_SECONDS = 120.0
 STOP_SECONDS = 2
 TAR_BYTES = 2 * tarfile.RECORDSIZE  # around a file: its header, and what fills the last record
 TMPFS_SHARE = 4  # of the memory, for /tmp
+CALLS_AT_ONCE = 128
 CONFLICT = 409  # the name is taken; or the container does not run
 _MAIN = "touch {lease}; while [ $(( $(date +%s) - $(stat -c %Y {lease} || echo 0) )) -lt {idle} ]; do sleep 5; done"
 
@@ -76,15 +78,32 @@ def container_options(settings: DockerSettings, network: Network, name: str, lab
     }
 
 
+class Engine:
+    """Its SDK blocks, some calls for as long as a command goes on: they have threads of their own."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="docker")
+
+    async def call(self, seconds: float, call: Callable[[], T]) -> T:
+        """One that is late goes on, and nobody hears of it. Raises as `translated`."""
+        with translated():
+            async with asyncio.timeout(seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class DockerMachine:
-    def __init__(self, container: Any) -> None:
+    def __init__(self, engine: Engine, container: Any) -> None:
+        self._engine = engine
         self._container = container
         self.machine_id = str(container.id)
 
     async def run(self, script: str, seconds: float) -> Ran:
         """A script that is late goes on in the container; the next one asks for its outcome."""
         command = ["timeout", "-k", "1", str(seconds), "bash", "-c", script]
-        return await _call(seconds + LATE_SECONDS, lambda: self._ran(command))
+        return await self._engine.call(seconds + LATE_SECONDS, lambda: self._ran(command))
 
     def _ran(self, command: list[str]) -> Ran:
         """As the SDK's exec_run, which takes whatever comes."""
@@ -101,14 +120,14 @@ class DockerMachine:
 
     async def put(self, path: str, content: bytes) -> None:
         folder, name = posixpath.split(path)
-        await _call(TRANSFER_SECONDS, lambda: self._container.put_archive(folder, packed(name, content)))
+        await self._engine.call(TRANSFER_SECONDS, lambda: self._container.put_archive(folder, packed(name, content)))
 
     async def get(self, path: str, limit: int) -> bytes:
         def fetch() -> bytes:
             pieces, _ = self._container.get_archive(path)
             return unpacked(b"".join(Allowance(limit + TAR_BYTES).of(pieces)))
 
-        return await _call(TRANSFER_SECONDS, fetch)
+        return await self._engine.call(TRANSFER_SECONDS, fetch)
 
     async def expose(self, port: int, seconds: int) -> Endpoint:
         raise SandboxRefused("Pages of Docker's sandboxes cannot be shown: their ports are reached from nowhere.")
@@ -118,8 +137,6 @@ class DockerMachine:
 
 
 class DockerCloud:
-    """The SDK blocks, so every call has a thread."""
-
     name = "docker"
     image_hint = "Choose another image by docker.image; deploy/Dockerfile.sandbox makes one that will do."
 
@@ -128,6 +145,7 @@ class DockerCloud:
         self._network = network
         self._install = install
         self._known: Any = None
+        self._engine = Engine()
         self.extend_seconds = settings.idle_seconds / 3
 
     async def create(self, thread_id: str, instead_of: str | None) -> DockerMachine:
@@ -147,7 +165,7 @@ class DockerCloud:
                 return client.containers.get(name)
 
         try:
-            return DockerMachine(await _call(REQUEST_SECONDS, make))
+            return DockerMachine(self._engine, await self._engine.call(REQUEST_SECONDS, make))
         except ImageNotFoundHere as error:
             raise SandboxUnavailable(
                 f"Docker has no image {self._settings.image}: build it (`docker build -t {self._settings.image} -f "
@@ -163,12 +181,14 @@ class DockerCloud:
                 container.start()
             return container
 
-        return DockerMachine(await _call(REQUEST_SECONDS, start))
+        return DockerMachine(self._engine, await self._engine.call(REQUEST_SECONDS, start))
 
     async def find(self, thread_id: str | None = None) -> Sequence[Found]:
         labels = [f"{INSTALL_LABEL}={self._install}"] + ([f"{THREAD_LABEL}={thread_id}"] if thread_id else [])
         filters = {"label": labels}
-        found = await _call(REQUEST_SECONDS, lambda: self._client().containers.list(all=True, filters=filters))
+        found = await self._engine.call(
+            REQUEST_SECONDS, lambda: self._client().containers.list(all=True, filters=filters)
+        )
         return [
             Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.attrs["Created"])) for each in found
         ]
@@ -183,9 +203,10 @@ class DockerCloud:
                     client.volumes.get(f"{container.name}-{volume}").remove(force=True)
 
         with suppress(MachineGone):
-            await _call(REQUEST_SECONDS, remove)
+            await self._engine.call(REQUEST_SECONDS, remove)
 
     async def close(self) -> None:
+        self._engine.close()
         if self._known:
             self._known.close()
 
@@ -198,12 +219,6 @@ class DockerCloud:
 
 class ImageNotFoundHere(Exception):
     """The engine has no such image."""
-
-
-async def _call(seconds: float, call: Callable[[], T]) -> T:
-    with translated():
-        async with asyncio.timeout(seconds):
-            return await asyncio.to_thread(call)
 
 
 @contextmanager

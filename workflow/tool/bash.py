@@ -55,7 +55,7 @@ class BashTool(Tool[BashArgs]):
     Args = BashArgs
 
     def subjects(self, args: BashArgs) -> list[Subject]:
-        return subjects_of_line(args.command)
+        return [] if fault_of(args.command) else subjects_of_line(args.command)
 
     async def run(self, args: BashArgs, ctx: ToolContext) -> ToolResult:
         if fault := fault_of(args.command):

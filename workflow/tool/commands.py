@@ -5,12 +5,15 @@ It reads the shell's grammar as far as quoting, separators, substitutions and he
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
 from shared.permissions import Subject, options_of
 
 MAX_DEPTH = 20
+WORK_CHARS = 400_000
+WORK_SHARE = 4  # as many times the line's length may be read beside
 KEYWORDS = {
     *("!", "{", "}", "(", ")", "if", "then", "else", "elif", "fi"),
     *("do", "done", "while", "until", "case", "esac", "time", "coproc"),
@@ -27,22 +30,33 @@ HEREDOC = re.compile(r"<<(-?)[ \t]*(?:'([^'\n]*)'|\"([^\"\n]*)\"|(\\?)([^\s;&|<>
 
 
 class Unreadable(Exception):
-    """A quote or a bracket that nobody closes, or nesting without end."""
+    """A quote or a bracket that nobody closes, nesting without end, or too much work."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """How many characters may still be read or kept: `eval` has a text read again, a wrapper has its end kept."""
+
+    left: int
+
+    def spend(self, chars: int) -> None:
+        self.left -= chars
+        if self.left < 0:
+            raise Unreadable
 
 
 def subjects_of_line(line: str) -> list[Subject]:
     """Each simple command of a shell line. What cannot be read is one subject, `unclear`."""
+    work = _Work(WORK_CHARS + WORK_SHARE * len(line))
     try:
-        return [_subject(words) for words in _commands(line, 0)]
+        return [_subject(words, work) for words in _commands(line, 0, work)]
     except Unreadable:
         return [Subject((line,), unclear=True)]
 
 
-def _subject(words: list[str]) -> Subject:
+def _subject(words: list[str], work: _Work) -> Subject:
     bare = _without_assignments(words)
-    calls = [[posixpath.basename(bare[0]), *bare[1:]]] if bare else []
-    if calls and calls[0][0] in WRAPPERS:
-        calls += [[posixpath.basename(bare[i]), *bare[i + 1 :]] for i in range(1, len(bare))]
+    calls = list(_calls(bare, work))
     split = [options_of(call) for call in calls]
     return Subject(
         (" ".join(words),),
@@ -51,39 +65,50 @@ def _subject(words: list[str]) -> Subject:
     )
 
 
+def _calls(words: list[str], work: _Work) -> Iterator[list[str]]:
+    """The command and, behind a wrapper, what may be the command that it runs. Raises Unreadable."""
+    chars = sum(map(len, words)) + len(words)
+    for place, word in enumerate(words if _wraps(words) else words[:1]):
+        work.spend(chars)
+        yield [posixpath.basename(word), *words[place + 1 :]]
+        chars -= len(word) + 1
+
+
+def _wraps(words: Sequence[str]) -> bool:
+    return bool(words) and posixpath.basename(words[0]) in WRAPPERS
+
+
 def _without_assignments(words: Sequence[str]) -> list[str]:
-    first = next((i for i, word in enumerate(words) if not ASSIGNMENT.match(word)), len(words))
-    return list(words[first:])
+    return list(dropwhile(ASSIGNMENT.match, words))
 
 
-def _commands(text: str, depth: int) -> list[list[str]]:
+def _commands(text: str, depth: int, work: _Work) -> list[list[str]]:
     """The words of each command in it, however deep. Raises Unreadable."""
     if depth > MAX_DEPTH:
         raise Unreadable
-    reader = _Reader(text, depth)
+    work.spend(len(text))
+    reader = _Reader(text, depth, work)
     reader.read()
     return reader.commands
 
 
-def _inner(words: list[str], depth: int) -> list[list[str]]:
-    """The commands in the text that a shell or `eval` among the words is given."""
+def _given_text(words: Sequence[str]) -> str | None:
+    """What the first shell or `eval` that is given a text is to run."""
     bare = _without_assignments(words)
-    wrapped = bool(bare) and posixpath.basename(bare[0]) in WRAPPERS
-    found: list[list[str]] = []
-    for place, word in enumerate(bare if wrapped else bare[:1]):
-        name, after = posixpath.basename(word), bare[place + 1 :]
-        if name == "eval":
-            found += _commands(" ".join(after), depth + 1)
-        elif name in SHELLS:
-            option = next((i for i, each in enumerate(after) if SHELL_TEXT.fullmatch(each)), len(after))
-            found += [command for text in after[option + 1 : option + 2] for command in _commands(text, depth + 1)]
-    return found
+    names = [posixpath.basename(word) for word in (bare if _wraps(bare) else bare[:1])]
+    evals = names.index("eval") if "eval" in names else len(bare)
+    shell = next((place for place, name in enumerate(names[:evals]) if name in SHELLS), len(bare))
+    option = next((place for place in range(shell + 1, len(bare)) if SHELL_TEXT.fullmatch(bare[place])), len(bare))
+    if option + 1 < len(bare):
+        return bare[option + 1]
+    return " ".join(bare[evals + 1 :]) if evals < len(bare) else None
 
 
 @dataclass(slots=True)
 class _Reader:
     text: str
     depth: int
+    work: _Work
     at: int = 0
     commands: list[list[str]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
@@ -168,7 +193,7 @@ class _Reader:
         while self.text[end - 1] == "\\":
             end = self._find("`", end + 1)
         inside = self.text[self.at + 1 : end]
-        self.commands += _commands(inside.replace("\\`", "`"), self.depth + 1)
+        self.commands += _commands(inside.replace("\\`", "`"), self.depth + 1, self.work)
         self._add(f"$({inside})")
         self.at = end + 1
 
@@ -176,7 +201,7 @@ class _Reader:
         """Reads the commands of a `$(` that was opened before `start`. Returns where it closes."""
         if self.depth >= MAX_DEPTH:
             raise Unreadable
-        inside = _Reader(self.text, self.depth + 1, at=start)
+        inside = _Reader(self.text, self.depth + 1, self.work, at=start)
         open_brackets = 1
         while True:
             char = inside._here()
@@ -220,10 +245,11 @@ class _Reader:
             body.append(line)
         text = "\n".join(body)
         if shell:
-            self.commands += _commands(text, self.depth + 1)
+            self.commands += _commands(text, self.depth + 1, self.work)
         elif expanded and ("$(" in text or "`" in text):
             quoted = text.replace('"', '\\"')
-            self.commands += [words for words in _commands(f': "{quoted}"', self.depth + 1) if words[0] != ":"]
+            found = _commands(f': "{quoted}"', self.depth + 1, self.work)
+            self.commands += [words for words in found if words[0] != ":"]
 
     def _skip_comment(self) -> None:
         end = self.text.find("\n", self.at)
@@ -252,12 +278,13 @@ class _Reader:
 
     def _end_command(self) -> None:
         self._end_word()
-        while self.words and self.words[0] in KEYWORDS:
-            self.words.pop(0)
-        if self.words:
-            self.commands.append(self.words)
-            self.commands += _inner(self.words, self.depth)
-            self.words = []
+        words = list(dropwhile(KEYWORDS.__contains__, self.words))
+        self.words = []
+        if not words:
+            return
+        self.commands.append(words)
+        if (text := _given_text(words)) is not None:
+            self.commands += _commands(text, self.depth + 1, self.work)
 
 
 def _unescaped(text: str) -> str:

@@ -12,9 +12,9 @@ from jsonschema.exceptions import SchemaError
 from shared.config.tools import FunctionCall, ToolDefinition, ToolsSettings
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
-from workflow.tool.base import CUT_OFF, Effect, OutcomeUnknown, ToolContext, ToolResult
-from workflow.tool.json_schema import faults, plain_schema
-from workflow.tool.schema_tool import GivenArgs, SchemaTool
+from workflow.tool.base import Effect, ToolResult
+from workflow.tool.json_schema import faults, lost_reference
+from workflow.tool.schema_tool import SchemaTool
 
 OUTPUT = "output"
 
@@ -25,29 +25,20 @@ class DefinedTool(SchemaTool):
     def __init__(self, name: str, definition: ToolDefinition) -> None:
         effect = Effect(definition.effect)
         asks = effect is Effect.NONE
-        super().__init__(name, definition.description, definition.input_schema, effect, asks_when_unknown=asks)
-        self._timeout_seconds = definition.timeout_seconds
-        self._output = definition.output_schema and plain_schema(
-            {
-                "$defs": definition.output_schema.get("$defs", {}),
-                "properties": {OUTPUT: definition.output_schema},
-                "required": [OUTPUT],
-            }
+        super().__init__(
+            name, definition.description, definition.input_schema, effect, asks_when_unknown=asks, trusted=True
         )
+        self._timeout_seconds = definition.timeout_seconds
+        self._output = definition.output_schema
 
     @property
     def timeout_seconds(self) -> float | None:
         return self._timeout_seconds
 
-    async def recover(self, args: GivenArgs, ctx: ToolContext) -> ToolResult | None:
-        if self.effect is Effect.NONE:
-            raise OutcomeUnknown(CUT_OFF.format(name=self.name))
-        return None
-
     def result(self, output: Any, data: JSON) -> ToolResult:
         """Of an output that is JSON, where that fits its schema."""
         text = output if isinstance(output, str) else orjson.dumps(output, option=orjson.OPT_INDENT_2).decode()
-        wrong = faults(self._output, {OUTPUT: output}) if self._output else []
+        wrong = faults(self._output, output, (OUTPUT,)) if self._output else []
         if wrong:
             what = f"{self.name} was called and answered, but not as its output schema says:"
             return ToolResult.error("invalid_output", "\n".join([what, *wrong, "", text]), data)
@@ -58,11 +49,14 @@ def checked_schemas(name: str, definition: ToolDefinition) -> None:
     """Raises AppError INVALID_CONFIG."""
     for field in ("input_schema", "output_schema"):
         schema = getattr(definition, field)
+        if schema is None:
+            continue
         try:
-            if schema is not None:
-                Draft202012Validator.check_schema(schema)
+            Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             raise wrong(name, f"{field} is no JSON Schema: {error.message}") from error
+        if (lost := lost_reference(schema)) is not None:
+            raise wrong(name, f"{field} refers to {lost}, which is not in it: write it there, under $defs")
     if definition.input_schema.get("type", "object") != "object":
         raise wrong(name, 'input_schema has to be of an object: {"type": "object", "properties": {...}}')
 

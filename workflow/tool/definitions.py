@@ -6,16 +6,18 @@ from shared.config.tools import HttpCall, ToolDefinition, ToolsSettings
 from workflow.tool.defined import DefinedTool, checked_schemas, function_of, secrets_of, wrong
 from workflow.tool.function_tool import FunctionTool
 from workflow.tool.http_tool import HttpTool, fields_of, movable_host, variables_of
+from workflow.tool.threads import Threads
 
 
 def defined_tools(settings: ToolsSettings) -> Iterator[DefinedTool]:
     """Raises AppError INVALID_CONFIG."""
+    threads = Threads(settings.function_threads)
     for name, definition in settings.definitions.items():
         checked_schemas(name, definition)
-        yield _tool(name, definition, settings)
+        yield _tool(name, definition, settings, threads)
 
 
-def _tool(name: str, definition: ToolDefinition, settings: ToolsSettings) -> DefinedTool:
+def _tool(name: str, definition: ToolDefinition, settings: ToolsSettings, threads: Threads) -> DefinedTool:
     call = definition.config
     if isinstance(call, HttpCall):
         if definition.type != "http":
@@ -24,7 +26,7 @@ def _tool(name: str, definition: ToolDefinition, settings: ToolsSettings) -> Def
         return HttpTool(name, definition, call, secrets_of(name, settings, variables_of(call)))
     if definition.type != "function":
         raise wrong(name, "a tool of type http needs config.url")
-    return FunctionTool(name, definition, function_of(name, call, settings))
+    return FunctionTool(name, definition, function_of(name, call, settings), threads)
 
 
 def _check_templates(name: str, definition: ToolDefinition, call: HttpCall) -> None:

@@ -58,7 +58,7 @@ def _blocks(text: str, lines: list[str], spans: Sequence[Span]) -> Iterator[_Blo
     first = last = index = 0
     while index < len(spans):
         first = last = _line_at(starts, spans[index].start, last)
-        new = text[starts[first] : spans[index].start]
+        new = [text[starts[first] : spans[index].start]]
         while True:
             span = spans[index]
             last = _line_at(starts, span.end, last)
@@ -66,8 +66,9 @@ def _blocks(text: str, lines: list[str], spans: Sequence[Span]) -> Iterator[_Blo
             index += 1
             if index == len(spans) or spans[index].start >= end:
                 break
-            new += span.new + text[span.end : spans[index].start]
-        yield _Block(first, min(last + 1, len(lines)), split_lines(new + span.new + text[span.end : end]))
+            new += [span.new, text[span.end : spans[index].start]]
+        new += [span.new, text[span.end : end]]
+        yield _Block(first, min(last + 1, len(lines)), split_lines("".join(new)))
 
 
 def _line_at(starts: list[int], position: int, line: int) -> int:

@@ -6,14 +6,17 @@ LINE_CHARS = 2_000
 NOTE_CHARS = 60  # of the note that stands for the middle of a long text
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\n\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def printable(output: str) -> str:
     """A terminal's text as it would look: no colours, a progress bar's last state only."""
-    text = ESCAPES.sub("", output.replace("\r\n", "\n"))
-    return UNPRINTABLE.sub("", OVERWRITTEN.sub("", text))
+    text = UNPRINTABLE.sub("", ESCAPES.sub("", output.replace("\r\n", "\n")))
+    return "\n".join(_last_state(line) for line in text.split("\n"))
+
+
+def _last_state(line: str) -> str:
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 def short_line(line: str, limit: int = LINE_CHARS) -> str:

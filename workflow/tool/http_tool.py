@@ -15,6 +15,7 @@ from shared.types import JSON
 from workflow.tool.base import Effect, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.defined import DefinedTool
 from workflow.tool.display import cut_middle
+from workflow.tool.masking import MASK, Masks
 from workflow.tool.schema_tool import GivenArgs
 
 MAX_RESPONSE_BYTES = 5 * 1024**2
@@ -24,7 +25,6 @@ FIELD = re.compile(r"(?<!\$)\{(\w+)\}")
 SECRET = re.compile(r"\$\{(\w+)\}")
 EITHER = re.compile(r"(\$?)\{(\w+)\}")
 BODILESS = ("GET", "DELETE")
-MASK = "****"
 
 
 class HttpTool(DefinedTool):
@@ -36,6 +36,7 @@ class HttpTool(DefinedTool):
         super().__init__(name, definition)
         self._call = call
         self._secrets = secrets
+        self._masked = Masks(secrets.values()).masked
 
     async def run(self, args: GivenArgs, ctx: ToolContext) -> ToolResult:
         try:
@@ -44,7 +45,7 @@ class HttpTool(DefinedTool):
             return ToolResult.error("invalid_arguments", f"{self.name} was not called: {error}.")
         if self._call.method not in BODILESS or self.effect is not Effect.REPEATABLE:
             request.headers["Idempotency-Key"] = ctx.effect_key
-        data: JSON = {"method": self._call.method, "url": self._masked(str(request.url))}
+        data: JSON = {"method": self._call.method, "url": self._shown_address(args.fields)}
         try:
             status, body = await _sent(request, ctx)
         except (httpx.ConnectError, httpx.ConnectTimeout, Refused) as error:
@@ -67,10 +68,10 @@ class HttpTool(DefinedTool):
             output = text
         return self.result("" if output is None else output, data)
 
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets.values():
-            text = text.replace(secret, MASK)
-        return text
+    def _shown_address(self, fields: JSON) -> str:
+        """As it is for a call with these arguments, but for its secrets."""
+        address = str(address_of(self._call, fields, dict.fromkeys(self._secrets, MASK)))
+        return self._masked(address.replace(quote(MASK), MASK))
 
 
 async def _sent(request: httpx.Request, ctx: ToolContext) -> tuple[int, bytes]:
@@ -85,20 +86,29 @@ async def _sent(request: httpx.Request, ctx: ToolContext) -> tuple[int, bytes]:
 
 def build_request(call: HttpCall, fields: JSON, secrets: Mapping[str, str]) -> httpx.Request:
     """Raises ValueError for arguments that cannot be put in."""
-    in_url = set(FIELD.findall(call.url))
-    others = {name: value for name, value in fields.items() if name not in in_url}
     bodiless = call.method in BODILESS
-    if call.query is not None:
-        query = {name: _text(text, fields, secrets) for name, text in call.query.items() if _has(text, fields)}
-    else:
-        query = {name: _plain(value) for name, value in others.items()} if bodiless else {}
-    body = _filled(call.body, fields, secrets) if call.body is not None else None if bodiless else others
+    body = _filled(call.body, fields, secrets) if call.body is not None else None if bodiless else _others(call, fields)
     headers = {name: _text(text, fields, secrets) for name, text in call.headers.items() if _has(text, fields)}
     if wrong := [name for name, value in headers.items() if not value.isascii() or not value.isprintable()]:
         raise ValueError(f"the header {wrong[0]} would have characters that no header may have")
+    return httpx.Request(call.method, address_of(call, fields, secrets), headers=headers, json=body)
+
+
+def address_of(call: HttpCall, fields: JSON, secrets: Mapping[str, str]) -> httpx.URL:
+    """Raises ValueError for arguments that cannot be put in."""
+    query: dict[str, str] = {}
+    if call.query is not None:
+        query = {name: _text(text, fields, secrets) for name, text in call.query.items() if _has(text, fields)}
+    elif call.method in BODILESS:
+        query = {name: _plain(value) for name, value in _others(call, fields).items()}
     url = httpx.URL(_url(call.url, fields, secrets))
-    url = url.copy_merge_params(query) if query else url
-    return httpx.Request(call.method, url, headers=headers, json=body)
+    return url.copy_merge_params(query) if query else url
+
+
+def _others(call: HttpCall, fields: JSON) -> JSON:
+    """The arguments that are not in its URL."""
+    in_url = set(FIELD.findall(call.url))
+    return {name: value for name, value in fields.items() if name not in in_url}
 
 
 def _url(template: str, fields: JSON, secrets: Mapping[str, str]) -> str:

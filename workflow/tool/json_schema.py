@@ -1,9 +1,11 @@
-"""JSON Schemas that somebody else wrote, made fit to be told to a model and to judge its arguments by.
+"""JSON Schemas, and what models are told of them and of the rules that a value breaks.
 
-Nothing of them is trusted: references lead nowhere else, patterns are left out (they could take for ever), and what
-is too deep or too large is taken for "anything".
+Those that somebody else wrote are made plain before anything is judged by them. Nothing of them is trusted: references
+lead nowhere else, patterns are left out (they could take for ever), and what is too deep or too large is taken for
+"anything".
 """
 
+import re
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
@@ -11,9 +13,11 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from shared.types import JSON
-from workflow.tool.arguments import broken_rule, missing_field, unknown_field
+from workflow.tool.arguments import Location, broken_rule, missing_field, short, unknown_field
 from workflow.tool.untrusted import cleaned
 
 TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -38,7 +42,13 @@ RULES = {
     "minItems": "should have at least {} items",
     "maxItems": "should have at most {} items",
     "anyOf": "should be of one of the forms that it may have",
+    "oneOf": "should be of exactly one of its forms",
+    "multipleOf": "should be a multiple of {}",
+    "uniqueItems": "should have no item twice",
+    "pattern": "should match the pattern {}",
+    "const": "should be {}",
 }
+NOT_JUDGED = "- the object cannot be judged by its schema: it is nested too deeply, or has numbers too large"
 
 
 def plain_schema(schema: Any) -> JSON:
@@ -67,10 +77,32 @@ def told_schema(schema: JSON) -> JSON:
     return told
 
 
-def faults(schema: JSON, fields: JSON) -> list[str]:
-    """Which rules of a plain schema the fields break, for a model to read."""
-    errors = Draft202012Validator(schema, registry=Registry()).iter_errors(fields)
-    return list(dict.fromkeys(line for error in errors for line in _lines(error)))
+def faults(schema: JSON, value: Any, place: Location = ()) -> list[str]:
+    """Which rules of a schema the value at `place` breaks, for a model to read. Formats are no rules."""
+    errors = Draft202012Validator(schema, registry=Registry()).iter_errors(value)
+    try:
+        return list(dict.fromkeys(line for error in errors for line in _lines(error, place)))
+    except (RecursionError, ArithmeticError, ValueError):
+        return [NOT_JUDGED]
+
+
+def lost_reference(schema: JSON) -> str | None:
+    """A reference to what is not in the schema itself."""
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            return reference
+    return None
+
+
+def _references(node: Any) -> Iterator[str]:
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if isinstance(node, dict) and isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+    for each in inner:
+        yield from _references(each)
 
 
 def _plain(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:
@@ -130,17 +162,25 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _lines(error: ValidationError) -> Iterator[str]:
-    location, value = tuple(error.absolute_path), cast("Any", error.instance)
+def _lines(error: ValidationError, place: Location) -> Iterator[str]:
+    location, value = (*place, *error.absolute_path), cast("Any", error.instance)
     holder = cast("JSON", error.schema)
-    match error.validator:
+    match str(error.validator):
+        case "None":  # the schema is `false`, and the place that of what holds the value
+            yield broken_rule(location, "should not have this in it", value)
         case "required":
             yield from (missing_field((*location, name)) for name in holder["required"] if name not in value)
         case "additionalProperties":
-            extra = value.keys() - holder["properties"].keys()
-            yield from (unknown_field((*location, name), holder) for name in sorted(extra))
-        case _:
-            yield broken_rule(location, _rule(str(error.validator), error.validator_value), value)
+            holder = {"properties": {}, "required": []} | holder
+            yield from (unknown_field((*location, name), holder) for name in _unknown(holder, value))
+        case keyword:
+            yield broken_rule(location, _rule(keyword, error.validator_value), value)
+
+
+def _unknown(holder: JSON, value: JSON) -> list[str]:
+    patterns = list(holder.get("patternProperties", ()))
+    names = sorted(value.keys() - holder["properties"].keys())
+    return [name for name in names if not any(re.search(pattern, name) for pattern in patterns)]
 
 
 def _rule(keyword: str, value: Any) -> str:
@@ -148,4 +188,6 @@ def _rule(keyword: str, value: Any) -> str:
         return f"should be a valid {' or '.join([value] if isinstance(value, str) else value)}"
     if keyword == "enum":
         return f"should be {' or '.join(map(repr, value[:20]))}"
-    return RULES[keyword].format(value)
+    if keyword in RULES:
+        return RULES[keyword].format(value)
+    return f"should keep the rule {keyword}: {short(value)}"

@@ -54,10 +54,13 @@ def line_of(text: str, at: int) -> int:
 
 
 def _exactly(text: str, old: str, new: str) -> Iterator[Span]:
+    """`new` gets the line endings used around each place, unless the edit is about line endings itself."""
+    endings = _Endings(text)
+    as_it_is = "\r" in old or "\r" in new or "\n" not in new
     at = text.find(old)
     while at >= 0:
         if "\r" in old or not _splits_ending(text, at):
-            yield Span(at, at + len(old), _with_endings(text, at, old, new))
+            yield Span(at, at + len(old), new if as_it_is else new.replace("\n", endings.near(at)))
         at = text.find(old, at + 1)
 
 
@@ -66,19 +69,23 @@ def _splits_ending(text: str, at: int) -> bool:
     return text.startswith("\n", at) and text.endswith("\r", 0, at)
 
 
-def _with_endings(text: str, at: int, old: str, new: str) -> str:
-    """`new` with the line endings used around `at`, unless the edit is about line endings itself."""
-    if "\r" in old or "\r" in new:
-        return new
-    return new.replace("\n", _ending_near(text, at))
+class _Endings:
+    """How the lines of a text end, asked of places from left to right. It looks at each line once."""
 
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._until = -1
+        self._ending = "\n"
 
-def _ending_near(text: str, at: int) -> str:
-    """How the line at `at` ends; for an unfinished last line, how the one before it does."""
-    feed = text.find("\n", at)
-    if feed < 0:
-        feed = text.rfind("\n", 0, at)
-    return "\r\n" if feed > 0 and text[feed - 1] == "\r" else "\n"
+    def near(self, at: int) -> str:
+        """How the line at `at` ends; for an unfinished last line, how the one before it does."""
+        if at > self._until:
+            feed = self._text.find("\n", at)
+            self._until = feed if feed >= 0 else len(self._text)
+            if feed < 0:
+                feed = self._text.rfind("\n", 0, at)
+            self._ending = "\r\n" if feed > 0 and self._text[feed - 1] == "\r" else "\n"
+        return self._ending
 
 
 def _ignoring_endings(text: str, old: str, new: str) -> Iterator[Span]:
@@ -88,10 +95,11 @@ def _ignoring_endings(text: str, old: str, new: str) -> Iterator[Span]:
     ending = r"(?:\r\n|(?<!\r)\n)"
     pattern = re.compile(ending.join(re.escape(line) for line in old.replace("\r\n", "\n").split("\n")))
     plain = new.replace("\r\n", "\n")
+    endings = _Endings(text)
     found = pattern.search(text)
     while found:
         start, end = found.span()
-        yield Span(start, end, plain.replace("\n", _ending_near(text, start)))
+        yield Span(start, end, plain.replace("\n", endings.near(start)))
         found = pattern.search(text, start + 1)
 
 
@@ -116,7 +124,7 @@ def _ignoring_indentation(text: str, old: str, new: str) -> Iterator[Span]:
 
 def _whole_lines(text: str, start: int, end: int, old: str, new: list[str]) -> Span:
     """The span from `start` to the end of its last line, with that line's ending only where `old` has one too."""
-    ending = _ending_near(text, start)
+    ending = _Endings(text).near(start)
     if text.endswith("\r", start, end) and not old.endswith("\n"):
         end -= 1
     elif old.endswith("\n") and end < len(text):

@@ -11,7 +11,7 @@ from workflow.mcp.server import CallLost, CallRefused, McpServer
 from workflow.tool.base import UNLIMITED, Effect, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.display import cut_middle, short_lines, size_text
 from workflow.tool.schema_tool import GivenArgs, SchemaTool
-from workflow.tool.untrusted import cleaned, fenced
+from workflow.tool.untrusted import cleaned, fenced, without_comments
 
 NAME_CHARS = 64
 DESCRIPTION_CHARS = 900
@@ -81,7 +81,7 @@ class McpTool(SchemaTool):
         parts = [*filter(None, (_text(block) for block in found.content))]
         if not parts and found.structured_content is not None:
             parts = [orjson.dumps(found.structured_content, option=orjson.OPT_INDENT_2).decode()]
-        text = short_lines(cleaned("\n\n".join(parts))) or "(no output)"
+        text = short_lines(without_comments("\n\n".join(parts))) or "(no output)"
         text = cut_middle(text, ctx.limits.output_chars - 200, 0.6, "call it again for a smaller part")
         content = fenced(text, self._source)
         if found.is_error:

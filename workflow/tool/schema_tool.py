@@ -13,15 +13,28 @@ class GivenArgs(Args):
 
 
 class SchemaTool(Tool[GivenArgs]):
-    """`schema` is anybody's; the model is told what is left of it once it is plain. Subclasses write `run`."""
+    """The model is told what is left of `schema` once it is plain. Subclasses write `run`.
+
+    `trusted`: arguments are judged by all of it. Else it is anybody's, and they are judged by what is plain.
+    """
 
     Args = GivenArgs
 
-    def __init__(self, name: str, description: str, schema: JSON, effect: Effect, *, asks_when_unknown: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        schema: JSON,
+        effect: Effect,
+        *,
+        asks_when_unknown: bool,
+        trusted: bool = False,
+    ) -> None:
         self._name = name
         self._description = description
-        self._schema = plain_schema(schema)
-        self._told = told_schema(self._schema)
+        plain = plain_schema(schema)
+        self._schema = {"properties": {}, "required": []} | schema if trusted else plain
+        self._told = told_schema(plain)
         self._effect = effect
         self._asks_when_unknown = asks_when_unknown
 

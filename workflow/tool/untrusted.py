@@ -13,7 +13,7 @@ INVISIBLE = re.compile(
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\x00-\x08\x0b-\x1f\x7f-\x9f]|(?<!\\w)[\u200c\u200d]|[\u200c\u200d](?=[\u200c\u200d]|\\s|$)"
 )
-FENCE = re.compile(rf"[<\uff1c\ufe64](?=\s*/?\s*{TAG})", re.IGNORECASE)
+FENCE = re.compile(rf"[<\uff1c\ufe64](?=\s*+(?:/\s*+)?{TAG})", re.IGNORECASE)
 
 
 def fenced(text: str, source: str) -> str:
@@ -25,10 +25,11 @@ def fenced(text: str, source: str) -> str:
 def cleaned(text: str) -> str:
     """Without what is invisible, without HTML comments, and without a fence of its own. Linear in its length."""
     visible = INVISIBLE.sub("", text.replace("\r\n", "\n"))
-    return FENCE.sub("&lt;", _without_comments(visible))
+    return FENCE.sub("&lt;", without_comments(visible))
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
+    """Before a text is cut: a comment that lost its end is no comment any more."""
     kept, position = [], 0
     while (start := text.find("<!--", position)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
         kept.append(text[position:start])

@@ -1,12 +1,13 @@
 """Reads a page of the web."""
 
+import asyncio
 from typing import ClassVar
 
 from pydantic import Field
 
 from workflow.tool.base import Args, Effect, Tool, ToolContext, ToolResult
 from workflow.tool.display import count_of, short_lines
-from workflow.tool.untrusted import cleaned, fenced
+from workflow.tool.untrusted import cleaned, fenced, without_comments
 from workflow.web.fetch import FetchError, Moved, Page
 
 URL_CHARS = 2_000
@@ -29,7 +30,9 @@ class WebFetchTool(Tool[WebFetchArgs]):
             found = await ctx.web.page(url)
         except FetchError as error:
             return ToolResult.error(error.code, cleaned(f"{url} was not read: {error}."), {"url": url})
-        return _moved(url, found) if isinstance(found, Moved) else _part(found, args.page, ctx.limits.read_chars)
+        if isinstance(found, Moved):
+            return _moved(url, found)
+        return await asyncio.to_thread(_part, found, args.page, ctx.limits.read_chars)
 
 
 def _moved(url: str, moved: Moved) -> ToolResult:
@@ -39,7 +42,8 @@ def _moved(url: str, moved: Moved) -> ToolResult:
 
 
 def _part(page: Page, number: int, limit_chars: int) -> ToolResult:
-    parts = split(short_lines(cleaned(page.text)), limit_chars)
+    """Of a large page no more is cleaned than is shown."""
+    parts = split(short_lines(without_comments(page.text)), limit_chars)
     data = {"url": page.url, "content_type": page.content_type, "page": number, "pages": len(parts)}
     if number > len(parts):
         text = f"{page.url} has {count_of(len(parts), 'part')}, so there is no part {number}."

@@ -1,7 +1,8 @@
 """Calls that the rules forbid, and calls that a human is asked about: in whole runs, and when the rules change."""
 
 import asyncio
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 from redis.asyncio import Redis
@@ -10,12 +11,15 @@ from modem.agenda import Agenda
 from shared.config import ToolsSettings
 from shared.events.outside import Outside
 from shared.ids import SHARDS
+from shared.permissions import Subject
 from shared.threads.steps import Answer
 from shared.threads.types import Run
 from shared.types import RunStatus, StepStatus, WaitKind
 from tests.workflow.agent.support import execute, new_thread, submit
-from tests.workflow.support import Ledger, Playbook, a_runtime, turn
+from tests.workflow.support import Ledger, LedgerTool, NoArgs, Playbook, a_runtime, turn
 from workflow.runtime import Runtime
+from workflow.tool.base import Effect
+from workflow.tool.registry import Registry
 
 BOOK = [turn("I act.", ("a", "keyed", "{}"), ("b", "look", "{}")), turn("Done.")]
 ASK = ["keyed: ask"]
@@ -56,6 +60,22 @@ async def test_what_is_denied_is_not_called_and_the_model_told_by_which_rule(out
     assert results["a"].startswith("keyed was not called: the rule `key*: deny` forbids this call.")
     assert results["b"] == "look done"
     assert list(ledger.effects) == [f"{run_id}/tool:b"]
+
+
+class Unread(LedgerTool):
+    name: ClassVar[str] = "keyed"
+    effect: ClassVar[Effect] = Effect.REPEATABLE
+
+    def subjects(self, args: NoArgs) -> list[Subject]:
+        raise AssertionError("nobody needs them")
+
+
+async def test_what_a_call_is_about_is_worked_out_only_for_rules_of_its_tool(out: Outside, client: Redis) -> None:
+    ledger = Ledger()
+    runtime = runtime_of(client, ledger, ["look: deny"])
+    run_id = await submit(out, await new_thread(out))
+    run = await execute(out, replace(runtime, all_tools=Registry([Unread(ledger)])), run_id)
+    assert (await results_of(out, run))["a"] == "keyed done"
 
 
 async def test_a_run_can_forbid_more_than_the_configuration_and_not_less(out: Outside, client: Redis) -> None:

@@ -1,5 +1,6 @@
 """The Docker adapter, as far as it can be seen without an engine."""
 
+import asyncio
 from unittest.mock import MagicMock
 
 import pytest
@@ -7,7 +8,7 @@ from docker.errors import NotFound
 
 from shared.config import DockerSettings
 from workflow.sandbox.base import Network, SandboxUnavailable
-from workflow.sandbox.docker import DockerCloud, DockerMachine, container_options, packed, unpacked
+from workflow.sandbox.docker import DockerCloud, DockerMachine, Engine, container_options, packed, unpacked
 from workflow.sandbox.line import unavailable
 from workflow.sandbox.machine import MachineUnreachable, Ran
 
@@ -72,5 +73,24 @@ async def test_what_a_program_in_a_container_prints_comes_with_its_exit_code() -
     api.exec_create.return_value = {"Id": "e"}
     api.exec_start.return_value.__iter__.return_value = iter([(b"o\xc3", None), (None, b"e"), (b"\xa4", None)])
     api.exec_inspect.return_value = {"ExitCode": 3}
-    assert await DockerMachine(container).run("script", 10) == Ran(3, "oä", "e")
+    assert await DockerMachine(Engine(), container).run("script", 10) == Ran(3, "oä", "e")
     api.exec_inspect.assert_called_once_with("e")
+
+
+async def test_calls_that_the_engine_does_not_answer_leave_the_loops_own_threads_free() -> None:
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    cloud = DockerCloud(DockerSettings(url=f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"), Network(), "tests")
+    calls = [asyncio.create_task(cloud.find()) for _ in range(40)]
+    try:
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(int)
+            while len(writers) < len(calls):
+                await asyncio.sleep(0.01)
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        await cloud.close()
+    assert {type(result) for result in results} == {MachineUnreachable}

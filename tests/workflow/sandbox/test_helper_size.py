@@ -13,7 +13,7 @@ from tests.workflow.sandbox.conformance.conftest import remote_settings
 from workflow.sandbox import machine as machine_module
 from workflow.sandbox.base import MAX_READ_BYTES, SandboxRefused
 from workflow.sandbox.choose import choose_provider
-from workflow.sandbox.docker import DockerMachine, packed
+from workflow.sandbox.docker import DockerMachine, Engine, packed
 from workflow.sandbox.helper import Helper
 from workflow.sandbox.machine import Machine, Ran
 from workflow.sandbox.remote_provider import RemoteProvider
@@ -131,12 +131,12 @@ class Container:
 async def test_a_container_that_sends_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     container = Container(bytes(100_000))
     with pytest.raises(SandboxRefused, match="more than"):
-        await DockerMachine(container).get("/x", 1_000_000)
+        await DockerMachine(Engine(), container).get("/x", 1_000_000)
     assert container.sent <= 12
     monkeypatch.setattr(machine_module, "MAX_PRINTED", 1_000_000)
     container = Container(bytes(100_000))
     with pytest.raises(SandboxRefused, match="more than"):
-        await DockerMachine(container).run("yes", 10)
+        await DockerMachine(Engine(), container).run("yes", 10)
     assert container.sent <= 11
     assert container.closed
 
@@ -146,4 +146,4 @@ async def test_a_file_of_the_size_that_was_told_comes_out_of_a_container() -> No
         def get_archive(self, _: str) -> tuple[Iterator[bytes], None]:
             return iter([packed("x", bytes(LARGE))]), None
 
-    assert await DockerMachine(Once(b"")).get("/x", LARGE) == bytes(LARGE)
+    assert await DockerMachine(Engine(), Once(b"")).get("/x", LARGE) == bytes(LARGE)

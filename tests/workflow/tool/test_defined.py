@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.workflow.web.support import allowing
 from workflow.tool.base import OutcomeUnknown, Tool, ToolResult
 from workflow.tool.catalogue import all_tools
 from workflow.tool.dispatch import recover_call, run_call
+from workflow.tool.json_schema import NOT_JUDGED
 from workflow.tool.registry import Registry
 from workflow.tool.testing import Calls
 from workflow.web.web import Web
@@ -46,7 +48,7 @@ def defined(config: dict[str, Any], **more: Any) -> Tool[Any]:
     given = {"type": kind, "description": "It.", "config": config, "input_schema": SCHEMA, **more}
     settings = ToolsSettings(
         definitions={"it": ToolDefinition.model_validate(given)},
-        secrets=["WEATHER_KEY"],
+        secrets=["WEATHER_KEY", "OTHER_KEY"],
         function_modules=["tests.workflow.tool"],
     )
     [tool] = [tool for tool in all_tools(Settings(tools=settings)).tools if tool.name == "it"]
@@ -100,6 +102,52 @@ async def test_a_secret_that_the_server_repeats_is_not_shown(secret: None) -> No
     assert (result.ok, result.error_code) == (False, "http_error")
     assert "status 401:\nbad key ****" in result.content
     assert SECRET not in str(result)
+
+
+ODD_SECRET = 'ab+cd/ef= "ü\\n'
+
+
+@pytest.mark.parametrize("place", ["url", "query"])
+async def test_the_address_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("WEATHER_KEY", ODD_SECRET)
+    async with web_server(ok) as server:
+        config: dict[str, Any] = (
+            {"url": f"{server.url}/{{city}}?k=${{WEATHER_KEY}}"}
+            if place == "url"
+            else {"url": f"{server.url}/{{city}}", "query": {"k": "${WEATHER_KEY}"}}
+        )
+        result = await call(defined(config, effect="repeatable"), server, city="Rom")
+    assert result.ok
+    assert result.data["url"] == f"{server.url}/Rom?k=****"
+    assert result.data["output"] == {"was": "/Rom?k=****"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ODD_SECRET,
+        quote(ODD_SECRET),
+        quote(ODD_SECRET, safe=""),
+        quote_plus(ODD_SECRET).lower(),
+        json.dumps(ODD_SECRET)[1:-1],
+        json.dumps(ODD_SECRET, ensure_ascii=False)[1:-1].replace("/", "\\/"),
+        ODD_SECRET.replace("+", "\\u002B"),
+    ],
+)
+async def test_however_the_server_writes_a_secret_it_is_not_shown(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("WEATHER_KEY", ODD_SECRET)
+    async with web_server(lambda asked: Answer(body=f"it was <{said}>".encode())) as server:
+        result = await call(defined({"url": f"{server.url}/?k=${{WEATHER_KEY}}"}), server, city="x")
+    assert result.data["output"] == "it was <****>"
+
+
+async def test_a_secret_that_begins_as_another_is_masked_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_KEY", "key")
+    monkeypatch.setenv("WEATHER_KEY", "key-and-more")
+    async with web_server(lambda asked: Answer(body=b"key-and-more")) as server:
+        config = {"url": f"{server.url}/", "headers": {"X-A": "${WEATHER_KEY}", "X-B": "${OTHER_KEY}"}}
+        result = await call(defined(config), server, city="x")
+    assert result.data["output"] == "****"
 
 
 async def test_arguments_and_answers_have_to_fit_their_schemas() -> None:
@@ -168,6 +216,55 @@ async def test_a_functions_output_has_to_fit_too() -> None:
     assert "output[0]: should be a valid string; it was 2" in (await call(tool, a=2)).content
 
 
+INTEGER = {"type": "integer"}
+RULES: list[tuple[dict[str, Any], Any, str]] = [
+    (INTEGER | {"multipleOf": 5}, 3, "{}: should be a multiple of 5; it was 3"),
+    ({"type": "array", "uniqueItems": True}, [1, 1], "{}: should have no item twice; it was [1, 1]"),
+    ({"allOf": [INTEGER, {"minimum": 5}]}, 3, "{}: should be greater than or equal to 5; it was 3"),
+    ({"not": {"const": "x"}}, "x", "{}: should keep the rule not: {{'const': 'x'}}; it was 'x'"),
+    ({"if": INTEGER, "then": {"minimum": 5}}, 3, "{}: should be greater than or equal to 5; it was 3"),
+    ({"prefixItems": [INTEGER]}, ["x"], "{}[0]: should be a valid integer; it was 'x'"),
+    ({"type": "string", "pattern": "^a+$"}, "b", "{}: should match the pattern ^a+$; it was 'b'"),
+    ({"oneOf": [INTEGER, {"minimum": 5}]}, 7, "{}: should be of exactly one of its forms; it was 7"),
+    ({"additionalProperties": INTEGER}, {"m": "x"}, "{}.m: should be a valid integer; it was 'x'"),
+    ({"additionalProperties": False}, {"m": 1}, "{}.m is not a field of it. Allowed: ."),
+    (
+        {"patternProperties": {"^x-": True}, "additionalProperties": False},
+        {"x-a": 1, "m": 1},
+        "{}.m is not a field of it. Allowed: .",
+    ),
+    ({"properties": {"m": False}}, {"m": 1}, "{}: should not have this in it; it was 1"),
+    ({"$ref": "#/$defs/five"}, 6, "{}: should be 5; it was 6"),
+    ({"multipleOf": 0.5}, float("inf"), NOT_JUDGED.removeprefix("- ")),
+]
+
+
+def same(value: Any = None) -> Any:
+    return value
+
+
+@pytest.mark.parametrize(("rule", "value", "told"), RULES)
+async def test_every_rule_of_a_definitions_schemas_holds_both_ways(rule: Any, value: Any, told: str) -> None:
+    config = {"function": f"{__name__}:same"}
+    defs = {"$defs": {"five": {"const": 5}}}
+    ruled = defs | {"type": "object", "properties": {"value": rule}}
+    wrong = await call(defined(config, input_schema=ruled, effect="repeatable"), value=value)
+    assert wrong.error_code == "invalid_arguments"
+    assert wrong.content.split("\n")[1:] == [f"- {told.format('value')}"]
+    if value != float("inf"):  # no function can give it
+        free = {"type": "object", "properties": {"value": {}}}
+        result = await call(defined(config, input_schema=free, output_schema=defs | rule), value=value)
+        assert result.error_code == "invalid_output"
+        assert f"\n- {told.format('output')}\n" in result.content
+
+
+async def test_what_no_schema_can_judge_is_not_called() -> None:
+    endless = {"type": "object", "properties": {"value": {"$ref": "#/properties/value"}}}
+    tool = defined({"function": f"{__name__}:same"}, input_schema=endless, effect="repeatable")
+    assert (await call(tool)).ok
+    assert NOT_JUDGED in (await call(tool, value=1)).content
+
+
 @pytest.mark.parametrize(
     ("config", "more", "cure"),
     [
@@ -182,6 +279,9 @@ async def test_a_functions_output_has_to_fit_too() -> None:
         ({"function": f"{__name__}:SCHEMA"}, {}, "cannot be called"),
         ({"url": "https://a.test"}, {"input_schema": {"type": "objekt"}}, "input_schema is no JSON Schema"),
         ({"url": "https://a.test"}, {"input_schema": {"type": "array"}}, "has to be of an object"),
+        ({"url": "https://a.test"}, {"output_schema": {"pattern": "("}}, "output_schema is no JSON Schema"),
+        ({"url": "https://a.test"}, {"output_schema": {"items": {"$ref": "#/$defs/x"}}}, "refers to #/\\$defs/x"),
+        ({"url": "https://a.test"}, {"output_schema": {"$ref": "https://a.test/s"}}, "refers to https://a.test/s"),
     ],
 )
 def test_what_is_wrong_with_a_definition_is_told(config: dict[str, Any], more: dict[str, Any], cure: str) -> None:

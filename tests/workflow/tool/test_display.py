@@ -1,8 +1,10 @@
 """Long and wild text becomes bounded, plain text."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.patience import in_bounded_time
 from workflow.tool.display import LINE_CHARS, count_of, cut_middle, printable, short_line, short_lines, size_text
 
 LINES = st.lists(st.text(alphabet="ab→é\u2028\r\t ", max_size=40)).map("\n".join)
@@ -28,6 +30,19 @@ def test_what_is_printed_keeps_its_lines_and_no_control_characters(text: str) ->
 def test_plain_text_is_printed_as_it_is(text: str) -> None:
     plain = text.replace("\r", "")
     assert printable(plain) == plain
+
+
+@pytest.mark.parametrize("piece", ["x", "\r", "x\r", "\x1b]", "\x1b[0", "\r\x00"])
+def test_one_long_line_costs_no_more_than_its_length(piece: str) -> None:
+    with in_bounded_time():
+        printable(piece * 2_000_000)
+
+
+@given(st.text(alphabet="ab\r\n\x00"))
+def test_of_a_line_that_was_written_over_its_last_state_is_shown(text: str) -> None:
+    lines = text.replace("\r\n", "\n").replace("\x00", "").split("\n")
+    states = [[state for state in line.split("\r") if state] for line in lines]
+    assert printable(text) == "\n".join(states[-1] if states else "" for states in states)
 
 
 def test_a_long_line_is_shortened_and_says_by_how_much() -> None:

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.support.patience import in_bounded_time
 from workflow.tool.content import Text
+from workflow.tool.diff import diff_of
 from workflow.tool.editing import Edit, EditArgs, Refusal, plan_edit
 from workflow.tool.matching import Match
 
@@ -107,3 +109,14 @@ def test_how_it_matched_is_known() -> None:
     assert isinstance(edit, Edit)
     assert edit.match is Match.INDENTATION
     assert edit.after() == b"  c\n  d\n"
+
+
+@pytest.mark.parametrize("new", ['"b"', '"b"\n'])
+@pytest.mark.parametrize("end", ["", "\r\n"])
+def test_replacing_a_word_everywhere_in_one_long_line_costs_no_more_than_the_line(new: str, end: str) -> None:
+    content = "first\r\n" + '{"a":1},' * 500_000 + end
+    with in_bounded_time():
+        edit = plan(content, '"a"', new, everywhere=True)
+        assert isinstance(edit, Edit)
+        diff_of(edit.before.text, edit.spans)
+    assert edit.text_after() == content.replace('"a"', new.replace("\n", "\r\n"))

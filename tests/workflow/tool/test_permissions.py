@@ -1,6 +1,5 @@
 """Rules for calls: what they fit, which of them holds, and how shell commands are taken apart for them."""
 
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -8,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.permissions import Action, Permissions, Rule, Subject
+from tests.support.patience import in_bounded_time
+from workflow.sandbox.base import MAX_COMMAND_BYTES
+from workflow.tool.bash import BashArgs, BashTool
 from workflow.tool.commands import subjects_of_line
 from workflow.tool.subjects import subjects_of
 
@@ -162,8 +164,40 @@ def test_whatever_follows_a_refused_command_does_not_hide_it(line: str) -> None:
     assert bash(NO_WIPING, f"rm -rf /\n{line}") is DENY
 
 
-@pytest.mark.parametrize("line", ["$(" * 30_000, 'x="$(' * 20_000, "a;" * 30_000, "sudo " * 2_000, "'" * 99_999])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("$(" * 30_000, 'x="$(' * 20_000, "a;" * 30_000, "sudo " * 20_000, "'" * 99_999, "! " * 60_000),
+        *("sudo eval " * 19 + "x", "sudo " + "eval x " * 20_000),
+        "sudo " + "bash " * 20_000,
+    ],
+    ids=lambda line: line[:10],
+)
 def test_no_line_holds_a_worker_up(line: str) -> None:
-    began = time.process_time()
-    bash(NO_WIPING, line)
-    assert time.process_time() - began < 3
+    with in_bounded_time():
+        bash(NO_WIPING, line)
+
+
+@pytest.mark.parametrize("pairs", [2, 8])
+def test_shells_behind_wrappers_are_followed_to_the_last(pairs: int) -> None:
+    rules = Permissions.of(["bash: deny", "bash: allow *", "bash: ask rm -rf /"])
+    assert bash(rules, "sudo eval " * pairs + "rm -rf /") is ASK
+    assert bash(rules, "sudo -u bash " + "eval " * pairs + "'rm -rf /'") is ASK
+    assert bash(rules, "sudo eval " * pairs + "ls") is ALLOW
+
+
+@pytest.mark.parametrize("line", ["sudo " + "a " * 1_000, "sudo eval " * 14 + "x", "eval $(" * 14 + ")" * 14])
+def test_what_is_kept_of_a_line_is_in_proportion_to_it(line: str) -> None:
+    assert sum(len(spelling) for subject in subjects_of_line(line) for spelling in subject.spellings) < 50_000
+
+
+def test_a_line_that_is_too_much_work_is_judged_as_the_strictest_rule_says() -> None:
+    assert bash(NO_WIPING, "sudo " + "a " * 10_000) is DENY
+
+
+def test_a_long_list_of_words_behind_a_wrapper_is_still_read() -> None:
+    assert bash(NO_WIPING, "sudo apt-get install " + "a-package-of-some-length " * 100) is ALLOW
+
+
+def test_a_command_that_is_too_long_to_be_run_is_not_read() -> None:
+    assert BashTool().subjects(BashArgs.model_validate({"command": "a;" * MAX_COMMAND_BYTES})) == []

@@ -1,6 +1,7 @@
 """Pages over real HTTP on loopback, which the guard is told to allow; everything else stays refused."""
 
 import gzip
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from shared.net.guard import Guard
 from tests.support.web_server import Answer, WebServer, web_server
 from tests.workflow.web.support import a_context, allowing, call
+from workflow.tool import untrusted
 from workflow.tool.base import CallLimits, ToolResult
 from workflow.tool.web_fetch import WebFetchTool, split
 from workflow.web.cache import KEPT_CHARS, PageCache
@@ -169,6 +171,38 @@ async def test_a_long_page_comes_in_parts_and_is_asked_for_once(server: WebServe
     past = await call(WebFetchTool(), ctx, url=server.url, page=4)
     assert (past.error_code, past.content) == ("past_the_end", f"{server.url} has 3 parts, so there is no part 4.")
     assert len(server.asked) == 1
+
+
+async def test_a_comment_that_goes_on_in_the_next_part_is_in_neither(
+    server: WebServer, pages: dict[str, Answer]
+) -> None:
+    lines = ["before", "<!--", *(f"hidden {number}" for number in range(500)), "-->", *["after"] * 500]
+    pages["/"] = Answer(body="\n".join(lines).encode(), headers={"Content-Type": "text/plain"})
+    ctx = a_context(Web(pages=allowing(server)), CallLimits(read_chars=2_000))
+    parts = [(await call(WebFetchTool(), ctx, url=server.url, page=page)).content for page in (1, 2)]
+    assert "before" in parts[0]
+    assert all("after" in part and "hidden" not in part for part in parts)
+
+
+class _Counted:
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self.chars = 0
+
+    def sub(self, new: str, text: str) -> str:
+        self.chars += len(text)
+        return self._pattern.sub(new, text)
+
+
+async def test_a_large_page_is_cleaned_only_as_far_as_it_is_shown(
+    server: WebServer, pages: dict[str, Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = _Counted(untrusted.INVISIBLE)
+    monkeypatch.setattr(untrusted, "INVISIBLE", counted)
+    pages["/"] = Answer(body=b"a line of a page\n" * 200_000, headers={"Content-Type": "text/plain"})
+    ctx = a_context(Web(pages=allowing(server)), CallLimits(read_chars=2_000))
+    assert (await call(WebFetchTool(), ctx, url=server.url, page=2)).ok
+    assert 0 < counted.chars < 3_000
 
 
 async def test_a_page_that_the_converter_cannot_bear_is_refused_and_nothing_else_happens(
