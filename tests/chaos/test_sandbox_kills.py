@@ -123,6 +123,7 @@ async def test_a_thousand_attempts_killed_around_local_sandboxes_repeat_nothing(
     await kill_around_local(redis_url, 1000)
 
 
+@pytest.mark.slow
 async def test_a_few_workers_killed_around_machines_at_e2b_repeat_nothing(redis_url: str) -> None:
     await kill_around_e2b(redis_url, 20)
 

@@ -1,8 +1,10 @@
 """Each built-in template with packages: rendered by the tool, its own check run where there is no network."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ PROJECTS = {
 
 
 @pytest.fixture(scope="module")
-def packages(host: Host) -> Path:
+def packages(host: Host) -> Iterator[Path]:
     """All templates' packages, installed as scripts/templates does it."""
     for command in (["npm", "view", "react", "version"], [sys.executable, "-m", "pip", "index", "versions", "pytest"]):
         try:
@@ -31,7 +33,8 @@ def packages(host: Host) -> Path:
             pytest.skip(f"no package registry within reach: {error}")
     for template in TEMPLATES:
         install(template, host.settings.template_packages)
-    return host.settings.template_packages
+    yield host.settings.template_packages
+    shutil.rmtree(host.settings.template_packages)
 
 
 @pytest.mark.slow

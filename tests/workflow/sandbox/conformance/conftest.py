@@ -21,7 +21,7 @@ from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
 from workflow.sandbox.remote_provider import RemoteProvider
 
-KINDS = ["local", "e2b_double", "daytona_double", "e2b", "daytona", "docker"]
+KINDS = ["local", "e2b_double", pytest.param("daytona_double", marks=pytest.mark.slow), "e2b", "daytona", "docker"]
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 MODE = "root" if os.geteuid() == 0 else "user"
 
