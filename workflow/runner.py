@@ -152,6 +152,7 @@ class Runner:
         broken_off = not flow.done()
         step.journal.close()
         await cancel([flow])
+        await asyncio.gather(flow, return_exceptions=True)  # read, so that nobody is told that it never was
         if parked:
             self._remembered.keep(attempt)
             return None
