@@ -31,8 +31,8 @@ async def sweep_orphans(cloud: Cloud, threads: Threads) -> list[str]:
     """Removes our machines of threads that are no more, and all but one of a thread that has several.
 
     Kept is the one that the thread's ref names, else the oldest; never one that failed. Where most of them would be of
-    threads that are no more, the list of threads is not believed, and nothing is removed. Returns the ids of those
-    removed. Raises MachineError, SandboxUnavailable.
+    threads that are no more, the list of threads is not believed, and only those that failed are removed. Returns the
+    ids of those removed. Raises MachineError, SandboxUnavailable.
     """
     machines: dict[str, list[Found]] = defaultdict(list)
     for found in await cloud.find():
@@ -43,10 +43,10 @@ async def sweep_orphans(cloud: Cloud, threads: Threads) -> list[str]:
         wanted = _wanted(mine, known[thread_id]) if thread_id in known else None
         orphans += [each for each in mine if each.machine_id != wanted and _old(each)]
     total = sum(map(len, machines.values()))
-    astray = sum(each.thread_id not in known for each in orphans)
+    astray = sum(each.thread_id not in known and not each.failed for each in orphans)
     if astray and (not known or (total >= SEVERAL and astray * 2 > total)):
         log.error(REFUSED, cloud.name, total, len(known), astray)
-        return []
+        orphans = [each for each in orphans if each.failed]
     return [machine_id for machine in orphans for machine_id in await _remove(cloud, machine)]
 
 
