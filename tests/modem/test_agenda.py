@@ -1,7 +1,6 @@
 """What one run's data can do to the others: nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from shared.events.bus import Topic
 from shared.ids import SHARDS, new_thread_id
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
-from shared.redis import connect
 from shared.tasks import cancel
 from shared.types import RunStatus
 from tests.workflow.fleet import Fleet
@@ -24,13 +22,6 @@ from workflow.runner import Runner, Signals
 
 BOUND_SECONDS = 10
 PUT_OFF = POSTPONED_SECONDS - 10
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -5,24 +5,16 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from redis.asyncio import Redis
 
 from shared.queue import QUEUE, RunQueue, celery_app
-from shared.redis import connect
 from shared.types import Priority
 from tests.support.stack import ROOT
 
 BOUND_SECONDS = 30
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=10)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

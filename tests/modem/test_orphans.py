@@ -1,7 +1,7 @@
 """Which worker looks for orphan machines, and what Redis tells it of threads."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -12,7 +12,6 @@ from shared.config import SandboxSettings
 from shared.ids import new_thread_id
 from shared.install import install_id
 from shared.keys import ThreadKeys
-from shared.redis import connect
 from shared.workers.registry import WorkerRegistry
 from workflow.sandbox.machine import Found, Machine
 
@@ -47,13 +46,6 @@ class Machines:
 class Registry(WorkerRegistry):
     async def names(self) -> list[str]:
         return ["first", "second"]
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=10)
-    yield client
-    await client.aclose()
 
 
 async def test_one_worker_removes_the_machines_of_threads_that_redis_no_longer_has(client: Redis) -> None:

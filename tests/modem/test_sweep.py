@@ -1,6 +1,6 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +24,6 @@ from tests.support.valkey import Valkey
 
 BOUND_SECONDS = 10
 SETTINGS = WorkerSettings(lease_seconds=0.5, renew_seconds=0.1, sweep_seconds=0.01, ring_seconds=0.2, max_attempts=3)
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=10)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -1,24 +1,14 @@
 """Which workers there are, by leases in Redis' own time."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from redis.asyncio import Redis
 
 from shared import keys, workers
 from shared.ids import slot_of
-from shared.redis import connect
 from shared.scripts import source
 from shared.workers.registry import WorkerRegistry
 
 LEASE_MS = 60_000
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=4)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

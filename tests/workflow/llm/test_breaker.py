@@ -1,7 +1,7 @@
 """The circuit breaker where its model (test_breaker_machine.py) does not reach: leases, Redis away, the reader."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,6 @@ from workflow.llm.types import ModelError
 
 POLICY = BreakerPolicy(failures=1, open_seconds=0.2, probe_seconds=0.3)
 DOWN = ModelError(ErrorCode.MODEL_UNAVAILABLE, "down", retryable=True, outage=True)
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, timeout_seconds=5, max_connections=50)
-    yield client
-    await client.aclose()
 
 
 def later(seconds: float) -> ModelError:
