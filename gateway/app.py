@@ -26,6 +26,7 @@ from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
 from shared.config import Settings, load_settings
+from shared.db.engine import Database
 from shared.events.outside import Outside
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
@@ -131,6 +132,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             auth=auth,
             redis=redis,
             broker=broker,
+            db=Database.from_settings(settings),
             outside=outside,
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
             queue=queue,
@@ -154,6 +156,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         await services.sandboxes.close()
         for client in (redis, broker, counters_redis, streams_redis):
             await client.aclose()
+        await services.db.close()
         services.queue.close()
 
     return lifespan

@@ -17,6 +17,7 @@ from gateway.room import Room
 from gateway.sandboxes.host import SandboxHost
 from gateway.stream.open import Streams
 from shared.config import Settings
+from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.ids import is_run_id, is_thread_id
@@ -38,6 +39,7 @@ class Services:
     auth: Authenticator
     redis: Redis
     broker: Redis
+    db: Database
     outside: Outside
     idempotency: Idempotency
     queue: RunQueue
@@ -115,6 +117,10 @@ async def stream_caller(
 
 WithServices = Annotated[Services, Depends(services)]
 Caller = Annotated[Principal, Depends(caller)]
+"""May read. The others may more: execute and answer; change the catalogue; say who may what."""
+Runner = Caller
+Writer = Caller
+Admin = Caller
 
 
 async def has_room(services: WithServices, _: Caller) -> None:

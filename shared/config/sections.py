@@ -81,6 +81,12 @@ class Settings(Section):
         return self.redis.broker_url or self.redis.url
 
     @property
+    def database_url(self) -> str:
+        """SQLAlchemy's URL, with its password."""
+        given = self.database.url
+        return given.get_secret_value() if given else f"sqlite+aiosqlite:///{self.data / 'trunkline.db'}"
+
+    @property
     def key_file(self) -> Path:
         return self.auth.key_file or self.data / "key"
 

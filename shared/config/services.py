@@ -108,7 +108,7 @@ class RedisSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """The SQL database: the catalogue and the archive. Checked now, in use from a later version on."""
+    """The SQL database: the catalogue and the archive."""
 
     url: DatabaseUrl | None = Field(
         default=None,
