@@ -1,10 +1,12 @@
 """`python -m gateway`"""
 
+import asyncio
 import sys
 
 from gateway.auth import Authenticator
 from gateway.server import serve
 from shared.config import load_settings
+from shared.db.schema import check_at_start
 from shared.errors import AppError
 from shared.log import configure_logging
 
@@ -13,9 +15,10 @@ def main() -> None:
     try:
         settings = load_settings()
         Authenticator.from_settings(settings)
+        configure_logging(settings.log, "gateway")
+        asyncio.run(check_at_start(settings))
     except AppError as error:
         sys.exit(error.detail)
-    configure_logging(settings.log, "gateway")
     serve(settings)
 
 

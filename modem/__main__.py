@@ -4,6 +4,7 @@ Exit code 0 after a drain on SIGTERM or SIGINT.
 """
 
 import argparse
+import asyncio
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ from modem.app import before_waiting, create_app
 from modem.tasks import register
 from modem.worker import Worker
 from shared.config import export_env_file, load_settings
+from shared.db.schema import check_at_start
 from shared.errors import AppError
 from shared.log import adopt_loggers, configure_logging
 from shared.queue import celery_app
@@ -28,10 +30,11 @@ def main() -> int:
     try:
         export_env_file()
         settings = load_settings()
+        configure_logging(settings.log, name)
+        asyncio.run(check_at_start(settings))
     except AppError as error:
-        print(error.detail, file=sys.stderr)  # noqa: T201 - before there is a log
+        print(error.detail, file=sys.stderr)  # noqa: T201 - for whoever started it, log or not
         return 2
-    configure_logging(settings.log, name)
     # Celery would give its loggers a format of its own; a receiver, whatever it does, keeps it from that.
     setup_logging.connect(_keep_our_logs, weak=False)
     app = create_app(settings.broker_url, settings.worker)

@@ -16,6 +16,8 @@ from scripts.stack.supervisor import Supervisor
 from scripts.stack.view import View
 from shared import tickets
 from shared.config import Settings, load_settings
+from shared.db.engine import Database
+from shared.db.schema import upgrade
 from shared.errors import AppError
 from shared.secrets import mask_secrets
 
@@ -54,6 +56,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 async def serve(options: argparse.Namespace, settings: Settings, folder: DataFolder, view: View) -> None:
     require_free(settings.api.host, settings.api.port)
     folder.key()
+    await migrate(settings)
     addresses = Addresses.choose(settings, local_model=options.model == "local")
     services = Services(folder, settings, addresses)
     stages = [[services.valkey()]]
@@ -74,6 +77,15 @@ async def serve(options: argparse.Namespace, settings: Settings, folder: DataFol
     finally:
         folder.retract()
         await services.redis.aclose()
+
+
+async def migrate(settings: Settings) -> None:
+    """Raises AppError where the database is away, or a newer release's."""
+    database = Database.from_settings(settings)
+    try:
+        await upgrade(database)
+    finally:
+        await database.close()
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""`python -m shared.db upgrade`: brings the database's schema to this release's. Also `downgrade REVISION`, `check`."""
+"""`python -m shared.db upgrade`: brings the SQL database's schema to this release's. Also `check`, `to REVISION`."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ import sys
 
 from shared.config import load_settings
 from shared.db.engine import Database
-from shared.db.schema import downgrade, require_current, schema_state, upgrade
+from shared.db.schema import migrate_to, require_current, schema_state, upgrade
 from shared.errors import AppError
 
 
@@ -15,8 +15,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("upgrade", help="to the schema of this release")
     commands.add_parser("check", help="fails unless it is that of this release")
-    down = commands.add_parser("downgrade", help="to an older one; what only newer ones keep is lost")
-    down.add_argument("revision", help="such as 0002, or base")
+    to = commands.add_parser("to", help="to another one; what only newer ones keep is lost")
+    to.add_argument("revision", help="such as 0002; base is none at all")
     arguments = parser.parse_args()
     try:
         asyncio.run(_run(arguments))
@@ -32,8 +32,8 @@ async def _run(arguments: argparse.Namespace) -> None:
         match arguments.command:
             case "upgrade":
                 await upgrade(database)
-            case "downgrade":
-                await downgrade(database, arguments.revision)
+            case "to":
+                await migrate_to(database, arguments.revision)
             case "check":
                 await require_current(database)
         sys.stdout.write(f"schema: {await schema_state(database)}\n")

@@ -7,7 +7,7 @@ from typing import Any, Self
 import orjson
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -19,7 +19,6 @@ BUSY_SECONDS = 10
 CONNECT_SECONDS = 5
 RETRY_SECONDS = 2
 WRITES = "trunkline_writes"
-
 
 class Database:
     """SQLite or Postgres, by `url`. Connects when it is first used."""
@@ -96,7 +95,8 @@ def _away_is_unavailable() -> Iterator[None]:
     except (OperationalError, PoolTimeout, OSError) as error:
         raise _away() from error
     except DBAPIError as error:
-        if not error.connection_invalidated:
+        refused_to_connect = error.statement is None and not isinstance(error, IntegrityError)
+        if not refused_to_connect and not error.connection_invalidated:
             raise
         raise _away() from error
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -74,14 +73,12 @@ class Postgres:
         await connection.close()
 
     def _wait(self) -> None:
+        """Until it answers: its port is open some time before."""
+        ask = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline, (self._folder / "log").read_text()
-                time.sleep(0.02)
+        while subprocess.run(ask, check=False, env=_environment()).returncode:
+            assert time.monotonic() < deadline, (self._folder / "log").read_text()
+            time.sleep(0.02)
 
 
 def _environment() -> dict[str, str]:

@@ -1,17 +1,24 @@
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from shared.config import DatabaseSettings, Settings
 from shared.db.engine import Database
-from shared.db.schema import SchemaState, downgrade, require_current, schema_state, upgrade
+from shared.db.schema import MIGRATIONS, SchemaState, check_at_start, migrate_to, require_current, schema_state, upgrade
 from shared.db.tables import metadata
 from shared.db.tables.tenants import keys, projects, workspaces
 from shared.errors import AppError, ErrorCode
+from tests.support.databases import sqlite_url
+from tests.support.ports import free_port
+from tests.support.postgres import Postgres
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
@@ -32,9 +39,11 @@ async def test_an_empty_database_is_refused_until_it_is_migrated(empty_database:
 
 
 async def test_a_newer_schema_is_refused(database: Database) -> None:
-    await _pretend(database, "0000")
-    with pytest.raises(AppError, match="newer Trunkline"):
-        await require_current(database)
+    async with database.begin() as c:
+        await c.execute(text("UPDATE alembic_version SET version_num = 'from the future'"))
+    for step in (require_current, upgrade):
+        with pytest.raises(AppError, match="newer release"):
+            await step(database)
 
 
 async def test_of_two_that_migrate_at_once_one_waits_for_the_other(empty_database: Database) -> None:
@@ -45,9 +54,25 @@ async def test_of_two_that_migrate_at_once_one_waits_for_the_other(empty_databas
 
 
 async def test_down_to_nothing_and_up_again(database: Database) -> None:
-    await downgrade(database, "base")
+    await migrate_to(database, "base")
     assert await schema_state(database) is SchemaState.EMPTY
     await upgrade(database)
+    await require_current(database)
+
+
+async def test_a_process_starts_without_its_database_but_not_with_a_wrong_one(tmp_path: Path) -> None:
+    away = DatabaseSettings(url=SecretStr(f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/none"))
+    await check_at_start(Settings(database=away))
+    with pytest.raises(AppError, match="has none yet"):
+        await check_at_start(Settings(data=tmp_path))
+
+
+async def test_every_revision_can_be_left_and_reached_with_data_in_it(database: Database) -> None:
+    revisions = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    for revision in [*revisions, *reversed(revisions)]:
+        await migrate_to(database, revision)
+        async with database.connect() as c:
+            assert (await c.execute(workspaces.select())).one().id == "default"
     await require_current(database)
 
 
@@ -75,6 +100,15 @@ async def test_times_are_utc_whatever_zone_they_came_in(database: Database) -> N
     assert found.updated_at.utcoffset() == timedelta(0)
 
 
+async def test_a_database_that_refuses_or_is_not_there_is_unavailable(postgres: Postgres, tmp_path: Path) -> None:
+    for url in (postgres.url("nothing"), sqlite_url(tmp_path / "no such folder" / "trunkline.db")):
+        database = Database(url)
+        with pytest.raises(AppError) as refused:
+            await schema_state(database)
+        assert refused.value.code is ErrorCode.UNAVAILABLE
+        await database.close()
+
+
 async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
     async def fail() -> None:
         async with database.begin() as c:
@@ -96,8 +130,3 @@ async def test_writers_wait_for_one_another(database: Database) -> None:
     await asyncio.gather(*(rise() for _ in range(20)))
     async with database.connect() as c:
         assert (await c.execute(workspaces.select())).one().version == 21
-
-
-async def _pretend(database: Database, revision: str) -> None:
-    async with database.begin() as c:
-        await c.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
