@@ -20,6 +20,7 @@ CONNECT_SECONDS = 5
 RETRY_SECONDS = 2
 WRITES = "trunkline_writes"
 
+
 class Database:
     """SQLite or Postgres, by `url`. Connects when it is first used."""
 
