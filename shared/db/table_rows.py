@@ -1,0 +1,106 @@
+"""The rows of one table, as dataclasses with a field for each of its columns. All queries stay in one workspace."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement, Select, Table, and_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db.rows import Window, check_version
+from shared.errors import AppError, ErrorCode
+
+FOREIGN_KEY = "23503"
+UNIQUE = "23505"
+
+
+class Row(Protocol):
+    """A dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def workspace(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+
+
+T = TypeVar("T", bound=Row)
+
+
+class Rows(Generic[T]):
+    """`noun`: what a row is to people, as in "Tool"."""
+
+    def __init__(self, table: Table, kind: type[T], noun: str) -> None:
+        self.table = table
+        self.noun = noun
+        self._kind = kind
+
+    async def get(self, c: AsyncConnection, workspace: str, row_id: str, *, to_change: bool = False) -> T | None:
+        """`to_change`: nobody else changes it before this transaction ends."""
+        query = select(self.table).where(self.at(workspace, row_id))
+        found = await self.all(c, query.with_for_update() if to_change else query)
+        return found[0] if found else None
+
+    async def newest(self, c: AsyncConnection, workspace: str, only: Mapping[str, Any], window: Window) -> list[T]:
+        """Newest first, those whose columns have the values of `only`; None: whatever it is."""
+        wanted = [self.table.c[name] == value for name, value in only.items() if value is not None]
+        query = select(self.table).where(self.table.c.workspace == workspace, *wanted)
+        return await self.all(c, window.of(query, self.table))
+
+    async def all(self, c: AsyncConnection, query: Select[Any]) -> list[T]:
+        return [self._kind(**row) for row in (await c.execute(query)).mappings()]
+
+    async def add(self, c: AsyncConnection, row: T) -> T:
+        """Idempotent by id: returns the one that is there. Raises AppError as `understood`."""
+        if known := await self.get(c, row.workspace, row.id):
+            return known
+        try:
+            await c.execute(self.table.insert().values(**asdict(row)))
+        except IntegrityError as error:
+            raise self.understood(error) from error
+        return row
+
+    async def change(self, c: AsyncConnection, row: T, values: Mapping[str, Any], *, expected: int | None = None) -> T:
+        """`row` as read in this transaction, to be changed. Returns it with a new version.
+
+        Raises AppError CONFLICT where its version is not the expected one, and as `understood`.
+        """
+        self.check_version(row, expected)
+        changed = {**values, "version": row.version + 1, "updated_at": datetime.now(UTC)}
+        query = self.table.update().where(self.at(row.workspace, row.id)).values(**changed).returning(self.table)
+        try:
+            return self._kind(**(await c.execute(query)).mappings().one())
+        except IntegrityError as error:
+            raise self.understood(error) from error
+
+    async def delete(self, c: AsyncConnection, row: T, *, expected: int | None = None) -> None:
+        """With what belongs to it. Raises AppError CONFLICT: another version, or something else is made of it."""
+        self.check_version(row, expected)
+        try:
+            await c.execute(self.table.delete().where(self.at(row.workspace, row.id)))
+        except IntegrityError as error:
+            raise AppError(ErrorCode.CONFLICT, f"{self.noun} {row.id} is in use. Change what uses it first.") from error
+
+    def check_version(self, row: T, expected: int | None) -> None:
+        check_version(f"{self.noun} {row.id}", row.version, expected)
+
+    def at(self, workspace: str, row_id: str) -> ColumnElement[bool]:
+        return and_(self.table.c.workspace == workspace, self.table.c.id == row_id)
+
+    def understood(self, error: IntegrityError) -> AppError:
+        """CONFLICT for a name that is taken, INVALID_REQUEST for the id of something that is not there.
+
+        Reraises what is neither.
+        """
+        state, text = getattr(error.orig, "sqlstate", None), str(error.orig)
+        if state == UNIQUE or "UNIQUE constraint failed" in text:
+            return AppError(ErrorCode.CONFLICT, f"There is a {self.noun.lower()} of this name already.")
+        if state == FOREIGN_KEY or "FOREIGN KEY constraint failed" in text:
+            detail = f"The {self.noun.lower()} names a project or something else that is not there."
+            return AppError(ErrorCode.INVALID_REQUEST, detail)
+        raise error

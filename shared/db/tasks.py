@@ -1,0 +1,43 @@
+"""Tasks: named pieces of work, each with what is to do it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db.table_rows import Rows
+from shared.db.tables.catalogue import tasks
+from shared.types import JSON, Runnable
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`last_run`: the latest of its runs, whose status is the task's."""
+
+    id: str
+    workspace: str
+    name: str
+    runnable_type: str
+    created_at: datetime
+    updated_at: datetime
+    project: str | None = None
+    description: str = ""
+    runnable_id: str | None = None
+    input: Any = None
+    parameters: JSON = field(default_factory=dict)
+    metadata: JSON = field(default_factory=dict)
+    last_run: str | None = None
+    version: int = 1
+
+    @property
+    def runnable(self) -> Runnable:
+        return Runnable(self.runnable_type)
+
+
+ROWS = Rows(tasks, Task, "Task")
+
+
+async def began(c: AsyncConnection, task: Task, run_id: str) -> None:
+    """A run was made of it, the latest so far. No new version: nobody changed the task."""
+    await c.execute(tasks.update().where(ROWS.at(task.workspace, task.id)).values(last_run=run_id))
