@@ -24,6 +24,7 @@ from tests.chaos.control import FOLDER, death_path, withdraw_orders
 from tests.chaos.history import History
 from tests.chaos.ledger import Ledger
 from tests.chaos.process import Process
+from tests.support.databases import put_database
 from tests.support.model_server import Failure, Hang, ModelServer, Reply, Turn
 from tests.support.ports import lasting_port
 from tests.support.proxy import Proxy
@@ -85,6 +86,7 @@ class Fleet:
     def __post_init__(self) -> None:
         for name in ("orders", "deaths", "logs", "valkey", "data"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        put_database(self.folder / "data")
         self.ledger = Ledger(self.folder)
         self.valkey = Valkey(self.folder / "valkey")
         self.valkey_held_down = False

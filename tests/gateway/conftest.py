@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.support import Gateway, serving, settings_for
-from tests.support.databases import SqliteDatabases
+from tests.support.databases import put_database
 
 
 @pytest.fixture
-async def gateway(redis_url: str, tmp_path: Path, sqlite_databases: SqliteDatabases) -> AsyncIterator[Gateway]:
-    await sqlite_databases.put(tmp_path / "trunkline.db")
+async def gateway(redis_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    put_database(tmp_path)
     async with serving(settings_for(redis_url, tmp_path)) as gateway:
         yield gateway

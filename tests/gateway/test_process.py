@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.gateway.support import KEY, RawStream, until
+from tests.support.databases import put_database
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 @contextmanager
 def gateway_process(redis_url: str, folder: Path, port: int, workers: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     (folder / "key").write_text(KEY)
+    put_database(folder)
     env = environment(
         folder, REDIS__URL=redis_url, API__PORT=str(port), API__WORKERS=str(workers), RATE_LIMIT__ENABLED="false"
     )

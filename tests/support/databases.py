@@ -1,32 +1,46 @@
 """Databases with today's schema, made once and copied for each test."""
 
 import itertools
-import shutil
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from shared.db.engine import Database
 from shared.db.schema import upgrade
 from tests.support.postgres import Postgres
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def _template() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        command = [sys.executable, "-m", "shared.db", "upgrade"]
+        subprocess.run(command, env={**os.environ, "TRUNKLINE__DATABASE__URL": sqlite_url(path)}, cwd=ROOT, check=True)
+        return path.read_bytes()
+
+
+def put_database(folder: Path) -> None:
+    """Where a stack with this data folder looks for it."""
+    (folder / "trunkline.db").write_bytes(_template())
 
 
 class SqliteDatabases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count()
-        self._template = folder / "template.db"
 
     async def new(self) -> str:
         """The URL of one that nobody else uses."""
         path = self._folder / f"{next(self._numbers)}.db"
-        await self.put(path)
+        path.write_bytes(_template())
         return sqlite_url(path)
-
-    async def put(self, path: Path) -> None:
-        if not self._template.exists():
-            await _migrate(sqlite_url(self._template))
-        shutil.copy(self._template, path)
 
 
 class PostgresDatabases:
