@@ -1,0 +1,109 @@
+"""Contexts: JSON documents of agents, each with its versions. A version never changes; going back makes a new one."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db.agents import Agent
+from shared.db.rows import check_version
+from shared.db.tables.agents import context_versions, contexts
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_id
+from shared.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class ContextVersion:
+    """`restored`: the older version that it is equal to, of one that took it up again."""
+
+    context: str
+    name: str
+    number: int
+    data: JSON
+    note: str
+    restored: int | None
+    created_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    data: JSON
+    note: str = ""
+    by: str | None = None
+    """The key that writes it."""
+    restored: int | None = None
+
+
+async def current(c: AsyncConnection, agent: Agent, name: str) -> ContextVersion | None:
+    query = _versions(agent, name).where(context_versions.c.number == contexts.c.version)
+    row = (await c.execute(query)).mappings().one_or_none()
+    return None if row is None else _version(row)
+
+
+async def write(
+    c: AsyncConnection, agent: Agent, name: str, new: NewVersion, *, keep: int, expected: int | None = None
+) -> ContextVersion:
+    """A new version, the first one of a new context where there is none; only the newest `keep` remain.
+
+    `agent` was read in this transaction, to be changed: writers of its contexts come one after another. `expected`: the
+    version that it follows, 0 for none. Raises AppError CONFLICT where it is another one.
+    """
+    now = datetime.now(UTC)
+    known = (await c.execute(select(contexts).where(_is(agent, name)))).mappings().one_or_none()
+    check_version(f"Context {name!r}", known["version"] if known else 0, expected)
+    context_id, number = (known["id"], known["version"] + 1) if known else (new_id(), 1)
+    if known is None:
+        own = {"id": context_id, "workspace": agent.workspace, "agent": agent.id, "name": name}
+        await c.execute(contexts.insert().values(**own, version=1, created_at=now, updated_at=now))
+    else:
+        changed = contexts.update().where(contexts.c.workspace == agent.workspace, contexts.c.id == context_id)
+        await c.execute(changed.values(version=number, updated_at=now))
+    said = {"data": new.data, "note": new.note, "restored": new.restored, "created_at": now, "created_by": new.by}
+    row = {"context": context_id, "number": number, **said}
+    await c.execute(context_versions.insert().values(workspace=agent.workspace, **row))
+    forgotten = context_versions.delete().where(
+        context_versions.c.workspace == agent.workspace,
+        context_versions.c.context == context_id,
+        context_versions.c.number <= number - keep,
+    )
+    await c.execute(forgotten)
+    return ContextVersion(name=name, **row)
+
+
+async def version(c: AsyncConnection, agent: Agent, name: str, number: int) -> ContextVersion:
+    """Raises AppError NOT_FOUND, and says which there are."""
+    of_context = _versions(agent, name)
+    row = (await c.execute(of_context.where(context_versions.c.number == number))).mappings().one_or_none()
+    if row is not None:
+        return _version(row)
+    kept = of_context.subquery()
+    first, last = (await c.execute(select(func.min(kept.c.number), func.max(kept.c.number)))).one()
+    there = "it has none yet" if last is None else f"versions {first} to {last} are kept"
+    raise AppError(ErrorCode.NOT_FOUND, f"Context {name!r} has no version {number}: {there}.")
+
+
+async def versions(
+    c: AsyncConnection, agent: Agent, name: str, *, before: int | None, limit: int
+) -> list[ContextVersion]:
+    """Newest first, those older than `before`."""
+    query = _versions(agent, name).order_by(context_versions.c.number.desc()).limit(limit)
+    query = query if before is None else query.where(context_versions.c.number < before)
+    return [_version(row) for row in (await c.execute(query)).mappings()]
+
+
+def _is(agent: Agent, name: str) -> ColumnElement[bool]:
+    return and_(contexts.c.workspace == agent.workspace, contexts.c.agent == agent.id, contexts.c.name == name)
+
+
+def _versions(agent: Agent, name: str) -> Select[Any]:
+    same = and_(context_versions.c.workspace == contexts.c.workspace, context_versions.c.context == contexts.c.id)
+    return select(context_versions, contexts.c.name).join(contexts, same).where(_is(agent, name))
+
+
+def _version(row: RowMapping) -> ContextVersion:
+    return ContextVersion(**{name: value for name, value in row.items() if name != "workspace"})
