@@ -1,6 +1,6 @@
 """Contexts: JSON documents of agents, each with its versions. A version never changes; going back makes a new one."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,8 +63,8 @@ async def write(
     else:
         changed = contexts.update().where(contexts.c.workspace == agent.workspace, contexts.c.id == context_id)
         await c.execute(changed.values(version=number, updated_at=now))
-    said = {"data": new.data, "note": new.note, "restored": new.restored, "created_at": now, "created_by": new.by}
-    row = {"context": context_id, "number": number, **said}
+    written = ContextVersion(context_id, name, number, new.data, new.note, new.restored, now, new.by)
+    row = {key: value for key, value in asdict(written).items() if key != "name"}
     await c.execute(context_versions.insert().values(workspace=agent.workspace, **row))
     forgotten = context_versions.delete().where(
         context_versions.c.workspace == agent.workspace,
@@ -72,7 +72,7 @@ async def write(
         context_versions.c.number <= number - keep,
     )
     await c.execute(forgotten)
-    return ContextVersion(name=name, **row)
+    return written
 
 
 async def version(c: AsyncConnection, agent: Agent, name: str, number: int) -> ContextVersion:
