@@ -20,11 +20,26 @@ from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
-from gateway.routes import events, files, health, ports, root, runs, session, steps, threads, tools
+from gateway.routes import (
+    agent_messages,
+    agents,
+    contexts,
+    events,
+    files,
+    health,
+    ports,
+    root,
+    runs,
+    session,
+    steps,
+    threads,
+    tools,
+)
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
+from shared.channels import Channels
 from shared.config import Settings, load_settings
 from shared.db.engine import Database
 from shared.events.outside import Outside
@@ -87,6 +102,9 @@ def _api() -> APIRouter:
         runs.router,
         steps.router,
         events.router,
+        agents.router,
+        contexts.router,
+        agent_messages.router,
         tools.router,
         session.api,
     ):
@@ -142,6 +160,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             limits=RateLimits(settings.rate_limit, counters),
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
+            channels=Channels(redis, settings.stream),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}

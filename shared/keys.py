@@ -206,6 +206,11 @@ def streams(workspace: str, key_id: str) -> str:
     return f"streams:{{{workspace}/{key_id}}}"
 
 
+def channel(workspace: str) -> str:
+    """STREAM, capped: what happens to the workspace's agents."""
+    return f"channel:{{{workspace}}}"
+
+
 def session(workspace: str, name: str) -> str:
     """STRING: the thread of a client's session."""
     return f"session:{{{workspace}:{name}}}"

@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Window, check_version
+from shared.db.rows import Place, newest_first, stale
 from shared.db.tables.agents import agents
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
@@ -48,8 +48,10 @@ class Agent:
     storage: JSON = field(default_factory=dict)
     metadata: JSON = field(default_factory=dict)
     hook_thread: str | None = None
-    """The thread of the runs that carry out its definition's hooks, and the last one of them."""
+    """The thread of the runs that call its definition's hooks, and the last one of them."""
     hook_run: str | None = None
+    hooks: list[str] | None = None
+    """What that is to call, while it is not sure that it was submitted."""
     version: int = 1
 
 
@@ -80,13 +82,24 @@ async def get(c: AsyncConnection, workspace: str, agent_id: str, *, to_change: b
     return None if row is None else _agent(row)
 
 
-async def newest(c: AsyncConnection, workspace: str, only: AgentFilter, window: Window) -> list[Agent]:
+async def existing(c: AsyncConnection, workspace: str, agent_id: str, *, to_change: bool = False) -> Agent:
+    """As `get`. Raises AppError NOT_FOUND, for an agent of another workspace too."""
+    agent = await get(c, workspace, agent_id, to_change=to_change)
+    if agent is None:
+        raise AppError(ErrorCode.NOT_FOUND, f"There is no agent {agent_id[:100]}.")
+    return agent
+
+
+async def page(
+    c: AsyncConnection, workspace: str, only: AgentFilter, *, after: Place | None = None, limit: int, skip: int = 0
+) -> list[Agent]:
     """Newest first."""
     wanted = {name: value for name, value in asdict(only).items() if value is not None}
     query = select(agents).where(
         agents.c.workspace == workspace, *(agents.c[name] == value for name, value in wanted.items())
     )
-    return [_agent(row) for row in (await c.execute(window.of(query, agents))).mappings()]
+    found = await c.execute(newest_first(query, agents, after, limit, time="created_at").offset(skip))
+    return [_agent(row) for row in found.mappings()]
 
 
 async def change(c: AsyncConnection, agent: Agent, values: Mapping[str, Any], *, expected: int | None = None) -> Agent:
@@ -94,7 +107,7 @@ async def change(c: AsyncConnection, agent: Agent, values: Mapping[str, Any], *,
 
     Raises AppError CONFLICT where its version is not the expected one, INVALID_REQUEST for a foreign project.
     """
-    check_version(f"Agent {agent.id}", agent.version, expected)
+    check_version(agent, expected)
     changed = {**values, "version": agent.version + 1, "updated_at": datetime.now(UTC)}
     try:
         query = agents.update().where(_is(agent.workspace, agent.id)).values(**changed).returning(agents)
@@ -103,10 +116,22 @@ async def change(c: AsyncConnection, agent: Agent, values: Mapping[str, Any], *,
         raise _no_project(values.get("project")) from error
 
 
+async def told_hooks(c: AsyncConnection, agent: Agent) -> None:
+    """Its last hook run was submitted."""
+    mine = and_(_is(agent.workspace, agent.id), agents.c.hook_run == agent.hook_run)
+    await c.execute(agents.update().where(mine).values(hooks=None))
+
+
 async def delete(c: AsyncConnection, agent: Agent, *, expected: int | None = None) -> None:
     """With its contexts and messages. Raises AppError CONFLICT where its version is not the expected one."""
-    check_version(f"Agent {agent.id}", agent.version, expected)
+    check_version(agent, expected)
     await c.execute(agents.delete().where(_is(agent.workspace, agent.id)))
+
+
+def check_version(agent: Agent, expected: int | None) -> None:
+    """Raises AppError CONFLICT where it is another one than whoever changes the agent has read."""
+    if expected not in (None, agent.version):
+        raise stale(expected, agent.version)
 
 
 def _is(workspace: str, agent_id: str) -> Any:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.agents import Agent
-from shared.db.rows import check_version
+from shared.db.rows import stale
 from shared.db.tables.agents import context_versions, contexts
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
@@ -55,8 +55,10 @@ async def write(
     """
     now = datetime.now(UTC)
     known = (await c.execute(select(contexts).where(_is(agent, name)))).mappings().one_or_none()
-    check_version(f"Context {name!r}", known["version"] if known else 0, expected)
-    context_id, number = (known["id"], known["version"] + 1) if known else (new_id(), 1)
+    now_at = known["version"] if known else 0
+    if expected not in (None, now_at):
+        raise stale(expected, now_at)
+    context_id, number = known["id"] if known else new_id(), now_at + 1
     if known is None:
         own = {"id": context_id, "workspace": agent.workspace, "agent": agent.id, "name": name}
         await c.execute(contexts.insert().values(**own, version=1, created_at=now, updated_at=now))

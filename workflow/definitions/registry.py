@@ -11,7 +11,7 @@ from shared.config import AgentDefinition, AgentsSettings
 from shared.errors import AppError, ErrorCode
 from shared.workers.catalogue import DefinitionCard
 from workflow.definitions.base import BaseAgent, Instance
-from workflow.definitions.builtin import BUILT_IN
+from workflow.definitions.builtin import BUILT_IN, GENERAL
 
 ID = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 LIMITS = ("max_turns", "max_seconds", "max_cost", "max_tokens")
@@ -78,7 +78,7 @@ class AgentRegistry:
 def load_definitions(settings: AgentsSettings) -> AgentRegistry:
     """Imports the modules. Raises AppError INVALID_CONFIG with what to change."""
     described = (_card(name, definition) for name, definition in settings.definitions.items())
-    registry = AgentRegistry([*(_built_in(card) for card in BUILT_IN), *described])
+    registry = AgentRegistry([GENERAL, *(_built_in(card) for card in BUILT_IN), *described])
     for name in settings.registry_modules:
         try:
             module = importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""The kinds of agents that come with Trunkline. The prompt of each is the file named as it, beside this one."""
+"""The kinds of agents that come with Trunkline. The prompt of each but GENERAL is the file named as it, beside this."""
 
 from shared.workers.catalogue import DefinitionCard
 
@@ -6,6 +6,8 @@ LOOK = ("read_file", "ls", "grep", "glob")
 PLAN = ("job_plan", "todo_read", "todo_write")
 WORK = (*LOOK, "write_files", "edit_file", "multi_edit", "bash", "bash_output", "bash_kill")
 WEB = ("web_search", "web_fetch")
+
+GENERAL = DefinitionCard("agent", "Does what it is told to, with all tools, as a run without an agent does.", "builtin")
 
 BUILT_IN = (
     DefinitionCard(
