@@ -23,6 +23,7 @@ from gateway.room import Room
 from gateway.routes import (
     agent_messages,
     agents,
+    chat,
     contexts,
     events,
     files,
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
     for router in (root.router, health.router, session.root, ports.root):
         app.include_router(router)
+    app.include_router(chat.router, include_in_schema=False)
     serve_docs(app)
     describe(app)
     add_error_handlers(app)
@@ -105,6 +107,7 @@ def _api() -> APIRouter:
         agents.router,
         contexts.router,
         agent_messages.router,
+        chat.router,
         tools.router,
         session.api,
     ):

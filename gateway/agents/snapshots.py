@@ -33,8 +33,18 @@ async def agent_named(services: Services, caller: Principal, name: str) -> Agent
     return card
 
 
-async def snapshot(services: Services, caller: Principal, name: str) -> JSON:
-    """For `NewRun.definition`. Raises AppError as `agent_named`, and CONFLICT for an agent that takes no runs."""
+async def snapshot(services: Services, caller: Principal, name: str | None, *, run_id: str) -> JSON | None:
+    """For the `NewRun.definition` of a run of the agent; None without one, and for a run that is there already.
+
+    Raises AppError as `agent_named`, and CONFLICT for an agent that takes no runs.
+    """
+    if name is None or await services.store.run(run_id) is not None:
+        return None
+    return await snapshot_of(services, caller, name)
+
+
+async def snapshot_of(services: Services, caller: Principal, name: str) -> JSON:
+    """The agent as it is now. Raises as `snapshot`."""
     found = await agent_named(services, caller, name)
     if isinstance(found, DefinitionCard):
         return merged(found, None)
