@@ -20,11 +20,27 @@ from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
-from gateway.routes import events, files, health, ports, root, runs, session, steps, threads, tools
+from gateway.routes import (
+    agent_messages,
+    agents,
+    chat,
+    contexts,
+    events,
+    files,
+    health,
+    ports,
+    root,
+    runs,
+    session,
+    steps,
+    threads,
+    tools,
+)
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
+from shared.channels import Channels
 from shared.config import Settings, load_settings
 from shared.db.engine import Database
 from shared.events.outside import Outside
@@ -61,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
     for router in (root.router, health.router, session.root, ports.root):
         app.include_router(router)
+    app.include_router(chat.router, include_in_schema=False)
     serve_docs(app)
     describe(app)
     add_error_handlers(app)
@@ -87,6 +104,10 @@ def _api() -> APIRouter:
         runs.router,
         steps.router,
         events.router,
+        agents.router,
+        contexts.router,
+        agent_messages.router,
+        chat.router,
         tools.router,
         session.api,
     ):
@@ -142,6 +163,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             limits=RateLimits(settings.rate_limit, counters),
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
+            channels=Channels(redis, settings.stream),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}

@@ -8,6 +8,8 @@ from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 WORKERS = "workers"
 TOOLS = "tools"
 """STRING: what the workers told of their tools, as JSON (shared/workers/tools.py)."""
+CATALOGUE = "catalogue"
+"""STRING: what they told of all else that they know (shared/workers/catalogue.py)."""
 INSTALL = "install"
 
 
@@ -202,6 +204,16 @@ def breaker(deployment: str) -> str:
 def streams(workspace: str, key_id: str) -> str:
     """ZSET of the streams that a key holds open, by the end of their leases (milliseconds)."""
     return f"streams:{{{workspace}/{key_id}}}"
+
+
+def channel(workspace: str) -> str:
+    """STREAM, capped: what happens to the workspace's agents."""
+    return f"channel:{{{workspace}}}"
+
+
+def session(workspace: str, name: str) -> str:
+    """STRING: the thread of a client's session."""
+    return f"session:{{{workspace}:{name}}}"
 
 
 def ticket(digest: str) -> str:

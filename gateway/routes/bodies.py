@@ -3,11 +3,11 @@
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.config.types import Permission
-from shared.types import FUNCTION_PARAMETERS, JSON
+from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
 
 
 def _storable(value: Any) -> Any:
@@ -36,6 +36,11 @@ class Body(BaseModel):
 class InitiateBody(Body):
     metadata: JsonObject = Field(default={}, description="Whatever the client wants to keep with the thread.")
     context: JsonObject = Field(default={}, description="What the agent should know in every run of the thread.")
+    agent_id: Name | None = Field(
+        default=None,
+        validation_alias=AliasChoices("agent_id", "agentId"),
+        description="Who does what is executed in it: an agent, or a kind of agents such as `coder`.",
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"customer": "c-17"}}]})
 
@@ -43,7 +48,7 @@ class InitiateBody(Body):
     @classmethod
     def _refuse_what_would_be_ignored(cls, body: Any) -> Any:
         """Fields of the API that this version does not act on: better refused than silently without effect."""
-        unsupported = {"agent_id", "project_id", "flowUuid", "flowInputUuid"}
+        unsupported = {"project_id", "flowUuid", "flowInputUuid"}
         if isinstance(body, dict) and (given := sorted(unsupported & body.keys())):
             raise PydanticCustomError(
                 "unsupported", "{names}: not supported by this version", {"names": ", ".join(given)}
@@ -128,7 +133,11 @@ class ExecuteBody(Body):
 
 class RunBody(Body):
     runnable_type: Literal["agent", "function"] = "agent"
-    runnable_id: Name | None = Field(default=None, description="A durable function's name.")
+    runnable_id: Name | None = Field(
+        default=None,
+        description="A durable function's name; or an agent's id, or a kind of agents such as `coder` (unset: the "
+        "thread's agent, or none).",
+    )
     input: Any = Field(default=None, description="A function's input; an agent's is `{task, context_data?}`.")
     thread_id: str | None = Field(default=None, description="Unset: a new thread.")
     parameters: Parameters = Parameters()
@@ -148,6 +157,8 @@ class RunBody(Body):
             raise ValueError("a function's run needs its name in runnable_id")
         if self.runnable_type == "function" and (unheeded := self.parameters.unheeded_by_functions):
             raise ValueError(unheeded)
+        if self.runnable_type == "function" and (self.runnable_id or "").startswith(RESERVED):
+            raise ValueError(f"functions that begin with {RESERVED} are not for clients")
         if self.runnable_type == "agent":
             AgentInput.model_validate(self.input, strict=True)
         return self

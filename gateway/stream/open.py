@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from gateway.auth import Principal
 from gateway.errors import invalid
+from gateway.stream.chat import ChatStream
 from gateway.stream.entries import START, Position, before, run_event_name, thread_event_name
 from gateway.stream.fanout import Cursor, Fanout, Wake
 from gateway.stream.sse import EventStream, StreamRequest
@@ -13,6 +14,7 @@ from shared.config import StreamSettings
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import STREAM_ID, is_run_id, is_thread_id, stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
+from shared.types import JSON
 
 PATIENCE_SECONDS = 1.0
 """How long a request waits for Redis before it is answered 200, an `error` event, and held."""
@@ -38,6 +40,13 @@ class Streams:
         if not is_run_id(run_id):
             raise _no_such("run", run_id)
         return await self._answer(caller, StreamRequest(thread_of(run_id), run_id, run_event_name), last_id)
+
+    async def of_chat(self, caller: Principal, run_id: str, hello: JSON) -> Response:
+        """A run's text as chunks; `hello` is the first one."""
+        news = asyncio.Event()
+        request = StreamRequest(thread_of(run_id), run_id, run_event_name)
+        opening = asyncio.create_task(self._open(caller, request, START, news.set))
+        return ChatStream(request, opening, news=news, reader=self.fanout.reader, limits=self._limits, hello=hello)
 
     async def _answer(self, caller: Principal, request: StreamRequest, last_id: str | None) -> Response:
         news = asyncio.Event()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import redis_away, status_of
-from gateway.stream.entries import EventName, Gap, text_of
+from gateway.stream.entries import Entry, EventName, Gap, text_of
 from gateway.stream.fanout import Cursor
 from gateway.stream.reader import Reader
 from shared.config import StreamSettings
@@ -88,7 +88,7 @@ class EventStream(Response):
 
     async def _send_events(self, send: Send, gone: asyncio.Task[None]) -> None:
         """One send for all that is there. A slow client is slowed down for by `send`: nothing piles up for it."""
-        chunk = b"retry: %d\n\n" % self._limits.retry_ms
+        chunk = self._first()
         while not gone.done():
             if chunk:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -97,6 +97,9 @@ class EventStream(Response):
             if not chunk:
                 await self._wait_for_news()
             chunk = self._next()
+
+    def _first(self) -> bytes:
+        return b"retry: %d\n\n" % self._limits.retry_ms
 
     def _next(self) -> bytes:
         """What is to be sent now, if anything. Sets `_ended` with the last of it."""
@@ -127,6 +130,9 @@ class EventStream(Response):
             return self._frame("gap", after=text_of(found.after), until=text_of(found.until))
         if self._request.run_id and found:
             self._ended = found[-1].ends_run
+        return self._shown(found)
+
+    def _shown(self, found: list[Entry]) -> bytes:
         name = self._request.event_name
         return b"".join([entry.frame(name) for entry in found])
 
