@@ -78,10 +78,9 @@ def test_each_method_of_the_page_is_one() -> None:
     with Trunkline("http://127.0.0.1:9") as client:
         for first, second in rows:
             resources, methods = re.findall(r"`(\w+)`", first), re.findall(r"`([^`]*)`", second)
-            each_its_own = len(resources) == len(methods)
-            for resource, names in zip(
-                resources, methods if each_its_own else methods[:1] * len(resources), strict=True
-            ):
+            if len(methods) != len(resources):  # one list for all, and then what some have of their own
+                methods = methods[:1] * len(resources)
+            for resource, names in zip(resources, methods, strict=True):
                 for name in names.split():
                     assert callable(getattr(getattr(client, resource), name)), (resource, name)
                     checked += 1
