@@ -221,40 +221,73 @@ class Row(Model):
     """What all rows of the catalogue have. `version` rises with each change and guards against lost updates."""
 
     id: str
+    name: str = ""
+    description: str = ""
+    metadata: JSON = {}
     version: int | None = None
     created_at: Time | None = None
     updated_at: Time | None = None
-    name: str | None = None
-
-
-class Agent(Row):
-    """`status`: inactive, active or shutdown."""
-
-    definition_id: str | None = None
-    status: str | None = None
 
 
 class AgentDefinition(Model):
+    """A kind of agent that the workers know."""
+
     id: str
-    name: str | None = None
-    description: str | None = None
+    description: str = ""
+    source: str = ""
+    prompt: str | None = None
+    model: str | None = None
+    temperature: float | None = None
+    tools: list[str] | None = None
+    limits: JSON = {}
+    hooks: bool = False
+
+
+class Agent(Row):
+    """`status`: inactive, active or shutdown. What is None is as its definition says."""
+
+    definition_id: str = ""
+    project_id: str | None = None
+    status: str = ""
+    model: str | None = None
+    prompt: str | None = None
+    temperature: float | None = None
+    tools: list[str] | None = None
+    limits: JSON = {}
+    sandbox: JSON = {}
+    hooks: JSON | None = None
 
 
 class Context(Model):
     """A version of an agent's named document."""
 
+    agent_id: str
+    context_name: str
     version: int
-    context_name: str | None = None
-    note: str | None = None
+    data: JSON
+    note: str = ""
+    restored_version: int | None = None
+    created_by: str | None = None
     created_at: Time | None = None
 
 
 class AgentMessage(Model):
+    """`role`: user, agent or system. `ack_until`: when it is too late to acknowledge it."""
+
     id: str
+    agent_id: str
+    role: str
+    content: str
+    sender: str | None = None
+    data: JSON = {}
     created_at: Time | None = None
+    ack_until: Time | None = None
+    acknowledged_at: Time | None = None
 
 
 class Team(Row):
+    """`mode`: coordinate, route or broadcast."""
+
     mode: str | None = None
 
 
@@ -262,7 +295,6 @@ class Tool(Row):
     """Built-in ones have no id but their name."""
 
     id: str = Field(validation_alias=AliasChoices("id", "name"))
-    description: str = ""
     type: str = "builtin"
     effect: str | None = None
     enabled: bool = True
@@ -270,7 +302,7 @@ class Tool(Row):
 
 
 class Workflow(Row):
-    pass
+    """A graph of nodes."""
 
 
 class WorkflowVersion(Model):
@@ -279,12 +311,11 @@ class WorkflowVersion(Model):
 
 
 class Task(Row):
-    description: str | None = None
     status: str | None = None
 
 
 class Project(Row):
-    pass
+    workspace_id: str | None = None
 
 
 class Workspace(Row):
@@ -292,12 +323,16 @@ class Workspace(Row):
 
 
 class Key(Model):
-    """An API key. The secret stands only in the answer that made it."""
+    """An API key. `key` itself stands only in the answer that made it, `prefix` is how it begins."""
 
     id: str
-    prefix: str | None = None
-    name: str | None = None
+    name: str = ""
+    prefix: str = ""
     scopes: list[str] = []
+    project_id: str | None = None
+    created_by: str | None = None
     created_at: Time | None = None
     expires_at: Time | None = None
     last_used_at: Time | None = None
+    revoked_at: Time | None = None
+    key: str | None = None

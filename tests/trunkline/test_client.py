@@ -188,6 +188,22 @@ def test_a_row_is_changed_only_in_the_version_that_was_read() -> None:
     assert asked[0].headers["x-workspace-id"] == "w-1"
 
 
+def test_a_context_is_written_over_the_version_that_was_read() -> None:
+    written = {"agent_id": "a", "context_name": "plan", "version": 3, "data": {"goal": "ship"}, "note": "why"}
+    with serving(as_json(written, 201)) as (url, asked), Trunkline(url) as client:
+        context = client.agents.contexts.write("a", {"goal": "ship"}, "plan", note="why", expected_version=2)
+    assert context.to_json() == written
+    assert asked[0].path == "/api/agents/a/context?context_name=plan"
+    assert asked[0].body == {"data": {"goal": "ship"}, "note": "why", "expected_version": 2}
+
+
+def test_a_key_is_shown_where_it_was_made() -> None:
+    made = {"id": "k", "name": "ci", "prefix": "tl_06", "scopes": ["run"], "key": "tl_06secret"}
+    with serving(as_json(made, 201)) as (url, asked), Trunkline(url) as client:
+        assert client.keys.create("ci", scopes=["run"]).key == "tl_06secret"
+    assert asked[0].body == {"name": "ci", "scopes": ["run"]}
+
+
 @pytest.mark.parametrize("thread_id", ["", ".", ".."])
 def test_what_cannot_be_an_id_is_not_sent(thread_id: str) -> None:
     with serving() as (url, asked), Trunkline(url) as client, pytest.raises(InvalidRequest):

@@ -51,33 +51,68 @@ class AsyncAgents(AsyncRows[Agent]):
 
 
 class AsyncContexts(AsyncResource):
-    """Named, versioned documents of an agent."""
+    """Named, versioned documents of an agent. `expected_version` (0: none yet): Conflict where there is another."""
 
     async def get(self, agent_id: str, context_name: str = "default") -> Context:
         return await self._http.get(Context, at("agents", agent_id, "context"), {"context_name": context_name})
 
-    async def write(self, agent_id: str, context_name: str = "default", **fields: Any) -> Context:
-        """Makes a version. With `expected_version`, Conflict where that is not the present one."""
-        return await self._http.post(
-            Context, at("agents", agent_id, "context"), {"context_name": context_name, **fields}
-        )
+    async def write(
+        self,
+        agent_id: str,
+        data: JSON,
+        context_name: str = "default",
+        *,
+        note: str | None = None,
+        expected_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Context:
+        """Makes a version: `data` takes the place of all that was."""
+        path, params = at("agents", agent_id, "context"), {"context_name": context_name}
+        body = {"data": data, **given(note=note, expected_version=expected_version)}
+        return await self._http.post(Context, path, body, params=params, key=idempotency_key)
 
     def versions(self, agent_id: str, context_name: str = "default") -> AsyncPages[Context]:
+        """Newest first."""
         params = {"context_name": context_name}
         return self._http.pages(Context, at("agents", agent_id, "context", "versions"), params)
 
-    async def rollback(self, agent_id: str, version: int, context_name: str = "default") -> Context:
-        """A new version with what that one said."""
-        body = {"context_name": context_name, "version": version}
-        return await self._http.post(Context, at("agents", agent_id, "context", "rollback"), body)
+    async def rollback(
+        self,
+        agent_id: str,
+        version: int,
+        context_name: str = "default",
+        *,
+        note: str | None = None,
+        expected_version: int | None = None,
+    ) -> Context:
+        """A new version with the data of that one."""
+        path, params = at("agents", agent_id, "context", "rollback"), {"context_name": context_name}
+        body = {"version": version, **given(note=note, expected_version=expected_version)}
+        return await self._http.post(Context, path, body, params=params)
 
 
 class AsyncAgentMessages(AsyncResource):
-    def list(self, agent_id: str) -> AsyncPages[AgentMessage]:
-        return self._http.pages(AgentMessage, at("agents", agent_id, "messages"))
+    """What is said to an agent."""
 
-    async def send(self, agent_id: str, *, idempotency_key: str | None = None, **fields: Any) -> AgentMessage:
-        return await self._http.post(AgentMessage, at("agents", agent_id, "messages"), fields, key=idempotency_key)
+    def list(self, agent_id: str, **filters: Any) -> AsyncPages[AgentMessage]:
+        """Newest first."""
+        return self._http.pages(AgentMessage, at("agents", agent_id, "messages"), given(**filters))
+
+    async def send(
+        self,
+        agent_id: str,
+        content: str,
+        *,
+        role: str | None = None,
+        sender: str | None = None,
+        data: JSON | None = None,
+        idempotency_key: str | None = None,
+    ) -> AgentMessage:
+        body = {"content": content, **given(role=role, sender=sender, data=data)}
+        return await self._http.post(AgentMessage, at("agents", agent_id, "messages"), body, key=idempotency_key)
+
+    async def acknowledge(self, agent_id: str, message_id: str) -> AgentMessage:
+        return await self._http.post(AgentMessage, at("agents", agent_id, "messages", message_id, "ack"))
 
 
 class AsyncTeams(AsyncRows[Team]):
@@ -139,17 +174,28 @@ class AsyncWorkspaces(AsyncRows[Workspace]):
 
 
 class AsyncKeys(AsyncResource):
-    """API keys. A key's secret stands in the answer that makes it, and nowhere else."""
+    """API keys of the workspace; for keys with the scope admin."""
 
     def list(self) -> AsyncPages[Key]:
+        """Newest first."""
         return self._http.pages(Key, at("keys"))
 
+    async def get(self, key_id: str) -> Key:
+        return await self._http.get(Key, at("keys", key_id))
+
     async def create(
-        self, *, name: str | None = None, scopes: Sequence[str] | None = None, expires_at: datetime | None = None
+        self,
+        name: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        project_id: str | None = None,
+        expires_at: datetime | None = None,
     ) -> Key:
+        """Its `key` is None where the answer to an earlier try was lost: revoke it then, and make another."""
         expires = expires_at.isoformat() if expires_at else None
-        return await self._http.post(Key, at("keys"), given(name=name, scopes=scopes, expires_at=expires))
+        body = given(name=name, scopes=scopes, project_id=project_id, expires_at=expires)
+        return await self._http.post(Key, at("keys"), body)
 
     async def revoke(self, key_id: str) -> None:
-        """At once."""
+        """For ever, and at once."""
         await self._http.delete(at("keys", key_id))

@@ -31,7 +31,7 @@ def create(
     scope: Annotated[list[str] | None, typer.Option(help="read, run, write or admin; may be given again.")] = None,
 ) -> None:
     """Make one. Its secret is shown this once."""
-    show_json(client.keys.create(name=name, scopes=scope))
+    show_json(client.keys.create(name, scopes=scope))
 
 
 def revoke(client: Trunkline, key_id: Annotated[str, typer.Argument(metavar="KEY")]) -> None:

@@ -54,6 +54,7 @@ class Trunkline:
         if workspace:
             headers["x-workspace-id"] = workspace
         base_url = url or os.environ.get("TRUNKLINE_URL") or URL
+        httpx_options.setdefault("limits", httpx.Limits(max_connections=None))  # each open stream holds one
         self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, **httpx_options)
         self._http = http = Http(self._client, retry or Retry(), stream_seconds)
         self.runs = Runs(http)

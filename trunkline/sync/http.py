@@ -31,9 +31,11 @@ class Http:
     def get(self, model: type[M], path: str, params: JSON | None = None) -> M:
         return model.parse(_body(self.send("GET", path, params=params)))
 
-    def post(self, model: type[M], path: str, body: JSON | None = None, *, key: str | None = None) -> M:
+    def post(
+        self, model: type[M], path: str, body: JSON | None = None, *, params: JSON | None = None, key: str | None = None
+    ) -> M:
         headers = {"idempotency-key": key or new_key()}
-        return model.parse(_body(self.send("POST", path, json=body or {}, headers=headers)))
+        return model.parse(_body(self.send("POST", path, params=params, json=body or {}, headers=headers)))
 
     def post_any(self, path: str, body: JSON) -> JSON:
         headers = {"idempotency-key": new_key()}
