@@ -19,6 +19,7 @@ EVENT_STREAM = "text/event-stream"
 PATIENCE_SECONDS = 120.0
 """How long a reader is patient who does not say: a deploy and a restart pass unnoticed."""
 FIRST_PAUSE_SECONDS = 1.0
+SHORTEST_PAUSE_SECONDS = 0.001
 MAX_PAUSE_SECONDS = 10.0
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 
@@ -112,7 +113,7 @@ class Following:
 
     def _read(self, frame: Frame) -> Event | None:
         if frame.retry_ms is not None:
-            self._retry_seconds = frame.retry_ms / 1000
+            self._retry_seconds = max(frame.retry_ms / 1000, SHORTEST_PAUSE_SECONDS)
         if not frame.data:
             return None
         body = _object(frame.data)

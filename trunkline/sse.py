@@ -25,8 +25,9 @@ class Decoder:
     """Bytes in, however they are cut; frames out. What a cut leaves unfinished is no frame: it comes again later."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._pieces: list[bytes] = []  # of a line whose end has not come
         self._started = False
+        self._held = False
         self._lines: list[str] = []
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
@@ -41,15 +42,17 @@ class Decoder:
                 yield frame
 
     def _whole_lines(self, chunk: bytes) -> list[str]:
-        text = self._buffer + chunk
+        self._pieces.append(chunk)
+        if self._started and not (self._held or b"\n" in chunk or b"\r" in chunk):
+            return []
+        text = b"".join(self._pieces)
         if not self._started:
             if len(text) < len(_BOM) and _BOM.startswith(text):
-                self._buffer = text
                 return []
             self._started, text = True, text.removeprefix(_BOM)
-        held = text[-1:] == b"\r"  # the line feed that belongs to it may come next
-        *lines, self._buffer = _LINE_END.split(text[:-1] if held else text)
-        self._buffer += b"\r" if held else b""
+        self._held = text.endswith(b"\r")  # the line feed that belongs to it may come next
+        *lines, rest = _LINE_END.split(text[:-1] if self._held else text)
+        self._pieces = [rest + b"\r" if self._held else rest]
         return [line.decode("utf-8", "replace") for line in lines]
 
 
