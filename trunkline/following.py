@@ -43,7 +43,7 @@ class Following:
     ) -> None:
         self.last_id = last_id or None
         self._ended = False
-        self._begun_at = self.last_id
+        self._moved = False
         self._run_id = run_id
         self._patience = patience_seconds
         self._on_drop = on_drop
@@ -73,9 +73,7 @@ class Following:
             if not response.headers.get("content-type", "").startswith(EVENT_STREAM):
                 raise unexpected(response)
             return True
-        if response.status_code == httpx.codes.NO_CONTENT and self._run_id and self.last_id == self._begun_at:
-            if self.last_id is None:
-                raise unexpected(response)
+        if response.status_code == httpx.codes.NO_CONTENT and self._run_id and self.last_id and not self._moved:
             self._ended = True
             return False
         error = unexpected(response) if response.is_success else refusal(response)
@@ -130,7 +128,7 @@ class Following:
 
     def _event(self, event: Event) -> Event:
         self._heard()
-        self.last_id = event.id
+        self.last_id, self._moved = event.id, True
         self._ended = event.run_id == self._run_id and event.type in TERMINAL
         return event
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from shared.config import SandboxSettings
 from tests.gateway.support import KEY, Gateway, serving, settings_for
 from tests.workflow.sandbox.support import Host
-from trunkline import AsyncTrunkline, NotFound, PreconditionFailed, Trunkline
+from trunkline import AsyncTrunkline, NotFound, PayloadTooLarge, PreconditionFailed, Trunkline
 from trunkline.cli import app
 
 LARGE = bytes(range(256)) * 8000  # many pieces, each way
@@ -58,6 +58,15 @@ async def test_a_file_that_another_has_changed_is_not_overwritten(trunkline: Asy
     with pytest.raises(PreconditionFailed):
         await files.write(thread.id, "a", b"three", expect=first.sha256)
     assert await files.read(thread.id, "a") == b"two"
+
+
+async def test_a_file_that_is_too_large_is_refused(trunkline: AsyncTrunkline, tmp_path: Path) -> None:
+    thread = await trunkline.threads.initiate()
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(100_000_000)
+    with pytest.raises(PayloadTooLarge):
+        await trunkline.threads.files.write(thread.id, "huge", tmp_path / "huge")
+    assert (await trunkline.threads.files.list(thread.id)).entries == []
 
 
 async def test_the_command_line_lists_sends_and_fetches(gateway: Gateway, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class AsyncHttp:
     ) -> httpx.Response:
         """`content`: a file is read anew for each try."""
         attempts = Attempts(self._retry, method, repeatable=repeatable)
+        if isinstance(content, Path):  # so that one that is too large is refused before it is sent
+            headers = {**(headers or {}), "content-length": str(content.stat().st_size)}
         while True:
             body = async_chunks_of(content) if isinstance(content, Path) else content
             try:

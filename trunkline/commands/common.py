@@ -53,16 +53,10 @@ def add(app: typer.Typer, command: Callable[..., int | None], name: str | None =
 @contextlib.contextmanager
 def connected(url: str | None, key: str | None, data: Path | None) -> Iterator[Trunkline]:
     """A client of the server that the options or the environment name. An error becomes a line and exit code 1."""
-    with told_in_a_line():
+    try:
         server = locate(url, key, data, os.environ)
         with Trunkline(server.url, server.key) as client:
             yield client
-
-
-@contextlib.contextmanager
-def told_in_a_line() -> Iterator[None]:
-    try:
-        yield
     except (TrunklineError, OSError) as error:
         text = Text("Error: ", "red") + Text(clean(str(error)), "default")
         if isinstance(error, ConnectionLost):

@@ -70,6 +70,8 @@ class Http:
     ) -> httpx.Response:
         """`content`: a file is read anew for each try."""
         attempts = Attempts(self._retry, method, repeatable=repeatable)
+        if isinstance(content, Path):  # so that one that is too large is refused before it is sent
+            headers = {**(headers or {}), "content-length": str(content.stat().st_size)}
         while True:
             body = chunks_of(content) if isinstance(content, Path) else content
             try:
