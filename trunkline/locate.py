@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trunkline.errors import NotFoundError
+from trunkline.errors import ServerNotFound
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -18,12 +18,12 @@ class Server:
 
 
 def locate(url: str | None, key: str | None, data: Path | None, environment: Mapping[str, str]) -> Server:
-    """Raises NotFoundError. A key from the data folder is sent to this machine only."""
+    """Raises ServerNotFound. A key from the data folder is sent to this machine only."""
     folder = data or Path(environment.get("TRUNKLINE__DATA", "data"))
     url = url or environment.get("TRUNKLINE_URL") or running_in(folder)
     key = key or environment.get("TRUNKLINE_API_KEY")
     if url is None:
-        raise NotFoundError(
+        raise ServerNotFound(
             f"No Trunkline runs on the data folder {folder}. Start one with scripts/up, or say where one is: "
             "TRUNKLINE_URL and TRUNKLINE_API_KEY, or --url and --key."
         )
@@ -44,6 +44,6 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise NotFoundError(
+        raise ServerNotFound(
             f"{path} may not be read by you: it belongs to whoever started scripts/up there."
         ) from error

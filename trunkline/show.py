@@ -6,7 +6,7 @@ What is printed stays printed, so it reads the same in a terminal, a pipe and a 
 
 import json
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -38,7 +38,7 @@ class Progress:
         self._step: str | None = None  # that turn's step
         self._model = ""
         self._turns = 0
-        self._started: str | None = None
+        self._started: datetime | None = None
         self._outputs: dict[str, ToolOutput] = {}
 
     def show(self, event: Event) -> None:
@@ -47,6 +47,10 @@ class Progress:
             shower(event)
         elif "." not in event.type and event.type not in TOLD:
             self._page.line(Text(f"◆ {event.type}  ", "magenta") + Text(_short(_compact(event.data)), "dim"))
+
+    def head(self, text: str) -> None:
+        """What the events that follow are of."""
+        self._page.line(Text(clean(text), "dim"), whole=True)
 
     def note(self, text: str) -> None:
         """Something about the connection, not about the run."""
@@ -156,7 +160,7 @@ class Progress:
         self._end(event, Text("■ canceled", "bold yellow"))
 
     def _end(self, event: Event, verdict: Text) -> None:
-        facts = [f"in {_seconds(self._started, event.time)}"] if self._started and event.time else []
+        facts = [f"in {_duration(event.time - self._started)}"] if self._started and event.time else []
         facts += [f"model {self._model}"] if self._model else []
         facts += [f"{self._turns} model {'call' if self._turns == 1 else 'calls'}"] if self._turns else []
         facts += cost_facts(event.data)
@@ -222,9 +226,9 @@ def waits_for(wait: dict[str, Any]) -> str:
     until = f" until {wait['until']}" if wait.get("until") else ""
     match wait.get("kind"):
         case "human":
-            return f"waits for a human{until}: POST /api/steps/{step}/human-complete"
+            return f"waits for a human{until}: trunkline approve {step} (or reject, answer)"
         case "outcome":
-            return f"what became of an effect is not known: POST /api/steps/{step}/resolve"
+            return f"what became of an effect is not known: trunkline resolve {step} repeat (or done, failed)"
         case "event":
             return f"waits for the event {name!r}{until}"
         case "child":
@@ -273,8 +277,8 @@ def cost_facts(data: dict[str, Any]) -> list[str]:
     return facts
 
 
-def _seconds(start: str, end: str) -> str:
-    seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+def _duration(time: timedelta) -> str:
+    seconds = time.total_seconds()
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 

@@ -1,10 +1,14 @@
-"""The wire format of server-sent events (HTML standard, section 9.2.6), read incrementally from bytes.
+"""The wire format of server-sent events (HTML standard, section 9.2.6), fed with bytes. Does no I/O.
 
 httpx's own `iter_lines` also breaks lines at U+2028 and U+0085, which may stand inside an event's JSON.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -17,25 +21,39 @@ class Frame:
     retry_ms: int | None
 
 
-def frames(chunks: Iterable[bytes]) -> Iterator[Frame]:
-    """A frame cut off by the end of the stream is dropped, as the standard says: it comes again after a resume."""
-    lines: list[str] = []
-    for line in _lines(chunks):
-        if line:
-            lines.append(line)
-        else:
-            frame = _frame(lines)
-            lines = []
+class Decoder:
+    """Bytes in, however they are cut; frames out. What a cut leaves unfinished is no frame: it comes again later."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []  # of a line whose end has not come
+        self._started = False
+        self._held = False
+        self._lines: list[str] = []
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """To be read to its end before the next chunk."""
+        for line in self._whole_lines(chunk):
+            if line:
+                self._lines.append(line)
+                continue
+            frame = _frame(self._lines)
+            self._lines = []
             if frame is not None:
                 yield frame
 
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    buffer = b""
-    for chunk in chunks:
-        *complete, buffer = (buffer + chunk).split(b"\n")
-        for line in complete:
-            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+    def _whole_lines(self, chunk: bytes) -> list[str]:
+        self._pieces.append(chunk)
+        if self._started and not (self._held or b"\n" in chunk or b"\r" in chunk):
+            return []
+        text = b"".join(self._pieces)
+        if not self._started:
+            if len(text) < len(_BOM) and _BOM.startswith(text):
+                return []
+            self._started, text = True, text.removeprefix(_BOM)
+        self._held = text.endswith(b"\r")  # the line feed that belongs to it may come next
+        *lines, rest = _LINE_END.split(text[:-1] if self._held else text)
+        self._pieces = [rest + b"\r" if self._held else rest]
+        return [line.decode("utf-8", "replace") for line in lines]
 
 
 def _frame(lines: list[str]) -> Frame | None:
@@ -49,7 +67,7 @@ def _frame(lines: list[str]) -> Frame | None:
         elif name:
             fields[name] = value
     retry = fields.get("retry", "")
-    retry_ms = int(retry) if retry.isdecimal() else None
+    retry_ms = int(retry) if retry.isascii() and retry.isdecimal() else None
     if not data and retry_ms is None:
         return None
-    return Frame(fields.get("event", "message"), "\n".join(data), fields.get("id"), retry_ms)
+    return Frame(fields.get("event") or "message", "\n".join(data), fields.get("id"), retry_ms)

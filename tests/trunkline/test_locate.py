@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trunkline import NotFoundError
+from trunkline import ServerNotFound
 from trunkline.locate import Server, locate
 
 
@@ -35,5 +35,5 @@ def test_the_data_folders_key_goes_to_this_machine_only(folder: Path) -> None:
 
 
 def test_nothing_to_be_found_is_told_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="scripts/up"):
+    with pytest.raises(ServerNotFound, match="scripts/up"):
         locate(None, None, tmp_path, {})

@@ -15,7 +15,7 @@ def shown(*events: dict[str, Any], terminal: bool = False) -> str:
     out = io.StringIO()
     progress = Progress(Console(file=out, width=80, highlight=False, force_terminal=terminal, color_system=None))
     for body in events:
-        progress.show(Event.parse(body["id"], body))
+        progress.show(Event.parse(body))
     progress.close()
     return out.getvalue()
 
@@ -167,8 +167,8 @@ def test_a_waiting_run_says_what_for_and_how_to_answer() -> None:
     ]
     text = shown(event("1-0", "run.waiting", waits=waits))
     assert text.splitlines() == [
-        "⏸ waits for a human until 2026-11-21T12:00:00.000Z: POST /api/steps/t.r.1/human-complete",
-        "⏸ what became of an effect is not known: POST /api/steps/t.r.2/resolve",
+        "⏸ waits for a human until 2026-11-21T12:00:00.000Z: trunkline approve t.r.1 (or reject, answer)",
+        "⏸ what became of an effect is not known: trunkline resolve t.r.2 repeat (or done, failed)",
         "⏸ waits for the event 'paid'",
         "⏸ waits until 2026-11-21T13:00:00.000Z",
         "⏸ waits for run t.c",

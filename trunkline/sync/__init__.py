@@ -1,0 +1,1 @@
+# Made by scripts/client_sync.py from trunkline/aio: change that.

@@ -1,0 +1,43 @@
+# Made by scripts/client_sync.py from trunkline/aio: change that.
+"""What resources are made of."""
+
+from typing import Any, ClassVar, Generic, TypeVar
+
+from trunkline.models import Row
+from trunkline.requests import at, given, if_match
+from trunkline.sync.http import Http, Pages
+
+R = TypeVar("R", bound=Row)
+
+
+class Resource:
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+
+class Rows(Resource, Generic[R]):
+    """Rows of the catalogue that are listed, made, read, changed and deleted: `path` and `model` say which.
+
+    Fields are those of the HTTP API (/docs of a running server). A `version` makes a change or a deletion fail with
+    Conflict where the row is another one by now.
+    """
+
+    path: ClassVar[str]
+    model: type[R]
+
+    def list(self, **filters: Any) -> Pages[R]:
+        """Newest first."""
+        return self._http.pages(self.model, at(self.path), given(**filters))
+
+    def get(self, id: str) -> R:
+        return self._http.get(self.model, at(self.path, id))
+
+    def create(self, *, idempotency_key: str | None = None, **fields: Any) -> R:
+        return self._http.post(self.model, at(self.path), fields, key=idempotency_key)
+
+    def update(self, id: str, *, version: int | None = None, **fields: Any) -> R:
+        """Only the fields given change."""
+        return self._http.patch(self.model, at(self.path, id), fields, if_match(version))
+
+    def delete(self, id: str, *, version: int | None = None) -> None:
+        self._http.delete(at(self.path, id), if_match(version))
