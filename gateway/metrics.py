@@ -38,6 +38,12 @@ class GatewayMetrics:
         self.redis_up = Gauge(
             "trunkline_redis_up", "Whether Redis answers (1).", multiprocess_mode="mostrecent", registry=registry
         )
+        self.database_up = Gauge(
+            "trunkline_database_up",
+            "Whether the database answers (1).",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
         self.queue_depth = Gauge(
             "trunkline_queue_depth",
             "Messages about runs that no worker has taken yet.",

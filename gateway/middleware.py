@@ -18,7 +18,7 @@ from shared.config import ApiSettings
 from shared.ids import new_id
 from shared.log import bound
 from shared.metrics import label
-from shared.tracing import Tracing
+from shared.tracing import Attributes, Tracing
 
 access_log = logging.getLogger("trunkline.gateway.access")
 log = logging.getLogger("trunkline.gateway")
@@ -44,7 +44,7 @@ _SECURITY_HEADERS = {
 
 
 class Exchanges:
-    """Gives each request its id, each answer the common headers, and log, metrics and traces what is to be said of both.
+    """Gives each request its id, each answer the common headers, and tells log, metrics and traces of both.
 
     Besides, a path's trailing slash is taken away: it makes no difference anywhere.
     """
@@ -85,7 +85,7 @@ class Exchanges:
         if STREAMING not in scope:
             self._metrics.request_seconds.labels(route).observe(exchange.seconds)
         if not scope["path"].startswith(_QUIET):
-            attributes = {"http.route": route, "http.response.status_code": status}
+            attributes: Attributes = {"http.route": route, "http.response.status_code": status}
             self._tracing.annotate(attributes, name=f"{method} {route}")
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 self._tracing.failed(str(status))
@@ -129,9 +129,7 @@ class _Exchange:
     def log(self, scope: Scope) -> None:
         """Without the query: it may hold a ticket."""
         level = logging.DEBUG if scope["path"].startswith(_QUIET) and self.status < 500 else logging.INFO
-        access_log.log(
-            level, "%s %s %d %.1f ms", scope["method"], _path(scope), self.status, self.seconds * 1000
-        )
+        access_log.log(level, "%s %s %d %.1f ms", scope["method"], _path(scope), self.status, self.seconds * 1000)
 
 
 def _route(scope: Scope) -> str:

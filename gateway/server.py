@@ -1,7 +1,11 @@
 """The gateway as a process: uvicorn, stopped quickly and without losing anything."""
 
+import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -9,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.stream.sse import STREAMING
 from shared.config import Settings
+from shared.metrics import SHARED_FOLDER
 
 GRACE_SECONDS = 2
 """For requests under way when the process is told to stop."""
@@ -32,22 +37,35 @@ def serve(settings: Settings) -> None:
     # uvicorn raises the signal once more when it is done, for whatever stood here before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    uvicorn.run(
-        "gateway.app:from_environment",
-        factory=True,
-        host=settings.api.host,
-        port=settings.api.port,
-        workers=settings.api.workers,
-        reload=settings.api.reload,
-        loop="uvloop",
-        http="gateway.server:Protocol",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than a load balancer keeps an idle connection, or it may use one just closed
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    with _shared_metrics(settings.api.workers):
+        uvicorn.run(
+            "gateway.app:from_environment",
+            factory=True,
+            host=settings.api.host,
+            port=settings.api.port,
+            workers=settings.api.workers,
+            reload=settings.api.reload,
+            loop="uvloop",
+            http="gateway.server:Protocol",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Longer than a load balancer keeps an idle connection, or it may use one just closed.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Processes that share a port answer /metrics for all of them: whichever is asked."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="trunkline-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder
+        yield
 
 
 def _exit(_: int, __: FrameType | None) -> None:

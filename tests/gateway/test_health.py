@@ -16,7 +16,7 @@ async def test_health_needs_no_key_and_says_what_is_missing(gateway: Gateway) ->
         report = (await client.get("/health")).json()
     assert (report["status"], report["redis"]["status"]) == ("degraded", "ok")
     assert report["workers"] == {"status": "unavailable", "alive": 0}
-    assert report["config"] == {"env": "local", "auth": "keys"}
+    assert report["config"] == {"status": "ok", "env": "local", "auth": "keys"}
 
 
 async def test_health_does_not_count_a_worker_that_died_and_that_nobody_has_buried(gateway: Gateway) -> None:
