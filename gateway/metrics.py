@@ -1,8 +1,8 @@
 """The gateway's metrics, all of them. What each means: docs/operations.md."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import SECONDS
+from shared.metrics import SECONDS, new_registry
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NO_ROUTE = "none"
@@ -12,7 +12,7 @@ class GatewayMetrics:
     """One of each a process."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
+        registry = self.registry = new_registry()
         self.requests = Counter(
             "trunkline_http_requests", "Answered HTTP requests.", ["method", "route", "status"], registry=registry
         )

@@ -19,11 +19,35 @@ GRACE_SECONDS = 2
 """For requests under way when the process is told to stop."""
 
 
+HEAD_BYTES = 65_536
+"""Of a request's line and headers, which are kept until they have all come."""
+TOO_LONG_A_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
 class Protocol(HttpToolsProtocol):
     """A connection that does not make a stopping server wait for a stream, which has no end of its own.
 
-    It is cut, so that its client goes on elsewhere from its last event.
+    It is cut, so that its client goes on elsewhere from its last event. And one that does not keep a head without end.
     """
+
+    _head_bytes = 0
+    _in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.write(TOO_LONG_A_HEAD)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes, self._in_head = 0, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
 
     def shutdown(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete and STREAMING in self.cycle.scope:

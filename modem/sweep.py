@@ -11,7 +11,7 @@ from typing import Protocol
 
 from redis.asyncio import Redis
 
-from modem.metrics import SweepMetrics
+from modem.metrics import ChoreMetrics
 from shared import keys
 from shared.config import WorkerSettings
 from shared.ids import SHARDS
@@ -47,7 +47,7 @@ class Sweeper:
         queue: RunQueue,
         running: Callable[[], Iterable[str]],
         take_from: Callable[[str, str], Awaitable[str | None]],
-        metrics: SweepMetrics,
+        metrics: ChoreMetrics,
     ) -> None:
         self._settings = settings
         self._client = client

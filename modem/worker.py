@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
 from modem.lease import Lease
-from modem.metrics import SweepMetrics
+from modem.metrics import ChoreMetrics
 from modem.orphans import OrphanSweeper
 from modem.port import WorkerPort, open_port
 from modem.sweep import Sweeper
@@ -137,7 +137,7 @@ class Worker:
             queue=self._queue,
             running=self._runner.running,
             take_from=partial(self._take_from, store=impatient.store, runtime=runtime),
-            metrics=SweepMetrics(self._registry),
+            metrics=ChoreMetrics(self._registry),
         )
 
     async def _start_chores(self) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from pydantic import SecretStr
@@ -23,6 +23,12 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of a histogram's buckets for what should be over at once,"""
 LONG_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """and for what models, tools and runs do."""
+
+
+def new_registry() -> CollectorRegistry:
+    """For the metrics of a process. Without the series by which prometheus-client tells when each one began."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    return CollectorRegistry()
 
 
 def label(value: str, known: Collection[str]) -> str:

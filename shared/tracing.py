@@ -1,7 +1,7 @@
 """Traces, if somebody wants them: one from a request through its run's attempts to the models and tools that they use.
 
-Unless `tracing.endpoint` is set, nothing of OpenTelemetry is imported (only shared/otel.py does), and a span is
-nothing.
+Unless `tracing.endpoint` is set, nothing of OpenTelemetry is imported here (only shared/otel.py does), and a span
+is nothing.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def open_tracing(settings: TracingSettings, service: str) -> Tracing:
     """Raises AppError INVALID_CONFIG where the extra is missing."""
     if settings.endpoint is None:
         return NoTracing()
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
+    if find_spec("opentelemetry.exporter") is None:
         raise AppError(
             ErrorCode.INVALID_CONFIG,
             "tracing.endpoint is set, and OpenTelemetry is not installed: pip install 'trunkline[otel]', or unset it.",

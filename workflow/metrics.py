@@ -2,14 +2,14 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.metrics import LONG_SECONDS
+from shared.metrics import LONG_SECONDS, new_registry
 
 
 class RuntimeMetrics:
     """One of each a worker."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
+        registry = self.registry = new_registry()
         self.runs = Counter("trunkline_runs", "Runs that have ended.", ["kind", "status"], registry=registry)
         self.run_seconds = Histogram(
             "trunkline_run_duration_seconds",
