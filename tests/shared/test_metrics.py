@@ -32,7 +32,7 @@ def recorded() -> dict[str, tuple[str, str]]:
     found = {}
     for registry in registries():
         for metric in registry._collector_to_names:
-            [family] = metric.describe()
+            [family] = metric.describe()  # type: ignore[attr-defined]
             name = f"{family.name}_total" if family.type == "counter" else family.name
             found[name] = (family.type, ", ".join(metric._labelnames))  # type: ignore[attr-defined]
     return found
