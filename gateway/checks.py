@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import text
 
 from gateway.deps import Services
 from shared.errors import AppError
@@ -70,4 +69,4 @@ async def _find(name: str, check: Check) -> Finding:
 
 async def _select(services: Services) -> bool:
     async with services.db.connect() as connection:
-        return bool((await connection.execute(text("SELECT 1"))).scalar_one())
+        return bool((await connection.exec_driver_sql("SELECT 1")).scalar_one())

@@ -86,7 +86,7 @@ class Exchanges:
             self._metrics.request_seconds.labels(route).observe(exchange.seconds)
         if not scope["path"].startswith(_QUIET):
             attributes: Attributes = {"http.route": route, "http.response.status_code": status}
-            self._tracing.annotate(attributes, name=f"{method} {route}")
+            self._tracing.annotate(attributes, name=method if route == NO_ROUTE else f"{method} {route}")
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 self._tracing.failed(str(status))
 

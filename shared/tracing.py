@@ -62,15 +62,20 @@ class NoTracing:
         pass
 
 
-def open_tracing(settings: TracingSettings, service: str) -> Tracing:
+def check_tracing(settings: TracingSettings) -> None:
     """Raises AppError INVALID_CONFIG where the extra is missing."""
-    if settings.endpoint is None:
-        return NoTracing()
-    if find_spec("opentelemetry.exporter") is None:
+    if settings.endpoint is not None and find_spec("opentelemetry.exporter") is None:
         raise AppError(
             ErrorCode.INVALID_CONFIG,
             "tracing.endpoint is set, and OpenTelemetry is not installed: pip install 'trunkline[otel]', or unset it.",
         )
+
+
+def open_tracing(settings: TracingSettings, service: str) -> Tracing:
+    """Raises as `check_tracing`."""
+    check_tracing(settings)
+    if settings.endpoint is None:
+        return NoTracing()
     from shared.otel import OtelTracing  # noqa: PLC0415 - an optional dependency
 
     return OtelTracing(settings, service)

@@ -156,7 +156,7 @@ class Observer:
             "trunkline.run.id": run.id,
             "trunkline.run.kind": run.runnable_type,
             "trunkline.attempt": run.epoch,
-            "trunkline.request.id": run.correlation.request_id,
+            "trunkline.request_id": run.correlation.request_id,
         }
         name = f"run {run.runnable_type}"
         if run.runnable_type is Runnable.AGENT:

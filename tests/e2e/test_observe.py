@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.databases import put_database
 from tests.support.metrics import value
 from tests.support.model_server import model_server
 from tests.support.otlp import Receiver, receiving
@@ -95,6 +96,7 @@ async def processes(redis_url: str, folder: Path, **env: str) -> AsyncIterator[P
         variables = {f"TRUNKLINE__{name}": value for name, value in settings.items()}
         found = Processes(folder, {**os.environ, **variables}, port)
         try:
+            put_database(folder)
             found.start("gateway", "gateway")
             async with asyncio.timeout(READY_SECONDS):
                 while not await found.answers():
