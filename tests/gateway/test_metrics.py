@@ -94,7 +94,7 @@ async def test_with_a_token_they_are_for_who_has_it_and_a_key_is_not_it(redis_ur
 
 async def test_any_of_the_processes_of_a_port_answers_for_all_of_them(redis_url: str, tmp_path: Path) -> None:
     port = free_port()
-    with gateway_process(redis_url, tmp_path, port, workers=2):
+    with gateway_process(redis_url, tmp_path, port, workers=2) as process:
         await until(lambda: ready(port), 60)
 
         async def ask(path: str) -> str:
@@ -107,3 +107,5 @@ async def test_any_of_the_processes_of_a_port_answers_for_all_of_them(redis_url:
         assert {value(text, "trunkline_http_requests_total", **route) for text in texts} == {40}
         assert value(texts[-1], "trunkline_workers_alive") == 0
         assert value(texts[-1], "trunkline_stream_subscribers") == 0
+        process.terminate()  # killed, it would leave its processes behind
+        await asyncio.to_thread(process.wait, 10)
