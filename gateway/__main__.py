@@ -9,6 +9,7 @@ from shared.config import load_settings
 from shared.db.schema import check_at_start
 from shared.errors import AppError
 from shared.log import configure_logging
+from shared.tracing import check_tracing
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
         settings = load_settings()
         Authenticator.from_settings(settings)
         configure_logging(settings.log, "gateway")
+        check_tracing(settings.tracing)
         asyncio.run(check_at_start(settings))
     except AppError as error:
         sys.exit(error.detail)

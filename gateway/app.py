@@ -16,6 +16,7 @@ from gateway.deps import Services
 from gateway.errors import add_error_handlers
 from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits, UsageHeaders
+from gateway.metrics import GatewayMetrics
 from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
@@ -28,6 +29,7 @@ from gateway.routes import (
     events,
     files,
     health,
+    metrics,
     ports,
     root,
     runs,
@@ -35,6 +37,7 @@ from gateway.routes import (
     steps,
     threads,
     tools,
+    workers,
 )
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
@@ -49,6 +52,7 @@ from shared.queue import RunQueue, celery_app
 from shared.redis import connect
 from shared.slots.slots import slots_of
 from shared.snapshots.snapshots import Snapshots
+from shared.tracing import open_tracing
 from shared.version import VERSION
 from shared.workers.registry import WorkerRegistry
 
@@ -73,9 +77,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.metrics, app.state.tracing = GatewayMetrics(), open_tracing(settings.tracing, "gateway")
     for prefix in API_PREFIXES:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
-    for router in (root.router, health.router, session.root, ports.root):
+    for router in (root.router, health.router, metrics.router, session.root, ports.root):
         app.include_router(router)
     app.include_router(chat.router, include_in_schema=False)
     serve_docs(app)
@@ -109,6 +114,7 @@ def _api() -> APIRouter:
         agent_messages.router,
         chat.router,
         tools.router,
+        workers.router,
         session.api,
     ):
         api.include_router(router)
@@ -127,9 +133,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_credentials=settings.api.cors_credentials,
             allow_methods=settings.api.cors_methods,
             allow_headers=settings.api.cors_headers,
-            expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
+            expose_headers=["ETag", "X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
-    app.add_middleware(Exchanges)
+    app.add_middleware(Exchanges, settings=settings.api, metrics=app.state.metrics, tracing=app.state.tracing)
     app.add_middleware(SandboxOrigins, settings=settings)
 
 
@@ -143,7 +149,10 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         counters_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=1)
         streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
         fanout = Fanout(
-            streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
+            streams_redis,
+            ring_entries=settings.stream.ring_entries,
+            check_seconds=settings.stream.check_seconds,
+            metrics=app.state.metrics,
         )
         counters = Counters(counters_redis)
         queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
@@ -165,6 +174,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             sandboxes=SandboxHost(settings),
             channels=Channels(redis, settings.stream),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
+            metrics=app.state.metrics,
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
         for chore in chores:
@@ -180,6 +190,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             await client.aclose()
         await services.db.close()
         services.queue.close()
+        await asyncio.to_thread(app.state.tracing.close)
 
     return lifespan
 

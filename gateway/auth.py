@@ -124,7 +124,7 @@ class Authenticator:
             return
         host = request.url.hostname or ""
         foreign = "origin" in request.headers and not self._from_own_page(request)
-        if foreign or not (_is_local_name(host) or any(urlsplit(own).hostname == host for own in self._origins)):
+        if foreign or not (is_local_name(host) or any(urlsplit(own).hostname == host for own in self._origins)):
             raise AppError(
                 ErrorCode.FORBIDDEN,
                 "Without keys (auth.enabled = false) the gateway answers only under a local address, api.public_url "
@@ -152,7 +152,8 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _is_local_name(host: str) -> bool:
+def is_local_name(host: str) -> bool:
+    """Whether it is a name of this machine, or an address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

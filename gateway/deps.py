@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from gateway.auth import Authenticator, Principal
 from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits, RouteClass, class_of
+from gateway.metrics import GatewayMetrics
 from gateway.open_streams import OpenStreams
 from gateway.room import Room
 from gateway.sandboxes.host import SandboxHost
@@ -52,6 +54,8 @@ class Services:
     sandboxes: SandboxHost
     snapshots: Snapshots
     channels: Channels
+    metrics: GatewayMetrics
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property

@@ -3,6 +3,8 @@
 import logging
 import re
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 
 from fastapi.exceptions import HTTPException
@@ -10,8 +12,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import CLIENT_CLOSED_REQUEST, internal_problem, problem, status_of, too_large
+from gateway.metrics import METHODS, NO_ROUTE, GatewayMetrics
+from gateway.stream.sse import STREAMING
+from shared.config import ApiSettings
 from shared.ids import new_id
 from shared.log import bound
+from shared.metrics import label
+from shared.tracing import Attributes, Tracing
 
 access_log = logging.getLogger("trunkline.gateway.access")
 log = logging.getLogger("trunkline.gateway")
@@ -22,23 +29,33 @@ REQUEST_ID = "trunkline.request_id"
 _FILES = re.compile(r"/api(/v1)?/agent/[^/]+/files(/|$)")
 _CLIENT_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
+_QUIET = ("/health", "/metrics")
+"""What is asked for all the time: no line in the log, no trace."""
+_API = re.compile(r"/api(/v1)?(?=/)")
+
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
 
 
 class Exchanges:
-    """Gives each request its id, each answer the common headers, and the access log one line for both.
+    """Gives each request its id, each answer the common headers, and tells log, metrics and traces of both.
 
     Besides, a path's trailing slash is taken away: it makes no difference anywhere.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings, metrics: GatewayMetrics, tracing: Tracing) -> None:
         self.app = app
+        self._metrics = metrics
+        self._tracing = tracing
+        self._headers = dict(_SECURITY_HEADERS)
+        if settings.hsts_max_age is not None:
+            self._headers["Strict-Transport-Security"] = f"max-age={settings.hsts_max_age}; includeSubDomains"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,17 +64,37 @@ class Exchanges:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = scope[REQUEST_ID] = given if _CLIENT_GIVEN_ID.fullmatch(given) else new_id()
         scope["path"] = scope["path"].rstrip("/") or "/"
-        exchange = _Exchange(request_id, receive, send)
-        with bound(request_id=request_id):
+        exchange = _Exchange(request_id, self._headers, receive, send)
+        with bound(request_id=request_id), self._span(scope):
             try:
                 await self.app(scope, exchange.receive, exchange.send)
             finally:
                 exchange.log(scope)
+                self._count(scope, exchange)
+
+    def _span(self, scope: Scope) -> AbstractContextManager[None]:
+        if scope["path"].startswith(_QUIET):
+            return nullcontext()
+        parent = Headers(scope=scope).get("traceparent")
+        attributes = {"http.request.method": scope["method"], "url.path": _path(scope), REQUEST_ID: scope[REQUEST_ID]}
+        return self._tracing.span(scope["method"], "server", attributes, parent=parent)
+
+    def _count(self, scope: Scope, exchange: "_Exchange") -> None:
+        route, method, status = _route(scope), label(scope["method"], METHODS), exchange.status
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        if STREAMING not in scope:
+            self._metrics.request_seconds.labels(route).observe(exchange.seconds)
+        if not scope["path"].startswith(_QUIET):
+            attributes: Attributes = {"http.route": route, "http.response.status_code": status}
+            self._tracing.annotate(attributes, name=method if route == NO_ROUTE else f"{method} {route}")
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._tracing.failed(str(status))
 
 
 class _Exchange:
-    def __init__(self, request_id: str, receive: Receive, send: Send) -> None:
+    def __init__(self, request_id: str, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
         self._request_id = request_id
+        self._headers = headers
         self._receive = receive
         self._send = send
         self._began = time.monotonic()
@@ -75,18 +112,32 @@ class _Exchange:
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
-            for name, value in _SECURITY_HEADERS.items():
+            for name, value in self._headers.items():
                 headers.setdefault(name, value)
         elif not message.get("more_body", False):
             self._complete = True
         await self._send(message)
 
+    @property
+    def status(self) -> int:
+        return CLIENT_CLOSED_REQUEST if self._client_gone and not self._complete else self._status
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
     def log(self, scope: Scope) -> None:
         """Without the query: it may hold a ticket."""
-        status = CLIENT_CLOSED_REQUEST if self._client_gone and not self._complete else self._status
-        level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
-        milliseconds = (time.monotonic() - self._began) * 1000
-        access_log.log(level, "%s %s %d %.1f ms", scope["method"], _path(scope), status, milliseconds)
+        level = logging.DEBUG if scope["path"].startswith(_QUIET) and self.status < 500 else logging.INFO
+        access_log.log(level, "%s %s %d %.1f ms", scope["method"], _path(scope), self.status, self.seconds * 1000)
+
+
+def _route(scope: Scope) -> str:
+    """The template of its path, under one name for all versions of the API."""
+    route = scope.get("route")
+    if route is None:
+        return NO_ROUTE
+    return f"/api{route.path}" if _API.match(scope["path"]) else str(route.path)
 
 
 def _path(scope: Scope) -> str:

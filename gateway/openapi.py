@@ -73,6 +73,12 @@ _TICKET: JSON = {
     "description": "For streams, where no header can be sent: from POST /api/stream-tickets, good for a minute.",
 }
 
+_METRICS_TOKEN: JSON = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "`metrics.token` of the configuration, where it is set.",
+}
+
 TAKES_TICKET: JSON = {"security": [{name: []} for name in (*_SECURITY, "ticket")]}
 
 _SSE_EXAMPLE = """retry: 1000
@@ -132,7 +138,11 @@ def describe(app: FastAPI) -> None:
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
             schemas["Problem"] = _PROBLEM_SCHEMA
-            schema["components"]["securitySchemes"] = {**_SECURITY, "ticket": _TICKET}
+            schema["components"]["securitySchemes"] = {
+                **_SECURITY,
+                "ticket": _TICKET,
+                "metricsToken": _METRICS_TOKEN,
+            }
             schema["security"] = [{name: []} for name in _SECURITY]
             for path in schema["paths"].values():
                 for operation in path.values():

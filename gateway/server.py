@@ -1,7 +1,11 @@
 """The gateway as a process: uvicorn, stopped quickly and without losing anything."""
 
+import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -9,16 +13,41 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.stream.sse import STREAMING
 from shared.config import Settings
+from shared.metrics import SHARED_FOLDER
 
 GRACE_SECONDS = 2
 """For requests under way when the process is told to stop."""
 
 
+HEAD_BYTES = 65_536
+"""Of a request's line and headers, which are kept until they have all come."""
+TOO_LONG_A_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
 class Protocol(HttpToolsProtocol):
     """A connection that does not make a stopping server wait for a stream, which has no end of its own.
 
-    It is cut, so that its client goes on elsewhere from its last event.
+    It is cut, so that its client goes on elsewhere from its last event. And one that does not keep a head without end.
     """
+
+    _head_bytes = 0
+    _in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.write(TOO_LONG_A_HEAD)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes, self._in_head = 0, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
 
     def shutdown(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete and STREAMING in self.cycle.scope:
@@ -32,22 +61,35 @@ def serve(settings: Settings) -> None:
     # uvicorn raises the signal once more when it is done, for whatever stood here before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    uvicorn.run(
-        "gateway.app:from_environment",
-        factory=True,
-        host=settings.api.host,
-        port=settings.api.port,
-        workers=settings.api.workers,
-        reload=settings.api.reload,
-        loop="uvloop",
-        http="gateway.server:Protocol",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than a load balancer keeps an idle connection, or it may use one just closed
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    with _shared_metrics(settings.api.workers):
+        uvicorn.run(
+            "gateway.app:from_environment",
+            factory=True,
+            host=settings.api.host,
+            port=settings.api.port,
+            workers=settings.api.workers,
+            reload=settings.api.reload,
+            loop="uvloop",
+            http="gateway.server:Protocol",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Longer than a load balancer keeps an idle connection, or it may use one just closed.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Processes that share a port answer /metrics for all of them: whichever is asked."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="trunkline-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder
+        yield
 
 
 def _exit(_: int, __: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from shared.db.schema import check_at_start
 from shared.errors import AppError
 from shared.log import adopt_loggers, configure_logging
 from shared.queue import celery_app
+from shared.tracing import check_tracing
 
 LET_GO_SECONDS = 1.5
 """A BRPOP's timeout, and some more."""
@@ -31,6 +32,7 @@ def main() -> int:
         export_env_file()
         settings = load_settings()
         configure_logging(settings.log, name)
+        check_tracing(settings.tracing)
         asyncio.run(check_at_start(settings))
     except AppError as error:
         print(error.detail, file=sys.stderr)  # noqa: T201 - for whoever started it, log or not

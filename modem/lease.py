@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -34,6 +34,7 @@ class Lease:
         self._settings = settings
         self._label = label
         self._functions: Sequence[str] = ()
+        self._told: Mapping[str, str | int] = {}
         self._client = redis.Redis.from_url(
             redis_settings.url, socket_timeout=settings.renew_seconds, socket_connect_timeout=settings.renew_seconds
         )
@@ -44,14 +45,24 @@ class Lease:
         self._on_lost: Callable[[str], None] = lambda name: None
         self.name: str | None = None
 
-    def start(self, on_lost: Callable[[str], None], functions: Sequence[str] = ()) -> None:
-        """Registers the worker, waiting for Redis if need be, and keeps it registered. `functions`: what it has."""
+    def start(
+        self, on_lost: Callable[[str], None], functions: Sequence[str] = (), told: Mapping[str, str | int] | None = None
+    ) -> None:
+        """Registers the worker, waiting for Redis if need be, and keeps it registered.
+
+        `functions`: what it has. `told`: more of its card (`WorkerCard`).
+        """
         self._on_lost = on_lost
         self._functions = functions
+        self._told = told or {}
         while not self._register() and not self._stop.wait(0.5):
             log.warning("Redis is away; the worker registers when it is back")
         self._watchdog.look()
         self._thread.start()
+
+    def standstill(self) -> float:
+        """Seconds since the event loop last turned."""
+        return self._watchdog.standstill()
 
     def tick(self) -> None:
         """Told by the event loop that it still turns."""
@@ -96,7 +107,10 @@ class Lease:
     def _register(self) -> bool:
         name = f"{self._label}-{secrets.token_hex(3)}"
         try:
+            seconds, microseconds = self._client.time()
             card: dict[Any, Any] = {
+                **self._told,
+                "since": int(seconds) * 1000 + int(microseconds) // 1000,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "label": self._label,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from redis.asyncio import Redis
 
+from modem.metrics import ChoreMetrics
 from shared import keys
 from shared.config import WorkerSettings
 from shared.ids import SHARDS
@@ -46,6 +47,7 @@ class Sweeper:
         queue: RunQueue,
         running: Callable[[], Iterable[str]],
         take_from: Callable[[str, str], Awaitable[str | None]],
+        metrics: ChoreMetrics,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -54,6 +56,7 @@ class Sweeper:
         self._queue = queue
         self._running = running
         self._take_from = take_from
+        self._findings = metrics.findings
         self._strays: set[tuple[str, str]] = set()
         self._look_for_strays_at = 0.0
         self._put_off: dict[str, float] = {}
@@ -79,6 +82,7 @@ class Sweeper:
         buried = await self._registry.bury()
         for name in buried:
             log.warning("worker %s is gone", name)
+            self._findings.labels("dead_worker").inc()
         shards = share_of(my_name, await self._registry.names())
         # Whoever else has a share of the shards may have died too, without being buried yet.
         await self._expire_orphans(range(SHARDS) if buried else shards)
@@ -101,7 +105,7 @@ class Sweeper:
         # The workers are read after the runs: a run's owner has registered before it claimed.
         held = await self._held(shards)
         alive = set(await self._registry.names()) if held else set()
-        await self._take([(worker, run_id) for worker, run_id in held if worker not in alive])
+        await self._take([(worker, run_id) for worker, run_id in held if worker not in alive], "orphaned_run")
 
     async def _take_strays(self, my_name: str) -> None:
         """Runs claimed in this worker's name that it does not hold: nobody else can know of them.
@@ -110,7 +114,7 @@ class Sweeper:
         """
         mine = {(worker, run_id) for worker, run_id in await self._held(range(SHARDS)) if worker == my_name}
         strays = mine - {(my_name, run_id) for run_id in self._running()}
-        await self._take(strays & self._strays)
+        await self._take(strays & self._strays, "stray_run")
         self._strays = strays
 
     async def _held(self, shards: Sequence[int]) -> list[tuple[str, str]]:
@@ -121,12 +125,13 @@ class Sweeper:
         found = await pipeline.execute() if shards else []
         return [(worker, run_id) for runs in found for run_id, worker in runs.items()]
 
-    async def _take(self, held: Iterable[tuple[str, str]]) -> None:
+    async def _take(self, held: Iterable[tuple[str, str]], finding: str) -> None:
         at_once = asyncio.Semaphore(TAKEN_AT_ONCE)
 
         async def take(worker: str, run_id: str) -> None:
             async with at_once:
                 log.warning("run %s loses its worker %s", run_id, worker)
+                self._findings.labels(finding).inc()
                 try:
                     await self._queue.ring(await self._take_from(worker, run_id))
                 except Exception as error:
@@ -155,6 +160,7 @@ class Sweeper:
             # XX: a run that was claimed meanwhile stays out of the index.
             pipeline.zadd(keys.rings(shard), {run_id: now + self._settings.ring_seconds * 1000}, xx=True)
         await pipeline.execute()
+        self._findings.labels("late_run").inc(len(due))
         await self._queue.ring_again([run_id for _, run_id in due], short)
 
     async def _short_queues(self) -> list[Priority]:

@@ -18,7 +18,9 @@ from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
 from modem.lease import Lease
+from modem.metrics import ChoreMetrics
 from modem.orphans import OrphanSweeper
+from modem.port import WorkerPort, open_port
 from modem.sweep import Sweeper
 from shared.config import Settings
 from shared.events.outside import Outside
@@ -27,9 +29,10 @@ from shared.redis import connect, patiently
 from shared.slots.slots import slots_of
 from shared.tasks import cancel
 from shared.threads.store import ThreadStore
+from shared.version import VERSION
 from shared.workers.catalogue import tell_catalogue
 from shared.workers.registry import WorkerRegistry
-from shared.workers.tools import TELL_SECONDS, tell_tools
+from shared.workers.tools import TELL_SECONDS, catalogue_version, tell_tools
 from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import Runtime, open_runtime
 from workflow.sandbox.remote_provider import RemoteProvider
@@ -55,12 +58,16 @@ class Worker:
         self._resources = AsyncExitStack()
         self._chores: list[asyncio.Task[None]] = []
         self._orphans: OrphanSweeper | None = None
+        self._port: WorkerPort | None = None
 
     def start(self) -> None:
         """Loads the runtime and registers the worker; it is ready when this returns."""
         self._thread.start()
         self._call(self._open())
-        self._lease.start(self._on_lost, self._functions)
+        self._port = open_port(
+            self._settings.metrics, self._registry, alive=self._turns, ready=lambda: self._lease.name is not None
+        )
+        self._lease.start(self._on_lost, self._functions, self._card())
         self._call(self._start_chores())
         log.info("ready for %s runs at once", self._settings.worker.concurrency)
 
@@ -86,6 +93,8 @@ class Worker:
         """Call it when no run is left."""
         self._call(self._close())
         self._lease.stop()
+        if self._port:
+            self._port.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._queue.close()
@@ -112,6 +121,8 @@ class Worker:
             partial(tell_tools, client, runtime.tool_cards),
             partial(tell_catalogue, client, runtime.catalogue),
         )
+        self._catalogue = catalogue_version(runtime.tool_cards, self._functions)
+        self._registry = runtime.observer.metrics.registry
         await self._tell()
         if isinstance(runtime.sandboxes, RemoteProvider):
             self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
@@ -126,6 +137,7 @@ class Worker:
             queue=self._queue,
             running=self._runner.running,
             take_from=partial(self._take_from, store=impatient.store, runtime=runtime),
+            metrics=ChoreMetrics(self._registry),
         )
 
     async def _start_chores(self) -> None:
@@ -175,6 +187,13 @@ class Worker:
         while True:
             await asyncio.sleep(TELL_SECONDS)
             await self._tell()
+
+    def _turns(self) -> bool:
+        return self._lease.standstill() < self._settings.worker.hang_seconds
+
+    def _card(self) -> dict[str, str | int]:
+        port = {"metrics_port": self._port.number} if self._port else {}
+        return {"version": VERSION, "catalogue": self._catalogue, **port}
 
     def _on_lost(self, name: str) -> None:
         self._loop.call_soon_threadsafe(self._runner.drop, name)

@@ -64,6 +64,11 @@ def bound(**fields: str) -> Iterator[None]:
         _bound.set(outer)
 
 
+def bound_value(name: str) -> str | None:
+    """Of a field that is bound here."""
+    return _bound.get().get(name)
+
+
 def _set_levels(settings: LogSettings) -> None:
     level = logging.DEBUG if settings.debug else logging.getLevelNamesMapping()[settings.level]
     libraries = logging.DEBUG if settings.debug else max(level, logging.WARNING)

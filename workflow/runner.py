@@ -125,10 +125,11 @@ class Runner:
             return await claim()
 
     async def _hold(self, attempt: Attempt, worker: str, signals: Signals) -> str | None:
-        run_id = attempt.run.id
+        run_id, observer = attempt.run.id, self._runtime.observer
         held = self._held[run_id] = _Held(attempt, worker, asyncio.Event())
         try:
-            following = await self._attempt(held, signals)
+            with bound(**_request_of(attempt.run)), observer.attempt(attempt):
+                following = await self._attempt(held, signals)
             if not (held.dropped.is_set() or signals.draining.is_set()):
                 self._files.keep(attempt.thread, run_id)
             return following
@@ -138,7 +139,7 @@ class Runner:
 
     async def _attempt(self, held: _Held, signals: Signals) -> str | None:
         attempt = held.attempt
-        step = Step(attempt, signals.draining, self._outside)
+        step = Step(attempt, signals.draining, self._outside, self._runtime.observer)
         if attempt.canceled.is_set():
             return await self._end_canceled(attempt, step)
         flow = asyncio.create_task(_flow(attempt, step, self._runtime))
@@ -188,7 +189,7 @@ class Runner:
 
     async def _end_succeeded(self, attempt: Attempt, step: Step, result: JSON) -> str | None:
         try:
-            return await attempt.end(RunStatus.SUCCEEDED, result, result, taken=attempt.taken)
+            return await self._over(attempt, RunStatus.SUCCEEDED, result, result, taken=attempt.taken)
         except GoOn:
             if attempt.canceled.is_set():
                 return await self._end_canceled(attempt, step)
@@ -205,7 +206,7 @@ class Runner:
         await end_processes(attempt.run, self._store, self._runtime)
         try:
             fields = {"error": error, "culprits": culprits(crash or cause)}
-            return await attempt.end(RunStatus.FAILED, {"error": error}, fields)
+            return await self._over(attempt, RunStatus.FAILED, {"error": error}, fields)
         except GoOn:
             return await self._end_canceled(attempt, step)
 
@@ -218,7 +219,19 @@ class Runner:
             for record in answered:
                 step.journal.learn(record)
         await end_processes(attempt.run, self._store, self._runtime)
-        return await attempt.end(RunStatus.CANCELED, {"reason": "canceled"}, {})
+        return await self._over(attempt, RunStatus.CANCELED, {"reason": "canceled"}, {})
+
+    async def _over(
+        self, attempt: Attempt, status: RunStatus, data: JSON, fields: JSON, *, taken: int = 0
+    ) -> str | None:
+        following = await attempt.end(status, data, fields, taken=taken)
+        self._runtime.observer.ended(attempt, status)
+        return following
+
+
+def _request_of(run: Run) -> dict[str, str]:
+    """For the log: the request that asked for the run."""
+    return {"request_id": run.correlation.request_id} if run.correlation.request_id else {}
 
 
 async def _flow(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
@@ -262,6 +275,7 @@ async def take_from(
         await runtime.budgets.close(account_of(run), run.epoch, patience_seconds=patience_seconds)
     expired = await store.expire(run_id, worker, max_attempts=runtime.settings.worker.max_attempts)
     if expired.failed and run:
+        runtime.observer.gave_up()
         await end_processes(run, store, runtime, patience_seconds=0)
     return expired.ring
 

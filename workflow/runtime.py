@@ -1,5 +1,6 @@
 """What runs share in one worker: settings, models, tools, the sandbox provider. Built once, passed on."""
 
+import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Callable
@@ -9,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from redis.asyncio import Redis
 
 from shared.budgets.store import Budgets
-from shared.config import Settings
+from shared.config import LlmSettings, Settings
 from shared.install import install_id
+from shared.tracing import open_tracing
 from shared.types import RESERVED
 from shared.version import VERSION
 from shared.workers.catalogue import Catalogue, FunctionCard, TemplateCard
@@ -27,6 +29,7 @@ from workflow.llm.pool import ModelPool
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
 from workflow.mcp.servers import open_mcp_tools
+from workflow.observe import Observer
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
 from workflow.template.templates import load_templates
@@ -58,6 +61,7 @@ class Runtime:
     web: Web = field(default_factory=Web)
     catalogue: Catalogue = field(default_factory=lambda: Catalogue(VERSION))
     """What the gateway is told of all this, beside the tools."""
+    observer: Observer = field(default_factory=Observer)
 
     def model(self, name: str | None) -> Model:
         """The model of that name, or the default one. Raises AppError INVALID_CONFIG for a name of no provider."""
@@ -78,7 +82,7 @@ class Runtime:
     def pool(self, model: Model, paid: Callable[[Model], Model]) -> ModelPool:
         """The model with what makes it dependable: its calls go through here. `paid` makes a model's calls paid for."""
         others = [fallback for fallback in self.fallbacks if fallback.name != model.name]
-        return ModelPool([paid(each) for each in (model, *others)], self.breaker, self.retry)
+        return ModelPool([paid(each) for each in (model, *others)], self.breaker, self.retry, self.observer)
 
     def tools(self, names: list[str] | None) -> Registry:
         """Those of the names, or all that are enabled. Raises AppError INVALID_REQUEST for an unknown one."""
@@ -108,7 +112,7 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
 async def _opened(
     settings: Settings, client: Redis, tools: Registry, functions: Functions, web: Web
 ) -> AsyncIterator[Runtime]:
-    llm = settings.llm
+    llm, tracing = settings.llm, open_tracing(settings.tracing, "worker")
     runtime = Runtime(
         settings=settings,
         redis=client,
@@ -123,6 +127,7 @@ async def _opened(
         ),
         functions=functions,
         web=web,
+        observer=Observer(tracing=tracing, tools=frozenset(tools.names), models=_named_models(llm)),
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
     for model in (runtime.model(None), *runtime.fallbacks):
@@ -134,6 +139,7 @@ async def _opened(
     try:
         yield runtime
     finally:
+        await asyncio.to_thread(tracing.close)
         await runtime.sandboxes.close()
         if any(isinstance(model, LiteLLMModel) for model in runtime.models.values()):
             await close_connections()
@@ -152,3 +158,8 @@ def catalogue_of(runtime: Runtime, definitions: AgentRegistry) -> Catalogue:
         models=[*models.names, DEMO],
         deployment=runtime.model(None).deployment,
     )
+
+
+def _named_models(llm: LlmSettings) -> set[str]:
+    """By the configuration."""
+    return {name for name in (llm.model, llm.planning_model, *llm.fallback_models) if name}

@@ -91,6 +91,7 @@ class RunAnswer(BaseModel):
     error: JSON | None
     usage: JSON
     user_uuid: str | None
+    request_id: str | None = Field(description="The `X-Request-Id` of the request that asked for it.")
     parent_run_id: str | None = Field(description="The run that called it.")
     retried_from: str | None
     forked_from: str | None
@@ -120,6 +121,7 @@ class RunAnswer(BaseModel):
             error=run.error,
             usage=run.usage,
             user_uuid=run.user_uuid,
+            request_id=run.correlation.request_id,
             parent_run_id=run.parent.partition(" ")[0] if run.parent else None,
             retried_from=run.retried_from,
             forked_from=run.forked_from,

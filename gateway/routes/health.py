@@ -1,31 +1,26 @@
 """Is it up, and is all of it up: for people, load balancers and orchestrators."""
 
-import asyncio
-import time
-from collections.abc import Awaitable
-from typing import Literal, TypeVar
+import os
+from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
 
-from gateway.deps import WithServices
-from gateway.errors import redis_away, status_of
+from gateway.checks import Finding, findings
+from gateway.deps import Admin, WithServices
+from gateway.errors import RETRY_SECONDS, status_of
 from gateway.openapi import errors
-from shared.queue import queue_lengths
-from shared.types import JSON
+from gateway.routes.answers import Timestamp
+from shared.errors import AppError, ErrorCode
+from shared.types import JSON, Priority
 from shared.version import VERSION
-
-ANSWER_SECONDS = 2.0
-"""A Redis that takes longer counts as away: whoever asks does not wait for ever either."""
 
 router = APIRouter(tags=["health"])
 
 Status = Literal["ok", "degraded", "unavailable"]
-T = TypeVar("T")
 
 
-class RedisHealth(BaseModel):
+class Component(BaseModel):
     status: Status
     latency_ms: float | None
 
@@ -41,6 +36,7 @@ class WorkersHealth(BaseModel):
 
 
 class ConfigHealth(BaseModel):
+    status: Status = Field(default="ok", description="A gateway does not start with a configuration that is not.")
     env: str
     auth: Literal["keys", "off"]
 
@@ -50,10 +46,34 @@ class Health(BaseModel):
 
     status: Status
     version: str
-    redis: RedisHealth
+    redis: Component
+    database: Component
     queue: QueueHealth
     workers: WorkersHealth
     config: ConfigHealth
+
+
+class RedisDetails(BaseModel):
+    version: str
+    used_bytes: int
+    max_bytes: int = Field(description="0: no limit.")
+    clients: int
+
+
+class ConfigDetails(BaseModel):
+    database: Literal["sqlite", "postgresql"]
+    payloads: str
+    sandbox: str
+    tracing: bool
+
+
+class HealthDetails(Health):
+    started_at: Timestamp = Field(description="This gateway process.")
+    pid: int
+    queues: dict[Priority, int] | None = Field(description="The queue's depth by priority.")
+    worker_names: list[str] | None
+    redis_details: RedisDetails | None
+    config_details: ConfigDetails
 
 
 class Alive(BaseModel):
@@ -67,28 +87,14 @@ PUBLIC: JSON = {"security": []}
     "/health",
     operation_id="getHealth",
     summary="The state of the whole",
-    responses={503: {"model": Health, "description": "Redis is away."}},
+    responses={503: {"model": Health, "description": "Redis or the database is away."}},
     openapi_extra=PUBLIC,
 )
 async def health(services: WithServices, response: Response) -> Health:
-    began = time.perf_counter()
-    up, queues, workers = await asyncio.gather(
-        _answer(services.redis.ping()), _answer(queue_lengths(services.broker)), _answer(services.workers.alive())
-    )
-    depth = None if queues is None else sum(queues.values())
-    latency_ms = round((time.perf_counter() - began) * 1000, 2) if up else None
-    report = Health(
-        status="unavailable" if not up else "ok" if workers and depth is not None else "degraded",
-        version=VERSION,
-        redis=RedisHealth(status="ok" if up else "unavailable", latency_ms=latency_ms),
-        queue=QueueHealth(status="unavailable" if depth is None else "ok", depth=depth),
-        workers=WorkersHealth(
-            status="ok" if workers else "unavailable", alive=None if workers is None else len(workers)
-        ),
-        config=ConfigHealth(env=services.settings.env, auth="keys" if services.settings.auth.enabled else "off"),
-    )
-    if not up:
-        response.status_code = status_of(redis_away().code)
+    """For everybody: what is there and what is not, and nothing of where it is."""
+    report = _report(await findings(services), services)
+    if report.status == "unavailable":
+        response.status_code = status_of(ErrorCode.UNAVAILABLE)
     return report
 
 
@@ -105,14 +111,64 @@ async def live() -> Alive:
     openapi_extra=PUBLIC,
 )
 async def ready(services: WithServices) -> Alive:
-    if await _answer(services.redis.ping()) is None:
-        raise redis_away()
+    """Redis and the database answer."""
+    found = await findings(services)
+    if away := [name for name, finding in found.items() if finding.needed and not finding.there]:
+        detail = f"Nothing is lost, but not everything answers: {', '.join(away)}. Try again soon."
+        raise AppError(ErrorCode.UNAVAILABLE, detail, retry_after=RETRY_SECONDS)
     return Alive()
 
 
-async def _answer(question: Awaitable[T]) -> T | None:
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await question
-    except (RedisError, TimeoutError):
-        return None
+@router.get(
+    "/health/status", operation_id="getHealthStatus", summary="The state of the whole, in detail", responses=errors()
+)
+async def status(services: WithServices, _: Admin) -> HealthDetails:
+    """For those who run it. 200 whatever it finds."""
+    found = await findings(services)
+    return HealthDetails(
+        **_report(found, services).model_dump(),
+        started_at=services.started_at,
+        pid=os.getpid(),
+        queues=found["queue"].value,
+        worker_names=found["workers"].value,
+        redis_details=await _redis_details(services) if found["redis"].there else None,
+        config_details=ConfigDetails(
+            database="sqlite" if services.db.is_sqlite else "postgresql",
+            payloads=services.settings.payloads.store,
+            sandbox=services.settings.sandbox.provider,
+            tracing=services.settings.tracing.endpoint is not None,
+        ),
+    )
+
+
+def _report(found: dict[str, Finding], services: WithServices) -> Health:
+    queues, workers = found["queue"].value, found["workers"].value
+    whole = workers and all(finding.there for finding in found.values())
+    missing = any(finding.needed and not finding.there for finding in found.values())
+    return Health(
+        status="unavailable" if missing else "ok" if whole else "degraded",
+        version=VERSION,
+        redis=_component(found["redis"]),
+        database=_component(found["database"]),
+        queue=QueueHealth(status=_status(found["queue"].there), depth=None if queues is None else sum(queues.values())),
+        workers=WorkersHealth(status=_status(bool(workers)), alive=None if workers is None else len(workers)),
+        config=ConfigHealth(env=services.settings.env, auth="keys" if services.settings.auth.enabled else "off"),
+    )
+
+
+def _component(finding: Finding) -> Component:
+    return Component(status=_status(finding.there), latency_ms=finding.latency_ms)
+
+
+def _status(there: bool) -> Status:
+    return "ok" if there else "unavailable"
+
+
+async def _redis_details(services: WithServices) -> RedisDetails:
+    info = await services.redis.info()
+    return RedisDetails(
+        version=info.get("valkey_version") or info["redis_version"],
+        used_bytes=info["used_memory"],
+        max_bytes=info["maxmemory"],
+        clients=info["connected_clients"],
+    )

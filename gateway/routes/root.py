@@ -16,8 +16,5 @@ class Root(BaseModel):
 
 @router.get("/", operation_id="getRoot", summary="What is here", openapi_extra={"security": []})
 async def root() -> Root:
-    return Root(
-        name="Trunkline",
-        version=VERSION,
-        links={"api": "/api", "docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health"},
-    )
+    links = {name: f"/{name}" for name in ("api", "docs", "redoc", "health", "metrics")}
+    return Root(name="Trunkline", version=VERSION, links={**links, "openapi": "/openapi.json"})

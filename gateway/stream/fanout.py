@@ -6,6 +6,7 @@ is ever kept for anybody. Whatever is published only says "look": a stream's tru
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from gateway.metrics import GatewayMetrics
 from gateway.stream.entries import START, Entry, Gap, Position, text_of
 from gateway.stream.listener import Listener
 from gateway.stream.reader import Reader
@@ -87,7 +89,10 @@ class Feed:
 class Fanout:
     """All feeds of a gateway process: one reading and one subscriber connection, whatever their number."""
 
-    def __init__(self, client: Redis, *, ring_entries: int, check_seconds: float) -> None:
+    def __init__(
+        self, client: Redis, *, ring_entries: int, check_seconds: float, metrics: GatewayMetrics | None = None
+    ) -> None:
+        self.metrics = metrics or GatewayMetrics()
         self.reader = Reader(client, on_change=self._wake_all)
         self._listener = Listener(
             client, on_news=self._on_news, on_subscribed=self._on_subscribed, on_lost=self._verify_all
@@ -134,6 +139,7 @@ class Fanout:
         key = (feed, position)
         page = self._pages.get(key)
         if page is None:
+            self.metrics.stream_pages.inc()
             page = self._pages[key] = Page(feed.tail, asyncio.get_running_loop().create_future())
             answer = self.reader.ask(
                 "XRANGE", feed.keys.stream, f"({text_of(position)}", text_of(page.until), "COUNT", PAGE_ENTRIES
@@ -142,6 +148,8 @@ class Fanout:
         return page
 
     def leave(self, feed: Feed, wake: Wake) -> None:
+        if wake in feed.followers:
+            self.metrics.subscribers.dec()
         feed.followers.discard(wake)
         channel = feed.keys.channel.encode()
         if not feed.followers and self._feeds.get(channel) is feed:
@@ -189,7 +197,7 @@ class Fanout:
             await self._work.wait()
             self._work.clear()
             dirty, self._dirty = self._dirty, {}
-            reads = [_Read(self.reader, feed, verify=verify) for feed, verify in dirty.items() if feed.heard]
+            reads = [_Read(self, feed, verify=verify) for feed, verify in dirty.items() if feed.heard]
             for read in reads:
                 if await read.finish():
                     self._look(read.feed, verify=False)
@@ -206,8 +214,10 @@ class Page:
 class _Read:
     """One look at one feed: begun for all dirty feeds before the first is awaited, so that one pipeline serves all."""
 
-    def __init__(self, reader: Reader, feed: Feed, *, verify: bool) -> None:
+    def __init__(self, fanout: Fanout, feed: Feed, *, verify: bool) -> None:
         self.feed = feed
+        self._metrics = fanout.metrics
+        reader = fanout.reader
         self._checks: list[asyncio.Future[None]] = []
         self._end = self._entries = None
         keys = feed.keys
@@ -232,6 +242,8 @@ class _Read:
                 more = True
             else:
                 feed.extend(entries)
+                if entries:
+                    self._metrics.stream_lag.observe(max(0.0, time.time() - entries[-1].position[0] / 1000))
                 more = len(entries) == PAGE_ENTRIES
         feed.wake()
         for check in self._checks:
@@ -251,6 +263,7 @@ class Cursor:
         self._run_id = run_id
         self._page: Page | None = None
         feed.followers.add(wake)
+        fanout.metrics.subscribers.inc()
 
     @property
     def at_start(self) -> bool:

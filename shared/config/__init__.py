@@ -9,6 +9,7 @@ from shared.config.limits import (
     StreamSettings,
 )
 from shared.config.load import export_env_file, load_settings
+from shared.config.observe import MetricsSettings, TracingSettings
 from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.sections import Settings
 from shared.config.services import (
@@ -40,6 +41,7 @@ __all__ = [
     "LogSettings",
     "McpServerSettings",
     "McpSettings",
+    "MetricsSettings",
     "NetSettings",
     "PayloadsSettings",
     "RateLimitSettings",
@@ -51,6 +53,7 @@ __all__ = [
     "TemplatesSettings",
     "ToolDefinition",
     "ToolsSettings",
+    "TracingSettings",
     "WebSettings",
     "WorkerSettings",
     "export_env_file",

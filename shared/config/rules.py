@@ -54,6 +54,16 @@ RULES = (
         "reloading works with one gateway process only",
     ),
     Rule(
+        ("metrics.worker_port", "metrics.worker_host", "metrics.token"),
+        lambda s: s.metrics.worker_port is None or s.metrics.token is not None or is_loopback(s.metrics.worker_host),
+        "without a token workers' metrics may only be at a loopback address: set metrics.token",
+    ),
+    Rule(
+        ("api.hsts_max_age", "api.public_url"),
+        lambda s: s.api.hsts_max_age is None or (s.api.public_url or "").startswith("https://"),
+        "browsers may be told to use https only where it is there: set api.public_url to its https:// address",
+    ),
+    Rule(
         ("worker.renew_seconds", "worker.lease_seconds"),
         lambda s: s.worker.renew_seconds < s.worker.lease_seconds / 2,
         "renew_seconds should be less than half of lease_seconds, or one late renewal loses the lease",

@@ -19,6 +19,7 @@ from shared.config.limits import (
     RateLimitSettings,
     StreamSettings,
 )
+from shared.config.observe import MetricsSettings, TracingSettings
 from shared.config.rules import broken_rules
 from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.services import (
@@ -44,6 +45,8 @@ class Settings(Section):
     data: LocalPath = Field(default=Path("data"), description="Folder for keys, workspaces, the database and logs.")
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     redis: RedisSettings = RedisSettings()
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()

@@ -59,10 +59,16 @@ class ApiSettings(Section):
     )
     cors_headers: list[Text] = Field(
         default=[
-            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"),
-            *("X-Workspace-Id", "X-Workspace-Slug"),
+            *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-API-Key"),
+            *("X-Request-Id", "X-Workspace-Id", "X-Workspace-Slug", "traceparent"),
         ],
         description="Request headers that those pages may send.",
+    )
+    hsts_max_age: Count | None = Field(
+        default=None,
+        description="Seconds for which browsers that came by https use nothing else (Strict-Transport-Security). "
+        "Unset: they are not told. Needs an https:// api.public_url.",
+        examples=[31_536_000],
     )
     max_body_bytes: Count = Field(default=1_048_576, description="Largest request body; a larger one is answered 413.")
     max_task_chars: Count = Field(default=100_000, description="Longest task; a longer one is answered 400.")

@@ -1,6 +1,7 @@
 """One claim of one run by one worker: everything its owner writes, fenced by the claim's epoch."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,6 +92,12 @@ class Attempt:
         self._keys = ThreadKeys(run.thread_id)
         self._ops = 0
         self._turn = asyncio.Lock()
+        self._claimed_at = time.monotonic()
+
+    @property
+    def held_seconds(self) -> float:
+        """How long workers have had the run, all attempts together."""
+        return self.run.ran_seconds + time.monotonic() - self._claimed_at
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Appends events that stand for nothing durable. Raises Fenced."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 import orjson
 
+from shared.correlation import Correlation
 from shared.ids import thread_of
 from shared.payloads.blobs import Ref
 from shared.threads.brief import encode_brief
@@ -91,6 +92,7 @@ class NewRun:
     """How many runs stand above it, each of which called the next."""
     origin: "Origin | None" = None
     steps: "CopiedSteps | None" = None
+    correlation: Correlation = field(default_factory=Correlation.current)
 
     def fields(self, input_ref: Ref | None) -> list[str | bytes | int]:
         optional: dict[str, str | int | None] = {
@@ -99,6 +101,8 @@ class NewRun:
             "key_id": self.key_id,
             "parent": self.parent,
             "depth": self.depth or None,
+            "request_id": self.correlation.request_id,
+            "traceparent": self.correlation.traceparent,
             **(self.origin.fields() if self.origin else {}),
         }
         given = {name: value for name, value in optional.items() if value is not None}
@@ -195,6 +199,8 @@ class Run:
     first_event: str
     last_event: str | None
     """Stream ids of `run.queued` and of the terminal event."""
+    correlation: Correlation
+    """The request that asked for it, be it through a run that called it."""
 
     @property
     def thread_id(self) -> str:
@@ -248,6 +254,7 @@ class Run:
             culprits=_json(record.get("culprits")) or (),
             first_event=record["first_event"],
             last_event=record.get("last_event"),
+            correlation=Correlation(record.get("request_id"), record.get("traceparent")),
         )
 
 

@@ -1,5 +1,6 @@
 """The tools that workers have: they tell of them in Redis, and the gateway reads it there."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -27,6 +28,12 @@ class ToolCard:
     effect: str
     enabled: bool
     input_schema: JSON
+
+
+def catalogue_version(cards: Sequence[ToolCard], functions: Sequence[str]) -> str:
+    """The same for workers that have the same tools and durable functions."""
+    told = orjson.dumps([sorted(functions), sorted((asdict(card) for card in cards), key=lambda card: card["name"])])
+    return hashlib.sha256(told).hexdigest()[:12]
 
 
 async def tell_tools(client: Redis, cards: Sequence[ToolCard]) -> None:

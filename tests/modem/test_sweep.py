@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from modem.metrics import ChoreMetrics
 from modem.sweep import SHORT_QUEUE, Sweeper, share_of
 from shared import keys
 from shared.config import WorkerSettings
@@ -64,6 +66,7 @@ def a_sweeper(settings: WorkerSettings, client: Redis, store: ThreadStore, queue
         queue=queue,
         running=lambda: held,
         take_from=take_from,
+        metrics=ChoreMetrics(CollectorRegistry()),
     )
 
 

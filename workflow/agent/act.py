@@ -58,6 +58,7 @@ class ToolCaller:
         self._interval_seconds = runtime.settings.agent.coalesce_ms / 1000
         self._limits = runtime.tool_limits
         self._web = runtime.web
+        self._observer = runtime.observer
         self._sandbox = sandbox
         self._links = links
         self._budget = budget
@@ -163,7 +164,8 @@ class ToolCaller:
     ) -> Outcome | None:
         async with self._streamed(scope, call) as output:
             try:
-                result = await do(self._context(scope, call, output))
+                with self._observer.tool_call(call.name, call.id, call.arguments) as seen:
+                    result = seen.result = await do(self._context(scope, call, output))
             except OutcomeUnknown as unknown:
                 if scope.asks or self._tools.asks_when_unknown(call.name):
                     raise AskHuman(unknown.detail) from unknown

@@ -29,6 +29,7 @@ from workflow.engine.retry import ONCE, Retry, StepError
 from workflow.engine.scope import AskHuman, Body, Outcome, Postponed, Recovery, Settle, StepScope
 from workflow.engine.waits import Waits, parameters_of, runnable_of
 from workflow.engine.work import Fn, attempted
+from workflow.observe import Observer
 
 
 class StepFailed(AppError):
@@ -43,8 +44,11 @@ class StepFailed(AppError):
 class Step:
     """The steps of one attempt of one run. `draining` set: no new step starts."""
 
-    def __init__(self, attempt: Attempt, draining: asyncio.Event, outside: Outside) -> None:
+    def __init__(
+        self, attempt: Attempt, draining: asyncio.Event, outside: Outside, observer: Observer | None = None
+    ) -> None:
         self.run = attempt.run
+        self._observer = observer or Observer()
         self.parking = Parking()
         self.journal = Journal(attempt, self.parking)
         self._attempt = attempt
@@ -121,7 +125,8 @@ class Step:
                 outcome = _decided(record, await self._attempt.result_of(record), scope, settle)
                 if outcome is None:
                     record = await self._begin(record, spec, scope, started)
-                    outcome = (await recover(scope) if in_flight and recover else None) or await body(scope)
+                    with self._observer.step(scope.step_id, spec.key, spec.kind):
+                        outcome = (await recover(scope) if in_flight and recover else None) or await body(scope)
             except AppError as error:
                 await self._fail(record, error, begun)
                 raise
@@ -247,6 +252,7 @@ class Step:
         except TooLarge as error:
             await self._fail(record, error, begun)
             raise
+        self._observer.step_ended(record.kind, done.status)
         return outcome.result
 
     async def _fail(self, record: StepRecord, error: AppError, begun: float) -> None:
@@ -254,6 +260,7 @@ class Step:
         failed = replace(record, status=StepStatus.FAILED, error=cause, duration_ms=_ms_since(begun))
         event = NewEvent(EventType.STEP_FAILED, {"key": record.key, "error": cause}, record.number)
         await self.journal.finish(failed, Change(events=[event]))
+        self._observer.step_ended(record.kind, failed.status)
 
 
 def _decided(record: StepRecord, decision: Any, scope: StepScope, settle: Settle | None) -> Outcome | None:

@@ -13,6 +13,7 @@ from workflow.llm.breaker.breaker import Breaker, HeldBack
 from workflow.llm.fallback import Failure, goes_on, verdict
 from workflow.llm.retry import RetryPolicy, retried
 from workflow.llm.types import Model, ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta
+from workflow.observe import Observer
 
 log = logging.getLogger("trunkline.llm")
 
@@ -41,10 +42,13 @@ OnRetry = Callable[[Try], Awaitable[None]]
 class ModelPool:
     """The run's model, then its fallbacks in the order in which they are asked."""
 
-    def __init__(self, models: Sequence[Model], breaker: Breaker, retry: RetryPolicy) -> None:
+    def __init__(
+        self, models: Sequence[Model], breaker: Breaker, retry: RetryPolicy, observer: Observer | None = None
+    ) -> None:
         self._models = models
         self._breaker = breaker
         self._retry = retry
+        self._observer = observer or Observer()
 
     async def complete(self, request: ModelRequest, on_delta: OnDelta, on_retry: OnRetry) -> ModelResponse:
         """One finished turn. The caller has announced the first try, of the first model; `on_retry` does the others.
@@ -53,12 +57,14 @@ class ModelPool:
         and at least one may be asked again at a known time. Nothing is to be kept of such a call: the same one, made
         at that time, finds that model ready, or held back anew.
         """
-        call = _Call(self._models[0].name, request, on_delta, on_retry)
+        call = _Call(self._models[0].name, request, on_delta, on_retry, self._observer)
         failures: list[Failure] = []
         for model in self._models:
             try:
                 return await self._ask(model, call)
             except (ModelError, HeldBack) as failure:
+                if isinstance(failure, HeldBack):
+                    self._observer.held_back(model.name, failure.retry_at)
                 if not goes_on(failure, first=not failures):
                     raise
                 level = logging.INFO if isinstance(failure, HeldBack) else logging.WARNING
@@ -80,13 +86,16 @@ class ModelPool:
 class _Call:
     """One request on its way through the pool; `cause`: why the last model gave no answer."""
 
-    def __init__(self, announced: str, request: ModelRequest, on_delta: OnDelta, on_retry: OnRetry) -> None:
+    def __init__(
+        self, announced: str, request: ModelRequest, on_delta: OnDelta, on_retry: OnRetry, observer: Observer
+    ) -> None:
         self.cause = ""
         self._number = 1
         self._announced = announced
         self._request = request
         self._on_delta = on_delta
         self._on_retry = on_retry
+        self._observer = observer
 
     async def announce(self, model: Model, cause: str, pause: float = 0.0) -> None:
         self._number += 1
@@ -97,9 +106,12 @@ class _Call:
         """Only here is it sure that another model is asked: one that is held back is not announced."""
         if self._announced != model.name:
             await self.announce(model, self.cause)
-        async with aclosing(model.stream(self._request)) as items:
-            async for item in items:
-                if isinstance(item, ModelResponse):
-                    return item
-                await self._on_delta(item)
+        with self._observer.model_call(model.name, self._request) as seen:
+            async with aclosing(model.stream(self._request)) as items:
+                async for item in items:
+                    if isinstance(item, ModelResponse):
+                        seen.response = item
+                        return item
+                    seen.delta()
+                    await self._on_delta(item)
         raise AssertionError(f"{model.name}: a model's stream ends with a ModelResponse or raises ModelError")
