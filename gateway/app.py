@@ -20,9 +20,24 @@ from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
-from gateway.routes import events, files, health, ports, root, runs, session, steps, threads, tools
+from gateway.routes import (
+    events,
+    files,
+    flows,
+    health,
+    logs,
+    ports,
+    root,
+    runs,
+    session,
+    sockets,
+    steps,
+    threads,
+    tools,
+)
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
+from gateway.server import WEBSOCKET_LOG
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
 from shared.config import Settings, load_settings
@@ -59,8 +74,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for prefix in API_PREFIXES:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
-    for router in (root.router, health.router, session.root, ports.root):
+    for router in (root.router, health.router, session.root, ports.root, flows.root, sockets.router):
         app.include_router(router)
+    app.include_router(logs.router, include_in_schema=False)
     serve_docs(app)
     describe(app)
     add_error_handlers(app)
@@ -74,17 +90,21 @@ def from_environment() -> FastAPI:
     configure_logging(settings.log, "gateway")
     # Our access log has the request's id, and no query, which may hold a ticket. This one asks for its handlers only.
     logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger(WEBSOCKET_LOG).setLevel(logging.WARNING)
     return create_app(settings)
 
 
 def _api() -> APIRouter:
     api = APIRouter()
     for router in (
+        flows.router,  # its path would be a thread's
         threads.router,
         files.router,
         ports.api,
         ports.root,
         runs.router,
+        logs.router,
+        sockets.router,
         steps.router,
         events.router,
         tools.router,

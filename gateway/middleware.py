@@ -41,13 +41,13 @@ class Exchanges:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = scope[REQUEST_ID] = given if _CLIENT_GIVEN_ID.fullmatch(given) else new_id()
         scope["path"] = scope["path"].rstrip("/") or "/"
-        exchange = _Exchange(request_id, receive, send)
+        exchange = (_Exchange if scope["type"] == "http" else _SocketExchange)(request_id, receive, send)
         with bound(request_id=request_id):
             try:
                 await self.app(scope, exchange.receive, exchange.send)
@@ -72,14 +72,17 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self._request_id
-            for name, value in _SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            self._begin(message)
         elif not message.get("more_body", False):
             self._complete = True
         await self._send(message)
+
+    def _begin(self, message: Message) -> None:
+        self._status = message["status"]
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-Id"] = self._request_id
+        for name, value in _SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
 
     def log(self, scope: Scope) -> None:
         """Without the query: it may hold a ticket."""
@@ -87,6 +90,32 @@ class _Exchange:
         level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
         milliseconds = (time.monotonic() - self._began) * 1000
         access_log.log(level, "%s %s %d %.1f ms", scope["method"], _path(scope), status, milliseconds)
+
+
+class _SocketExchange(_Exchange):
+    """A WebSocket's: its status is 101 and the code that it was closed with, or that of the answer in its place."""
+
+    _closed = HTTPStatus.SWITCHING_PROTOCOLS.value
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._closed = message.get("code", self._closed)
+        return message
+
+    async def send(self, message: Message) -> None:
+        match message["type"]:
+            case "websocket.accept":
+                self._status = HTTPStatus.SWITCHING_PROTOCOLS.value
+            case "websocket.http.response.start":
+                self._begin(message)
+            case "websocket.close":
+                self._closed = message.get("code", self._closed)
+        await self._send(message)
+
+    def log(self, scope: Scope) -> None:
+        milliseconds = (time.monotonic() - self._began) * 1000
+        access_log.info("WS %s %d %d %.1f ms", _path(scope), self._status, self._closed, milliseconds)
 
 
 def _path(scope: Scope) -> str:

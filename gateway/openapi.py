@@ -1,9 +1,11 @@
 """The API's own description: errors as they are, the ways to authenticate, and pages to read it offline."""
 
+import inspect
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.routing import APIWebSocketRoute
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
@@ -93,6 +95,7 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     },
     204: {"description": "The run has ended and `last_id` is its last event: there is no more to come."},
 }
+FLOW_STREAM: dict[int | str, dict[str, Any]] = {200: EVENT_STREAM[200]}
 EVENTS: dict[int | str, dict[str, Any]] = {
     **EVENT_STREAM,
     200: {
@@ -133,6 +136,7 @@ def describe(app: FastAPI) -> None:
             schemas["Problem"] = _PROBLEM_SCHEMA
             schema["components"]["securitySchemes"] = {**_SECURITY, "ticket": _TICKET}
             schema["security"] = [{name: []} for name in _SECURITY]
+            schema["x-websockets"] = [_socket(route) for route in sockets_of(app)]
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
@@ -140,6 +144,24 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def sockets_of(app: FastAPI) -> list[APIWebSocketRoute]:
+    """Its WebSockets, which OpenAPI has no words for: under each prefix once, as they are matched."""
+    return [route for route in app.routes if isinstance(route, APIWebSocketRoute)]
+
+
+def _socket(route: APIWebSocketRoute) -> JSON:
+    parameters = [*route.dependant.path_params, *route.dependant.query_params]
+    return {
+        "path": route.path,
+        "name": route.name,
+        "summary": inspect.getdoc(route.endpoint),
+        "parameters": [
+            {"name": each.alias, "in": "path" if each in route.dependant.path_params else "query"}
+            for each in parameters
+        ],
+    }
 
 
 def serve_docs(app: FastAPI) -> None:

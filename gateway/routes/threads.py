@@ -19,6 +19,7 @@ from gateway.routes.answers import (
     ThreadOpened,
 )
 from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody
+from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of
 from gateway.routes.runs import LastEventId, LastId, step_number
@@ -45,6 +46,8 @@ async def initiate(
     body = body or InitiateBody()
     request = ["initiate", body.model_dump()]
     thread_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
+    if body.flow_uuid and body.flow_input_uuid:
+        thread_id = await name_stream(services, caller, body.flow_uuid, body.flow_input_uuid, thread_id)
     thread = await services.store.create_thread(NewThread(thread_id, caller.workspace, body.metadata, body.context))
     return ThreadOpened(thread_id=thread.id, created_at=thread.created_at, status=thread.status)
 
