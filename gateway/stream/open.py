@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 1.0
 """How long a request waits for Redis before it is answered 200, an `error` event, and held."""
 ALIAS_SECONDS = 0.5
 """Pause between looks whether a legacy stream's name stands for a thread by now."""
+ALIAS_PATIENCE_SECONDS = 0.2
+"""How long such a request waits for the first look, before it is answered 200 and waits."""
 
 
 class Streams:
@@ -56,7 +58,9 @@ class Streams:
         wanted = Wanted(about, projections.thread_sse, awaited=True)
         alias = keys.flow(caller.workspace, flow_uuid, flow_input_uuid)
         opening = partial(self._open_flow, caller, alias, parse_last_id(last_id))
-        return EventStream(self._subscription(wanted, opening, idle_limit=True))
+        subscription = self._subscription(wanted, opening, idle_limit=True)
+        await self._is_open(subscription, ALIAS_PATIENCE_SECONDS)
+        return EventStream(subscription)
 
     async def thread_socket(self, caller: Principal, thread_id: str, last_id: str | None) -> Subscription:
         """Raises AppError INVALID_REQUEST, NOT_FOUND, UNAVAILABLE."""
@@ -116,11 +120,11 @@ class Streams:
             raise
         return subscription
 
-    async def _is_open(self, subscription: Subscription) -> bool:
+    async def _is_open(self, subscription: Subscription, patience_seconds: float = PATIENCE_SECONDS) -> bool:
         """Whether Redis has answered in time. Raises AppError NOT_FOUND."""
         opening = subscription.opening
         if not self.fanout.reader.away:
-            await asyncio.wait({opening}, timeout=PATIENCE_SECONDS)
+            await asyncio.wait({opening}, timeout=patience_seconds)
         if opening.done():
             opening.result()
         return opening.done()

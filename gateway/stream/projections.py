@@ -1,5 +1,7 @@
 """What each kind of endpoint shows of an event. All of them read the same entries; nothing is published twice."""
 
+from datetime import UTC, datetime
+
 from gateway.stream.entries import Entry
 from gateway.stream.log_lines import line_of
 from shared.types import BUILT_IN_EVENTS
@@ -28,7 +30,10 @@ def log_message(entry: Entry) -> bytes:
 
 
 def agent_message(entry: Entry) -> bytes:
-    return _message(entry.id, entry.type, entry.event)
+    """Its time is Redis', as everywhere: its id has it."""
+    time = datetime.fromtimestamp(entry.position[0] / 1000, UTC).isoformat(timespec="milliseconds")
+    document = b'%b,"time":"%b"}' % (entry.event[:-1], time.replace("+00:00", "Z").encode())
+    return _message(entry.id, entry.type, document)
 
 
 def _thread_name(event_type: str) -> str:
