@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.redis import passes
@@ -98,6 +99,12 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(WebSocketRequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RedisError, _redis_error)
+    app.router.default = _nowhere
+
+
+async def _nowhere(_: Scope, __: Receive, ___: Send) -> None:
+    """Where no path fits; for a WebSocket the framework would answer 403, without a word."""
+    raise HTTPException(404)
 
 
 async def _app_error(_: Request, error: Exception) -> Response:

@@ -235,7 +235,9 @@ def _closed(gateway: Gateway) -> bool:
     return not gateway.app.state.services.streams.fanout._feeds
 
 
-@pytest.mark.parametrize("path", ["/ws/agent/{other}", "/ws/agent/nonsense", "/ws/runs/nonsense/logs"])
+@pytest.mark.parametrize(
+    "path", ["/ws/agent/{other}", "/ws/agent/nonsense", "/ws/runs/nonsense/logs", "/ws/agent/a/b", "/ws", "/api/agent"]
+)
 async def test_what_is_not_there_is_404_before_it_opens(gateway: Gateway, path: str) -> None:
     status, document = await refusal(gateway, path.format(other="0" * 26))
     assert (status, document["code"]) == (404, "not_found")
