@@ -4,8 +4,9 @@ import inspect
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.routing import APIWebSocketRoute
+from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
@@ -136,7 +137,7 @@ def describe(app: FastAPI) -> None:
             schemas["Problem"] = _PROBLEM_SCHEMA
             schema["components"]["securitySchemes"] = {**_SECURITY, "ticket": _TICKET}
             schema["security"] = [{name: []} for name in _SECURITY]
-            schema["x-websockets"] = [_socket(route) for route in sockets_of(app)]
+            schema["x-websockets"] = sockets_of(app)
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
@@ -146,22 +147,18 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def sockets_of(app: FastAPI) -> list[APIWebSocketRoute]:
-    """Its WebSockets, which OpenAPI has no words for: under each prefix once, as they are matched."""
-    return [route for route in app.routes if isinstance(route, APIWebSocketRoute)]
-
-
-def _socket(route: APIWebSocketRoute) -> JSON:
-    parameters = [*route.dependant.path_params, *route.dependant.query_params]
-    return {
-        "path": route.path,
-        "name": route.name,
-        "summary": inspect.getdoc(route.endpoint),
-        "parameters": [
-            {"name": each.alias, "in": "path" if each in route.dependant.path_params else "query"}
-            for each in parameters
-        ],
-    }
+def sockets_of(app: FastAPI) -> list[JSON]:
+    """Its WebSockets, which OpenAPI has no words for: under each prefix, in the order in which they are matched."""
+    found = []
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if not isinstance(route, APIWebSocketRoute):
+            continue
+        kinds: list[tuple[str, Any]] = [(each.alias, each.field_info) for each in get_flat_params(route.dependant)]
+        parameters = [{"name": name, "in": kind.in_.value} for name, kind in kinds]
+        summary = inspect.getdoc(route.endpoint)
+        found.append({"path": context.path, "name": route.name, "summary": summary, "parameters": parameters})
+    return found
 
 
 def serve_docs(app: FastAPI) -> None:
