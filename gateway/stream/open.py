@@ -21,6 +21,8 @@ from shared.keys import ThreadKeys, thread_keys_of
 
 PATIENCE_SECONDS = 1.0
 """How long a request waits for Redis before it is answered 200, an `error` event, and held."""
+SOCKET_PATIENCE_SECONDS = 10.0
+"""The same before a WebSocket is refused (503): long enough for a gateway that is only busy."""
 ALIAS_SECONDS = 0.5
 """Pause between looks whether a legacy stream's name stands for a thread by now."""
 ALIAS_PATIENCE_SECONDS = 0.2
@@ -113,7 +115,7 @@ class Streams:
         """
         subscription = self._subscription(wanted, opening, idle_limit=False)
         try:
-            if not await self._is_open(subscription):
+            if not await self._is_open(subscription, SOCKET_PATIENCE_SECONDS):
                 raise redis_away()
         except BaseException:
             subscription.close()

@@ -145,17 +145,17 @@ class Bench:
         subscribers = Subscribers(self._port, [attempt.run.thread_id for attempt in attempts])
         idle_mb, connections = memory_mb(self._gateway.pid), await self._connections()
         print(f"{o.streams:,} event streams and {o.sockets:,} WebSockets on {o.threads} threads")
-        before = time.perf_counter()
-        await subscribers.open(o.streams, o.sockets)
-        print(f"opened: {time.perf_counter() - before:.1f} s")
+        async with self._cpu() as spent:
+            await subscribers.open(o.streams, o.sockets)
+        print(f"opened: {spent[1]:.1f} s, {1000 * spent[0] / count:.1f} ms CPU each")
         used = memory_mb(self._gateway.pid)
         each = 1000 * (used - idle_mb) / count
         print(f"memory: {used:.0f} MB, {idle_mb:.0f} MB without them: {each:.1f} KB a subscriber")
         print(f"Redis connections: {await self._connections()}, {connections} without them")
-        async with self._cpu("idle") as spent:
+        async with self._cpu() as spent:
             await asyncio.sleep(o.seconds)
         print(f"CPU while nothing happens: {1e6 * spent[0] / o.seconds / count:.1f} µs a subscriber and second")
-        async with self._cpu("busy") as spent:
+        async with self._cpu() as spent:
             written = await self._write(attempts)
         lags = subscribers.received.lags
         expected = written * count // o.threads
@@ -197,7 +197,7 @@ class Bench:
         return len(await self._client.client_list()) - len(self._client.connection_pool._available_connections)
 
     @asynccontextmanager
-    async def _cpu(self, _: str) -> AsyncIterator[list[float]]:
+    async def _cpu(self) -> AsyncIterator[list[float]]:
         """The gateway's CPU seconds over the block, and the seconds that it took."""
         found: list[float] = []
         cpu, start = cpu_seconds(self._gateway.pid), time.perf_counter()
