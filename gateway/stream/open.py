@@ -115,7 +115,10 @@ class Streams:
         """
         subscription = self._subscription(wanted, opening, idle_limit=False)
         try:
-            if not await self._is_open(subscription, SOCKET_PATIENCE_SECONDS):
+            # Never without waiting: that Redis is back is noticed by those who wait for it.
+            away = self.fanout.reader.away
+            await asyncio.wait({subscription.opening}, timeout=PATIENCE_SECONDS if away else SOCKET_PATIENCE_SECONDS)
+            if not await self._is_open(subscription, 0):
                 raise redis_away()
         except BaseException:
             subscription.close()
