@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,35 @@ from gateway.stream.ws import CloseCode
 from shared import keys
 from shared.channels import ChannelEvent, ChannelEventType, Channels
 from shared.config import StreamSettings
+from shared.db import agents
+from shared.db.agents import Agent
+from shared.db.tables.tenants import workspaces
 from shared.redis import connect
 from shared.tasks import cancel
 from shared.threads.types import NewEvent
 from shared.types import EventType
 from tests.gateway.support import Gateway, delta, finish, frames_of, serving, settings_for, until
 from tests.gateway.websockets import refusal, websocket
+from tests.support.databases import put_database
+
+THEIRS = Agent("theirs", "another", "chat", "theirs", datetime.now(UTC), datetime.now(UTC))
+
+
+@pytest.fixture
+async def gateway(redis_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """With the agents a0 to a3, and one of another workspace."""
+    put_database(tmp_path)
+    async with serving(settings_for(redis_url, tmp_path)) as gateway:
+        now = datetime.now(UTC)
+        async with gateway.app.state.services.db.begin() as c:
+            await c.execute(
+                workspaces.insert().values(
+                    id="another", slug="another", name="W", metadata={}, created_at=now, updated_at=now, version=1
+                )
+            )
+            for agent in (*(Agent(f"a{n}", "default", "chat", f"a{n}", now, now) for n in range(4)), THEIRS):
+                await agents.add(c, agent)
+        yield gateway
 
 
 async def publish(gateway: Gateway, agent: str, number: int = 0, workspace: str = "default") -> str:
@@ -56,10 +80,16 @@ async def test_the_workspaces_socket_tells_of_all_agents_or_of_those_named(gatew
         assert [each["data"]["agent_id"] for each in await some.take(2)] == ["a1", "a3"]
 
 
-@pytest.mark.parametrize("agents", ["", ",", ",".join(f"a{n}" for n in range(101))])
-async def test_a_list_of_no_agents_or_too_many_is_refused(gateway: Gateway, agents: str) -> None:
-    status, document = await refusal(gateway, f"/ws/agents/stream?agent_id={agents}")
+@pytest.mark.parametrize("named", ["", ",", ",".join(f"a{n}" for n in range(101))])
+async def test_a_list_of_no_agents_or_too_many_is_refused(gateway: Gateway, named: str) -> None:
+    status, document = await refusal(gateway, f"/ws/agents/stream?agent_id={named}")
     assert (status, document["errors"][0]["place"]) == (400, "query.agent_id")
+
+
+@pytest.mark.parametrize("agent", ["theirs", "nobody", "%00", "a%C2%85b"])
+async def test_an_agent_of_another_workspace_is_not_there(gateway: Gateway, agent: str) -> None:
+    for path in (f"/ws/agents/{agent}", f"/ws/agents/stream?agent_id=a1,{agent}"):
+        assert (await refusal(gateway, path))[0] == 404
 
 
 async def test_who_comes_back_gets_what_came_after_its_last_event(gateway: Gateway) -> None:

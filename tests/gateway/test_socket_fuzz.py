@@ -19,6 +19,7 @@ from gateway.stream.ws import CloseCode
 from shared.config import StreamSettings
 from tests.gateway.support import BOUND_SECONDS, Gateway, serving, settings_for
 from tests.gateway.websockets import AUTHORIZED
+from tests.support.databases import put_database
 
 INSIDE = ("Traceback", "redis://", 'File "', "site-packages", "ResponseError", "WRONGTYPE")
 
@@ -70,6 +71,7 @@ class Served:
 @pytest.fixture
 def served(redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Served]:
     limits = StreamSettings(keep_alive_seconds=0.02, idle_timeout_seconds=0.05, max_seconds=0.15, max_per_key=100_000)
+    put_database(tmp_path)
     found: list[Served] = []
     ready, leave = threading.Event(), asyncio.Event()
 
