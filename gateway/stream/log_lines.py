@@ -74,12 +74,16 @@ def _interrupted(_: str, __: JSON) -> JSON:
 
 
 def _step_failed(_: str, data: JSON) -> JSON:
-    return {"source": "run", "level": "error", "text": f"step {data.get('key')} failed: {_detail(data.get('error'))}"}
+    return {
+        "source": "run",
+        "level": "error",
+        "text": f"step {_text(data.get('key'))} failed: {_detail(data.get('error'))}",
+    }
 
 
 def _asks(_: str, data: JSON) -> JSON:
-    text = f"asking {data.get('model')}"
-    if cause := data.get("cause"):
+    text = f"asking {_text(data.get('model'))}"
+    if cause := _text(data.get("cause")):
         return {"source": "model", "level": "warning", "text": f"{text} again: {cause}"}
     return {"source": "model", "text": text}
 
@@ -87,17 +91,17 @@ def _asks(_: str, data: JSON) -> JSON:
 def _call(_: str, data: JSON) -> JSON:
     arguments = data.get("arguments")
     shown = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-    return {"source": "tool", "text": f"{data.get('name')} {shown[:CALL_CHARS]}"}
+    return {"source": "tool", "text": f"{_text(data.get('name'))} {shown[:CALL_CHARS]}"}
 
 
 def _output(_: str, data: JSON) -> JSON:
-    return {"source": "tool", "stream": data.get("stream"), "text": _text(data.get("text"))}
+    return {"source": "tool", "stream": _text(data.get("stream")) or None, "text": _text(data.get("text"))}
 
 
 def _response(_: str, data: JSON) -> JSON:
     if data.get("ok", True):
-        return {"source": "tool", "text": f"{data.get('name')} done"}
-    text = f"{data.get('name')} failed: {_text(data.get('content'))[:CALL_CHARS]}"
+        return {"source": "tool", "text": f"{_text(data.get('name'))} done"}
+    text = f"{_text(data.get('name'))} failed: {_text(data.get('content'))[:CALL_CHARS]}"
     return {"source": "tool", "level": "error", "text": text}
 
 

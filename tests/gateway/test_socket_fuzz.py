@@ -51,7 +51,7 @@ QUERIES = st.dictionaries(
 SEGMENTS = st.text(min_size=1, max_size=40).map(lambda text: quote(text, safe=""))
 RAW = st.binary(max_size=200)
 
-many = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @dataclass
