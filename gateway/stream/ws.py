@@ -80,6 +80,7 @@ class Talk:
             return
         finally:
             await cancel(ways)
+            await asyncio.gather(*ways, return_exceptions=True)  # read, so that nobody is told that it never was
             self._subscription.close()
         if closing:
             await self._close(closing)

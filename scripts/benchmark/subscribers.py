@@ -207,7 +207,7 @@ class Bench:
 
 @contextmanager
 def processes(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], int]]:
-    """A Valkey that keeps what it acknowledges, and a gateway."""
+    """A Valkey that keeps what it acknowledges, and a gateway with a database."""
     redis_port, port = free_port(), free_port()
     url = f"redis://127.0.0.1:{redis_port}/0"
     (folder / "key").write_text(KEY)
@@ -217,6 +217,7 @@ def processes(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], int]
         **{"RATE_LIMIT__ENABLED": "false", "STREAM__MAX_PER_KEY": "1000000"},
     }
     env = {**os.environ, **{f"TRUNKLINE__{name}": value for name, value in settings.items()}}
+    subprocess.run([sys.executable, "-P", "-m", "shared.db", "upgrade"], env=env, check=True, capture_output=True)
     with (folder / "log").open("wb") as log:
         started = [
             subprocess.Popen([str(get_binary_path()), *options, "--appendonly", "yes"], stdout=log, stderr=log),
@@ -231,7 +232,7 @@ def processes(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], int]
             process.wait(20)
 
 
-async def ready(port: int, gateway: subprocess.Popen[bytes]) -> None:
+async def ready(port: int, gateway: subprocess.Popen[bytes], log: Path) -> None:
     """Raises RuntimeError where it does not get ready."""
     async with aiohttp.ClientSession() as http, asyncio.timeout(READY_SECONDS):
         while gateway.poll() is None:
@@ -242,7 +243,7 @@ async def ready(port: int, gateway: subprocess.Popen[bytes]) -> None:
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.1)
-    raise RuntimeError("the gateway ended before it was ready")
+    raise RuntimeError(f"the gateway ended before it was ready:\n{log.read_text()[-3000:]}")
 
 
 async def measure(options: argparse.Namespace) -> None:
@@ -250,7 +251,7 @@ async def measure(options: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder,
         processes(Path(folder)) as (url, gateway, port),
     ):
-        await ready(port, gateway)
+        await ready(port, gateway, Path(folder) / "log")
         await Bench(options, url, gateway, port).measure()
 
 

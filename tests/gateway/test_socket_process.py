@@ -6,7 +6,9 @@ from pathlib import Path
 
 import aiohttp
 import httpx
+import pytest
 
+from gateway.server import PING_SECONDS
 from tests.gateway.support import KEY, until
 from tests.gateway.test_process import gateway_process, ready
 from tests.support.ports import free_port
@@ -32,3 +34,21 @@ async def test_a_gateway_that_stops_says_so_and_writes_no_ticket_into_its_log(re
     assert f"WS /ws/agent/{thread_id}/ 101 1012" in log
     assert ticket not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.slow
+async def test_a_client_that_answers_no_ping_is_dropped(redis_url: str, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with gateway_process(redis_url, tmp_path, port):
+        await until(lambda: ready(port), 60)
+        async with httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}) as client:
+            thread_id = (await client.post("/api/agent/initiate")).json()["thread_id"]
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{url}/ws/agent/{thread_id}", headers={"X-API-Key": KEY}, autoping=False) as socket,
+            asyncio.timeout(2 * PING_SECONDS + 10),
+        ):
+            kinds = [message.type async for message in socket]
+            assert aiohttp.WSMsgType.PING in kinds
+            assert socket.close_code == aiohttp.WSCloseCode.INTERNAL_ERROR
