@@ -21,6 +21,10 @@ from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
 from gateway.room import Room
 from gateway.routes import (
+    agent_messages,
+    agents,
+    chat,
+    contexts,
     events,
     files,
     flows,
@@ -40,6 +44,7 @@ from gateway.sandboxes.origins import SandboxOrigins
 from gateway.server import WEBSOCKET_LOG
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
+from shared.channels import Channels
 from shared.config import Settings, load_settings
 from shared.db.engine import Database
 from shared.events.outside import Outside
@@ -77,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (root.router, health.router, session.root, ports.root, flows.root, sockets.router):
         app.include_router(router)
     app.include_router(logs.router, include_in_schema=False)
+    app.include_router(chat.router, include_in_schema=False)
     serve_docs(app)
     describe(app)
     add_error_handlers(app)
@@ -107,6 +113,10 @@ def _api() -> APIRouter:
         sockets.router,
         steps.router,
         events.router,
+        agents.router,
+        contexts.router,
+        agent_messages.router,
+        chat.router,
         tools.router,
         session.api,
     ):
@@ -162,6 +172,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             limits=RateLimits(settings.rate_limit, counters),
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
+            channels=Channels(redis, settings.stream),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}

@@ -17,6 +17,7 @@ from gateway.open_streams import OpenStreams
 from gateway.room import Room
 from gateway.sandboxes.host import SandboxHost
 from gateway.stream.open import Streams
+from shared.channels import Channels
 from shared.config import Settings
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
@@ -51,6 +52,7 @@ class Services:
     open_streams: OpenStreams
     sandboxes: SandboxHost
     snapshots: Snapshots
+    channels: Channels
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property

@@ -27,6 +27,7 @@ from shared.redis import connect, patiently
 from shared.slots.slots import slots_of
 from shared.tasks import cancel
 from shared.threads.store import ThreadStore
+from shared.workers.catalogue import tell_catalogue
 from shared.workers.registry import WorkerRegistry
 from shared.workers.tools import TELL_SECONDS, tell_tools
 from workflow.runner import Runner, Signals, take_from
@@ -107,7 +108,10 @@ class Worker:
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
-        self._tell = partial(patiently, partial(tell_tools, client, runtime.tool_cards), None)
+        self._tells = (
+            partial(tell_tools, client, runtime.tool_cards),
+            partial(tell_catalogue, client, runtime.catalogue),
+        )
         await self._tell()
         if isinstance(runtime.sandboxes, RemoteProvider):
             self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
@@ -162,6 +166,10 @@ class Worker:
                 return self._lease.name
             await asyncio.sleep(TICK_SECONDS)
         return None
+
+    async def _tell(self) -> None:
+        for tell in self._tells:
+            await patiently(tell, None)
 
     async def _keep_told(self) -> None:
         while True:

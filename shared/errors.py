@@ -17,6 +17,7 @@ class ErrorCode(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     RATE_LIMITED = "rate_limited"
     UNSUPPORTED = "unsupported"
+    NOT_IMPLEMENTED = "not_implemented"
     STREAM_TIMEOUT = "stream_timeout"
     # what the service met
     INTERNAL = "internal"

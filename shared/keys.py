@@ -9,6 +9,8 @@ from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 WORKERS = "workers"
 TOOLS = "tools"
 """STRING: what the workers told of their tools, as JSON (shared/workers/tools.py)."""
+CATALOGUE = "catalogue"
+"""STRING: what they told of all else that they know (shared/workers/catalogue.py)."""
 INSTALL = "install"
 
 
@@ -213,6 +215,11 @@ def channel(workspace: str) -> str:
 def flow(workspace: str, flow_uuid: str, flow_input_uuid: str) -> str:
     """STRING: the thread that a legacy stream's name stands for."""
     return f"stream:{{{workspace}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
+
+
+def session(workspace: str, name: str) -> str:
+    """STRING: the thread of a client's session."""
+    return f"session:{{{workspace}:{name}}}"
 
 
 def ticket(digest: str) -> str:

@@ -21,6 +21,10 @@ AGENT_PARAMETERS = FUNCTION_PARAMETERS | {
     *("model", "temperature", "tools", "permissions", "max_turns", "max_cost", "max_tokens"),
 }
 
+RESERVED = "trunkline."
+"""With this begin the names of durable functions that are ours, and that no client may run."""
+AGENT_HOOKS = f"{RESERVED}agent_hooks"
+
 
 class RunStatus(StrEnum):
     PENDING = "pending"

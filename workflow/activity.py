@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from shared.channels import ChannelEvent, ChannelEventType, Channels
 from shared.threads.types import Run
-from shared.types import Runnable, RunStatus
+from shared.types import RunStatus
 
 log = logging.getLogger("trunkline.runner")
 
@@ -24,13 +24,14 @@ class Activity:
 
     def tell(self, run: Run, status: RunStatus) -> None:
         """That a run of an agent has this status now. Never raises; nothing where the run is of no agent."""
-        if run.runnable_type is not Runnable.AGENT or run.runnable_id is None:
+        agent_id = (run.definition or {}).get("agent_id")
+        if agent_id is None:
             return
         if len(self._untold) >= MAX_UNTOLD:
-            log.warning("agent %s: nobody is told that run %s is %s", run.runnable_id, run.id, status)
+            log.warning("agent %s: nobody is told that run %s is %s", agent_id, run.id, status)
             return
         data = {"run_id": run.id, "thread_id": run.thread_id, "status": status, "attempt": run.epoch}
-        event = ChannelEvent(ChannelEventType.ACTIVITY, run.workspace, run.runnable_id, data)
+        event = ChannelEvent(ChannelEventType.ACTIVITY, run.workspace, agent_id, data)
         task = asyncio.create_task(self._publish(event))
         self._untold.add(task)
         task.add_done_callback(self._untold.discard)

@@ -11,17 +11,25 @@ from redis.asyncio import Redis
 from shared.budgets.store import Budgets
 from shared.config import Settings
 from shared.install import install_id
+from shared.types import RESERVED
+from shared.version import VERSION
+from shared.workers.catalogue import Catalogue, FunctionCard, TemplateCard
 from shared.workers.tools import ToolCard
+from workflow.definitions.hooks import hooks_function
+from workflow.definitions.registry import AgentRegistry, load_definitions
 from workflow.engine.durable import Functions
 from workflow.llm.breaker.breaker import Breaker, BreakerPolicy
 from workflow.llm.choose import Chosen, build_model, choose_model
 from workflow.llm.client import LiteLLMModel, close_connections
+from workflow.llm.demo import DEMO
+from workflow.llm.known_models import known_models
 from workflow.llm.pool import ModelPool
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
 from workflow.mcp.servers import open_mcp_tools
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
+from workflow.template.templates import load_templates
 from workflow.tool.base import CallLimits
 from workflow.tool.catalogue import known_tools
 from workflow.tool.listing import cards_of
@@ -48,6 +56,8 @@ class Runtime:
     models: dict[str, Model] = field(default_factory=dict)
     fallbacks: list[Model] = field(default_factory=list)
     web: Web = field(default_factory=Web)
+    catalogue: Catalogue = field(default_factory=lambda: Catalogue(VERSION))
+    """What the gateway is told of all this, beside the tools."""
 
     def model(self, name: str | None) -> Model:
         """The model of that name, or the default one. Raises AppError INVALID_CONFIG for a name of no provider."""
@@ -83,15 +93,21 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
     order.
     """
     web, known, gives = Web.of(settings), known_tools(settings), settings.tools.gives
+    definitions = load_definitions(settings.agents)
     async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
         own = Registry(tool for tool in known if gives(tool.name))
         given = own.plus(tool for tool in mcp_tools if gives(tool.name))
-        async with _opened(settings, client, given, web) as runtime:
-            yield replace(runtime, tool_cards=cards_of([*known, *mcp_tools], gives))
+        functions = Functions.of_modules(settings.workflow.modules, [hooks_function(definitions)])
+        async with _opened(settings, client, given, functions, web) as runtime:
+            yield replace(
+                runtime, tool_cards=cards_of([*known, *mcp_tools], gives), catalogue=catalogue_of(runtime, definitions)
+            )
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) -> AsyncIterator[Runtime]:
+async def _opened(
+    settings: Settings, client: Redis, tools: Registry, functions: Functions, web: Web
+) -> AsyncIterator[Runtime]:
     llm = settings.llm
     runtime = Runtime(
         settings=settings,
@@ -105,7 +121,7 @@ async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) 
         tool_limits=CallLimits(
             output_chars=settings.tools.max_output_chars, tool_seconds=settings.tools.timeout_seconds
         ),
-        functions=Functions.of_modules(settings.workflow.modules),
+        functions=functions,
         web=web,
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
@@ -121,3 +137,18 @@ async def _opened(settings: Settings, client: Redis, tools: Registry, web: Web) 
         await runtime.sandboxes.close()
         if any(isinstance(model, LiteLLMModel) for model in runtime.models.values()):
             await close_connections()
+
+
+def catalogue_of(runtime: Runtime, definitions: AgentRegistry) -> Catalogue:
+    """Raises AppError INVALID_CONFIG for a kind of agent that has a tool that there is not."""
+    models, templates = known_models(), load_templates(runtime.settings.templates.folder)
+    functions = runtime.functions.versions.items()
+    return Catalogue(
+        release=VERSION,
+        definitions=definitions.given(runtime.all_tools.names),
+        functions=[FunctionCard(name, versions) for name, versions in functions if not name.startswith(RESERVED)],
+        templates=[TemplateCard(template.name, template.manifest.description) for template in templates],
+        providers=models.providers,
+        models=[*models.names, DEMO],
+        deployment=runtime.model(None).deployment,
+    )

@@ -39,6 +39,7 @@ class ThreadOpened(BaseModel):
 class ThreadAnswer(ThreadOpened):
     metadata: JSON
     context: JSON
+    agent_id: str | None = Field(description="Who does what is executed in it.")
     current_run_id: str | None = Field(description="The run whose turn it is.")
     last_event_id: str
 
@@ -50,6 +51,7 @@ class ThreadAnswer(ThreadOpened):
             status=thread.status,
             metadata=thread.metadata,
             context=thread.context,
+            agent_id=thread.agent,
             current_run_id=thread.head,
             last_event_id=thread.last_id,
         )

@@ -3,11 +3,11 @@
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.config.types import Permission
-from shared.types import FUNCTION_PARAMETERS, JSON
+from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
 
 
 def _storable(value: Any) -> Any:
@@ -40,6 +40,11 @@ class InitiateBody(Body):
         default=None, alias="flowUuid", description="With flowInputUuid a name of the thread's stream (legacy)."
     )
     flow_input_uuid: Name | None = Field(default=None, alias="flowInputUuid")
+    agent_id: Name | None = Field(
+        default=None,
+        validation_alias=AliasChoices("agent_id", "agentId"),
+        description="Who does what is executed in it: an agent, or a kind of agents such as `coder`.",
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"customer": "c-17"}}]})
 
@@ -53,7 +58,7 @@ class InitiateBody(Body):
     @classmethod
     def _refuse_what_would_be_ignored(cls, body: Any) -> Any:
         """Fields of the API that this version does not act on: better refused than silently without effect."""
-        unsupported = {"agent_id", "project_id"}
+        unsupported = {"project_id"}
         if isinstance(body, dict) and (given := sorted(unsupported & body.keys())):
             raise PydanticCustomError(
                 "unsupported", "{names}: not supported by this version", {"names": ", ".join(given)}
@@ -138,7 +143,11 @@ class ExecuteBody(Body):
 
 class RunBody(Body):
     runnable_type: Literal["agent", "function"] = "agent"
-    runnable_id: Name | None = Field(default=None, description="A durable function's name.")
+    runnable_id: Name | None = Field(
+        default=None,
+        description="A durable function's name; or an agent's id, or a kind of agents such as `coder` (unset: the "
+        "thread's agent, or none).",
+    )
     input: Any = Field(default=None, description="A function's input; an agent's is `{task, context_data?}`.")
     thread_id: str | None = Field(default=None, description="Unset: a new thread.")
     parameters: Parameters = Parameters()
@@ -158,6 +167,8 @@ class RunBody(Body):
             raise ValueError("a function's run needs its name in runnable_id")
         if self.runnable_type == "function" and (unheeded := self.parameters.unheeded_by_functions):
             raise ValueError(unheeded)
+        if self.runnable_type == "function" and (self.runnable_id or "").startswith(RESERVED):
+            raise ValueError(f"functions that begin with {RESERVED} are not for clients")
         if self.runnable_type == "agent":
             AgentInput.model_validate(self.input, strict=True)
         return self

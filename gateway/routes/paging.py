@@ -1,11 +1,22 @@
 """Lists in pages: `limit` and an opaque `cursor` in, `items` and `next_cursor` out."""
 
-from typing import Annotated
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeVar
 
 from fastapi import Query
 
 from gateway.errors import invalid
+from gateway.routes.answers import Page
+from shared.db.rows import Place
 from shared.errors import AppError, FieldError
+
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+
+_PLACE = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_-]{1,64})")
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items in one page.")]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")]
@@ -22,3 +33,21 @@ def offset_of(cursor: str | None) -> int:
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 15):
         raise bad_cursor()
     return int(cursor)
+
+
+def place_of(cursor: str | None) -> Place | None:
+    """For lists of rows, newest first. Raises AppError INVALID_REQUEST."""
+    if cursor is None:
+        return None
+    if (match := _PLACE.fullmatch(cursor)) is None:
+        raise bad_cursor()
+    return Place(_BEGINNING + timedelta(microseconds=int(match[1])), match[2])
+
+
+def page_of(
+    rows: Sequence[Row], limit: int, answer: Callable[[Row], Item], place: Callable[[Row], Place]
+) -> Page[Item]:
+    """Of one row more than `limit`, where there are more."""
+    last = place(rows[limit - 1]) if len(rows) > limit else None
+    cursor = f"{(last.at - _BEGINNING) // timedelta(microseconds=1)}-{last.id}" if last else None
+    return Page(items=[answer(row) for row in rows[:limit]], next_cursor=cursor)

@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from gateway.agents.snapshots import snapshot
 from gateway.auth import Principal
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
 from gateway.errors import invalid
@@ -39,17 +40,22 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
     dependencies=BEGINS_WORK,
     summary="Run something",
     status_code=201,
-    responses=errors(400, 404, 409, 413),
+    responses=errors(400, 404, 409, 413, 501),
 )
 async def create_run(
     body: RunBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> RunAnswer:
-    """An agent or a durable function, in a thread of its own or in one that there is."""
+    """An agent or a durable function, in a thread of its own or in one that there is.
+
+    A run of an agent carries what the agent is when it is accepted: later changes are for later runs.
+    """
     thread_id = body.thread_id or new_thread_id()
-    if body.thread_id is not None:
-        await services.thread_of(caller, body.thread_id)
+    thread = None if body.thread_id is None else await services.thread_of(caller, body.thread_id)
+    who = body.runnable_id or (thread.agent if thread and body.runnable_type == "agent" else None)
     request = ["run", body.model_dump()]
     run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread_id))
+    agent = who if body.runnable_type == "agent" else None
+    definition = await snapshot(services, caller, agent, run_id=run_id)
     if body.thread_id is None:
         await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace))
     new = NewRun(
@@ -58,9 +64,10 @@ async def create_run(
         input=body.input if body.runnable_type == "agent" else {"input": body.input},
         parameters=body.parameters.model_dump(exclude_none=True),
         runnable_type=Runnable(body.runnable_type),
-        runnable_id=body.runnable_id,
+        runnable_id=who,
         user_uuid=body.user_uuid,
         key_id=caller.key_id,
+        definition=definition,
     )
     submitted = await services.store.submit(new, queued={"input": body.input}, on_busy=body.on_busy)
     return await _accepted(services, caller, run_id, submitted)
@@ -158,7 +165,8 @@ async def fork_run(
     step = step_number(run, body.step_id)
     request = ["fork", run.id, body.model_dump()]
     new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(new_thread_id()))
-    thread = NewThread(thread_of(new_id), run.workspace, {"forked_from": run.thread_id})
+    agent = run.runnable_id if run.runnable_type is Runnable.AGENT else None
+    thread = NewThread(thread_of(new_id), run.workspace, {"forked_from": run.thread_id}, agent=agent)
     await services.copy_files(run.thread_id, thread.id, up_to=run.id)
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)

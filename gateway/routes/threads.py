@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from gateway.agents.snapshots import agent_named, snapshot
 from gateway.auth import Principal
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
 from gateway.errors import invalid
@@ -38,7 +39,7 @@ router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRout
     operation_id="initiateThread",
     dependencies=BEGINS_WORK,
     summary="Open a thread",
-    responses=errors(400, 409, 413),
+    responses=errors(400, 404, 409, 413, 501),
 )
 async def initiate(
     services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
@@ -46,9 +47,12 @@ async def initiate(
     body = body or InitiateBody()
     request = ["initiate", body.model_dump()]
     thread_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
+    if body.agent_id is not None:
+        await agent_named(services, caller, body.agent_id)
     if body.flow_uuid and body.flow_input_uuid:
         thread_id = await name_stream(services, caller, body.flow_uuid, body.flow_input_uuid, thread_id)
-    thread = await services.store.create_thread(NewThread(thread_id, caller.workspace, body.metadata, body.context))
+    new = NewThread(thread_id, caller.workspace, body.metadata, body.context, agent=body.agent_id)
+    thread = await services.store.create_thread(new)
     return ThreadOpened(thread_id=thread.id, created_at=thread.created_at, status=thread.status)
 
 
@@ -57,7 +61,7 @@ async def initiate(
     operation_id="execute",
     dependencies=BEGINS_WORK,
     summary="Execute a task",
-    responses=errors(400, 404, 409, 413),
+    responses=errors(400, 404, 409, 413, 501),
 )
 async def execute(
     thread_id: str, body: ExecuteBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
@@ -67,9 +71,12 @@ async def execute(
     _check_limits(body, services.settings.api.max_task_chars, services.settings.tools)
     request = ["execute", thread.id, body.model_dump()]
     run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread.id))
+    definition = await snapshot(services, caller, thread.agent, run_id=run_id)
     new = NewRun(
         run_id,
         caller.workspace,
+        runnable_id=thread.agent,
+        definition=definition,
         input={"task": body.task, "context_data": [item.model_dump() for item in body.context_data]},
         parameters=body.parameters.model_dump(exclude_none=True),
         user_uuid=body.user_uuid,
@@ -177,7 +184,7 @@ async def fork_thread(
         messages = await again.conversation(services.store, run, steps)
     await services.copy_files(thread.id, new_thread, up_to=up_to)
     metadata = {**thread.metadata, "forked_from": thread.id}
-    new = NewThread(new_thread, caller.workspace, metadata, thread.context)
+    new = NewThread(new_thread, caller.workspace, metadata, thread.context, agent=thread.agent)
     forked = await services.store.create_thread(new, messages)
     return ThreadOpened(thread_id=forked.id, created_at=forked.created_at, status=forked.status)
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from gateway.auth import Principal
 from gateway.errors import invalid, redis_away
 from gateway.stream import projections
+from gateway.stream.chat import ChatStream
 from gateway.stream.entries import START, Position, Projection, Source, before
 from gateway.stream.fanout import Cursor, Fanout, Wake
 from gateway.stream.sse import EventStream
@@ -18,6 +19,7 @@ from shared.config import StreamSettings
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import STREAM_ID, is_run_id, is_thread_id, stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
+from shared.types import JSON
 
 PATIENCE_SECONDS = 1.0
 """How long a request waits for Redis before it is answered 200, an `error` event, and held."""
@@ -101,6 +103,12 @@ class Streams:
             raise _no_such("run", run_id)
         wanted = Wanted({"thread_id": thread_of(run_id), "run_id": run_id}, show, run_id)
         return wanted, partial(self._open_run, caller, run_id, parse_last_id(last_id))
+
+    async def of_chat(self, caller: Principal, run_id: str, hello: JSON) -> Response:
+        """A run's text as chunks; `hello` is the first one."""
+        wanted = Wanted({}, projections.run_sse, run_id)
+        opening = partial(self._open_run, caller, run_id, START)
+        return ChatStream(self._subscription(wanted, opening, idle_limit=True), hello)
 
     async def _answer(self, wanted: Wanted, opening: Opening) -> Response:
         subscription = self._subscription(wanted, opening, idle_limit=True)

@@ -57,7 +57,7 @@ class EventStream(Response):
     async def _send_events(self, send: Send, gone: asyncio.Task[None]) -> None:
         """One send for all that is there. A slow client is slowed down for by `send`: nothing piles up for it."""
         subscription = self._subscription
-        chunk = b"retry: %d\n\n" % subscription.limits.retry_ms
+        chunk = self._first()
         while not gone.done():
             if chunk:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -73,9 +73,18 @@ class EventStream(Response):
             case None:
                 return b""
             case Notice():
-                return b"event: %b\ndata: %b\n\n" % (found.event.encode(), orjson.dumps(found.data))
+                return self._noticed(found)
+        return self._shown(found)
+
+    def _first(self) -> bytes:
+        return b"retry: %d\n\n" % self._subscription.limits.retry_ms
+
+    def _shown(self, found: list[Entry]) -> bytes:
         show = self._subscription.wanted.show
         return b"".join([entry.shown(show) for entry in found])
+
+    def _noticed(self, notice: Notice) -> bytes:
+        return b"event: %b\ndata: %b\n\n" % (notice.event.encode(), orjson.dumps(notice.data))
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,9 +1,9 @@
 """Settings from config.toml and the environment: typed sections, frozen, loaded once by a program and passed on."""
 
+from shared.config.agents import AgentDefinition, AgentsSettings
 from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
     AgentSettings,
-    AgentsSettings,
     BudgetSettings,
     RateLimitSettings,
     StreamSettings,
@@ -26,6 +26,7 @@ from shared.config.tools import ToolDefinition, ToolsSettings
 from shared.config.web import McpServerSettings, McpSettings, NetSettings, WebSettings
 
 __all__ = [
+    "AgentDefinition",
     "AgentSettings",
     "AgentsSettings",
     "ApiSettings",

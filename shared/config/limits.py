@@ -1,6 +1,6 @@
 """The settings of what is allowed: to clients, to streams, to agents and to their runs."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -150,20 +150,4 @@ class BudgetSettings(Section):
         default=None,
         description="Time that one workspace's runs may take in it. Unset: no limit.",
         examples=[2_000_000],
-    )
-
-
-class AgentsSettings(Section):
-    """Agents as lasting instances with a context and messages. Checked now, in use from a later version on."""
-
-    enabled: bool = Field(default=True, description="Offer them.")
-    max_concurrency: Count = Field(default=10, description="Agents of one workspace that may work at the same time.")
-    context_history_limit: Count = Field(default=100, description="Versions of a context that are kept.")
-    message_retention_limit: Count = Field(default=1000, description="Messages of an agent that are kept.")
-    message_ack_window_seconds: Seconds = Field(
-        default=3600, description="Time in which a message may be acknowledged."
-    )
-    registry_modules: list[Text] = Field(default=[], description="Python modules that register agent definitions.")
-    response_cache: Literal["none", "memory", "redis"] = Field(
-        default="none", description="Where repeated answers are cached: none, memory or redis."
     )

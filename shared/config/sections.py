@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from shared.config.agents import AgentsSettings
 from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
     AgentSettings,
-    AgentsSettings,
     BudgetSettings,
     RateLimitSettings,
     StreamSettings,

@@ -1,19 +1,15 @@
 """Agents: what workspaces have made of definitions."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import and_, select
-from sqlalchemy.engine import RowMapping
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Window, check_version
+from shared.db.rows import Place
+from shared.db.table_rows import Rows
 from shared.db.tables.agents import agents
-from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 
 
@@ -48,8 +44,10 @@ class Agent:
     storage: JSON = field(default_factory=dict)
     metadata: JSON = field(default_factory=dict)
     hook_thread: str | None = None
-    """The thread of the runs that carry out its definition's hooks, and the last one of them."""
+    """The thread of the runs that call its definition's hooks, and the last one of them."""
     hook_run: str | None = None
+    hooks: list[str] | None = None
+    """What that is to call, while it is not sure that it was submitted."""
     version: int = 1
 
 
@@ -62,60 +60,19 @@ class AgentFilter:
     definition: str | None = None
 
 
-async def add(c: AsyncConnection, agent: Agent) -> Agent:
-    """Idempotent by id: returns the one that is there. Raises AppError INVALID_REQUEST for a foreign project."""
-    if known := await get(c, agent.workspace, agent.id):
-        return known
-    try:
-        await c.execute(agents.insert().values(**asdict(agent)))
-    except IntegrityError as error:
-        raise _no_project(agent.project) from error
-    return agent
+ROWS = Rows(agents, lambda **row: Agent(**{**row, "status": AgentStatus(row["status"])}), "agent")
+add, get, existing, change, delete = ROWS.add, ROWS.get, ROWS.existing, ROWS.change, ROWS.delete
+check_version = ROWS.check_version
 
 
-async def get(c: AsyncConnection, workspace: str, agent_id: str, *, to_change: bool = False) -> Agent | None:
-    """`to_change`: nobody else changes it before this transaction ends."""
-    query = select(agents).where(_is(workspace, agent_id))
-    row = (await c.execute(query.with_for_update() if to_change else query)).mappings().one_or_none()
-    return None if row is None else _agent(row)
-
-
-async def newest(c: AsyncConnection, workspace: str, only: AgentFilter, window: Window) -> list[Agent]:
+async def page(
+    c: AsyncConnection, workspace: str, only: AgentFilter, *, after: Place | None = None, limit: int, skip: int = 0
+) -> list[Agent]:
     """Newest first."""
-    wanted = {name: value for name, value in asdict(only).items() if value is not None}
-    query = select(agents).where(
-        agents.c.workspace == workspace, *(agents.c[name] == value for name, value in wanted.items())
-    )
-    return [_agent(row) for row in (await c.execute(window.of(query, agents))).mappings()]
+    return await ROWS.page(c, workspace, asdict(only), after=after, limit=limit, skip=skip)
 
 
-async def change(c: AsyncConnection, agent: Agent, values: Mapping[str, Any], *, expected: int | None = None) -> Agent:
-    """`agent` as read in this transaction, to be changed. Returns it with a new version.
-
-    Raises AppError CONFLICT where its version is not the expected one, INVALID_REQUEST for a foreign project.
-    """
-    check_version(f"Agent {agent.id}", agent.version, expected)
-    changed = {**values, "version": agent.version + 1, "updated_at": datetime.now(UTC)}
-    try:
-        query = agents.update().where(_is(agent.workspace, agent.id)).values(**changed).returning(agents)
-        return _agent((await c.execute(query)).mappings().one())
-    except IntegrityError as error:
-        raise _no_project(values.get("project")) from error
-
-
-async def delete(c: AsyncConnection, agent: Agent, *, expected: int | None = None) -> None:
-    """With its contexts and messages. Raises AppError CONFLICT where its version is not the expected one."""
-    check_version(f"Agent {agent.id}", agent.version, expected)
-    await c.execute(agents.delete().where(_is(agent.workspace, agent.id)))
-
-
-def _is(workspace: str, agent_id: str) -> Any:
-    return and_(agents.c.workspace == workspace, agents.c.id == agent_id)
-
-
-def _agent(row: RowMapping) -> Agent:
-    return Agent(**{**row, "status": AgentStatus(row["status"])})
-
-
-def _no_project(project: str | None) -> AppError:
-    return AppError(ErrorCode.INVALID_REQUEST, f"There is no project {project} in this workspace.")
+async def told_hooks(c: AsyncConnection, agent: Agent) -> None:
+    """Its last hook run was submitted."""
+    mine = and_(ROWS.at(agent.workspace, agent.id), agents.c.hook_run == agent.hook_run)
+    await c.execute(agents.update().where(mine).values(hooks=None))

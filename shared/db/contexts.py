@@ -1,6 +1,6 @@
 """Contexts: JSON documents of agents, each with its versions. A version never changes; going back makes a new one."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.agents import Agent
-from shared.db.rows import check_version
+from shared.db.rows import stale
 from shared.db.tables.agents import context_versions, contexts
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
@@ -55,16 +55,18 @@ async def write(
     """
     now = datetime.now(UTC)
     known = (await c.execute(select(contexts).where(_is(agent, name)))).mappings().one_or_none()
-    check_version(f"Context {name!r}", known["version"] if known else 0, expected)
-    context_id, number = (known["id"], known["version"] + 1) if known else (new_id(), 1)
+    now_at = known["version"] if known else 0
+    if expected not in (None, now_at):
+        raise stale(expected, now_at)
+    context_id, number = known["id"] if known else new_id(), now_at + 1
     if known is None:
         own = {"id": context_id, "workspace": agent.workspace, "agent": agent.id, "name": name}
         await c.execute(contexts.insert().values(**own, version=1, created_at=now, updated_at=now))
     else:
         changed = contexts.update().where(contexts.c.workspace == agent.workspace, contexts.c.id == context_id)
         await c.execute(changed.values(version=number, updated_at=now))
-    said = {"data": new.data, "note": new.note, "restored": new.restored, "created_at": now, "created_by": new.by}
-    row = {"context": context_id, "number": number, **said}
+    written = ContextVersion(context_id, name, number, new.data, new.note, new.restored, now, new.by)
+    row = {key: value for key, value in asdict(written).items() if key != "name"}
     await c.execute(context_versions.insert().values(workspace=agent.workspace, **row))
     forgotten = context_versions.delete().where(
         context_versions.c.workspace == agent.workspace,
@@ -72,7 +74,7 @@ async def write(
         context_versions.c.number <= number - keep,
     )
     await c.execute(forgotten)
-    return ContextVersion(name=name, **row)
+    return written
 
 
 async def version(c: AsyncConnection, agent: Agent, name: str, number: int) -> ContextVersion:

@@ -8,7 +8,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.agents import Agent
-from shared.db.rows import Window
+from shared.db.rows import Place, newest_first
 from shared.db.tables.agents import agent_messages
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
@@ -43,8 +43,14 @@ async def add(c: AsyncConnection, message: AgentMessage, *, keep: int) -> AgentM
     return message
 
 
-async def newest(
-    c: AsyncConnection, agent: Agent, window: Window, *, acknowledged: bool | None = None
+async def page(
+    c: AsyncConnection,
+    agent: Agent,
+    *,
+    acknowledged: bool | None = None,
+    after: Place | None = None,
+    limit: int,
+    skip: int = 0,
 ) -> list[AgentMessage]:
     """Newest first; only those that are (not) acknowledged, where that is asked for."""
     query = select(agent_messages).where(
@@ -53,7 +59,8 @@ async def newest(
     if acknowledged is not None:
         place = agent_messages.c.acknowledged_at
         query = query.where(place.is_not(None) if acknowledged else place.is_(None))
-    return [_message(row) for row in (await c.execute(window.of(query, agent_messages))).mappings()]
+    found = await c.execute(newest_first(query, agent_messages, after, limit, time="created_at").offset(skip))
+    return [_message(row) for row in found.mappings()]
 
 
 async def acknowledge(c: AsyncConnection, agent: Agent, message_id: str) -> AgentMessage:

@@ -1,58 +1,50 @@
-"""What the query modules have in common: places in lists that begin with the newest row, and changes of stale rows."""
+"""What all tables with changing rows share: pages of them, newest first, and changes that lose none of another's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, literal, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.types import UtcTime
 from shared.errors import AppError, ErrorCode
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Of a row in a list by (created_at, id). As text, a cursor."""
+    """Where a page ends: its last row's time and id."""
 
-    created_at: datetime
+    at: datetime
     id: str
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises ValueError for what is no cursor."""
-        micros, separator, row_id = text.partition(".")
-        if not (separator and micros.isascii() and micros.isdigit() and len(micros) <= 17 and row_id):
-            raise ValueError(f"no place in a list: {text!r}")
-        return cls(EPOCH + timedelta(microseconds=int(micros)), row_id)
 
-    def __str__(self) -> str:
-        return f"{(self.created_at - EPOCH) // timedelta(microseconds=1)}.{self.id}"
+def newest_first(query: Select[Any], table: Table, after: Place | None, limit: int, *, time: str) -> Select[Any]:
+    """The query's rows by `time`, its column, and id; those that come after a place."""
+    at, id_ = table.c[time], table.c.id
+    if after is not None:
+        query = query.where(or_(at < after.at, and_(at == after.at, id_ < after.id)))
+    return query.order_by(at.desc(), id_.desc()).limit(limit)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A page of a list: what follows a place, or the first ones but `skip`."""
+async def change(
+    c: AsyncConnection, table: Table, row: ColumnElement[bool], values: Mapping[str, Any], *, expected: int | None
+) -> Row[Any] | None:
+    """The row as it is then; None where there is none. `expected`: the version that the caller has read.
 
-    limit: int
-    after: Place | None = None
-    skip: int = 0
-
-    def of(self, query: Select[Any], table: Table) -> Select[Any]:
-        """The query's rows in it, newest first."""
-        ordered = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(self.limit).offset(self.skip)
-        return ordered.where(_older(table, self.after)) if self.after else ordered
-
-
-def _older(table: Table, place: Place) -> ColumnElement[bool]:
-    return tuple_(table.c.created_at, table.c.id) < tuple_(literal(place.created_at, UtcTime), literal(place.id))
+    Raises AppError CONFLICT where it is another one by now.
+    """
+    wanted = row if expected is None else and_(row, table.c.version == expected)
+    changed = update(table).where(wanted).values(**values, version=table.c.version + 1).returning(*table.c)
+    if (found := (await c.execute(changed)).one_or_none()) is not None:
+        return found
+    now = (await c.execute(select(table.c.version).where(row))).scalar_one_or_none()
+    if now is None:
+        return None
+    raise stale(expected, now)
 
 
-def check_version(what: str, current: int, expected: int | None) -> None:
-    """Raises AppError CONFLICT where somebody has changed it since it was read."""
-    if expected is not None and expected != current:
-        raise AppError(
-            ErrorCode.CONFLICT,
-            f"{what} has changed: it is at version {current}, and not {expected} any more. Read it again, and decide.",
-        )
+def stale(expected: int | None, now: int) -> AppError:
+    return AppError(
+        ErrorCode.CONFLICT, f"It was changed meanwhile: version {expected} was expected, it has {now}. Read it again."
+    )

@@ -1,6 +1,6 @@
 """The rows of one table, as dataclasses with a field for each of its columns. All queries stay in one workspace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, Table, and_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Window, check_version
+from shared.db.rows import Place, newest_first, stale
 from shared.errors import AppError, ErrorCode
 
 FOREIGN_KEY = "23503"
@@ -33,12 +33,12 @@ T = TypeVar("T", bound=Row)
 
 
 class Rows(Generic[T]):
-    """`noun`: what a row is to people, as in "Tool"."""
+    """`make`: a row of its columns by name. `noun`: what it is to people."""
 
-    def __init__(self, table: Table, kind: type[T], noun: str) -> None:
+    def __init__(self, table: Table, make: Callable[..., T], noun: str) -> None:
         self.table = table
         self.noun = noun
-        self._kind = kind
+        self._make = make
 
     async def get(self, c: AsyncConnection, workspace: str, row_id: str, *, to_change: bool = False) -> T | None:
         """`to_change`: nobody else changes it before this transaction ends."""
@@ -46,14 +46,30 @@ class Rows(Generic[T]):
         found = await self.all(c, query.with_for_update() if to_change else query)
         return found[0] if found else None
 
-    async def newest(self, c: AsyncConnection, workspace: str, only: Mapping[str, Any], window: Window) -> list[T]:
-        """Newest first, those whose columns have the values of `only`; None: whatever it is."""
+    async def existing(self, c: AsyncConnection, workspace: str, row_id: str, *, to_change: bool = False) -> T:
+        """As `get`. Raises AppError NOT_FOUND, for a row of another workspace too."""
+        row = await self.get(c, workspace, row_id, to_change=to_change)
+        if row is None:
+            raise AppError(ErrorCode.NOT_FOUND, f"There is no {self.noun} {row_id[:100]}.")
+        return row
+
+    async def page(
+        self,
+        c: AsyncConnection,
+        workspace: str,
+        only: Mapping[str, Any],
+        *,
+        after: Place | None = None,
+        limit: int,
+        skip: int = 0,
+    ) -> list[T]:
+        """Newest first, those whose columns have the values of `only`; None there: whatever it is."""
         wanted = [self.table.c[name] == value for name, value in only.items() if value is not None]
         query = select(self.table).where(self.table.c.workspace == workspace, *wanted)
-        return await self.all(c, window.of(query, self.table))
+        return await self.all(c, newest_first(query, self.table, after, limit, time="created_at").offset(skip))
 
     async def all(self, c: AsyncConnection, query: Select[Any]) -> list[T]:
-        return [self._kind(**row) for row in (await c.execute(query)).mappings()]
+        return [self._make(**row) for row in (await c.execute(query)).mappings()]
 
     async def add(self, c: AsyncConnection, row: T) -> T:
         """Idempotent by id: returns the one that is there. Raises AppError as `understood`."""
@@ -74,7 +90,7 @@ class Rows(Generic[T]):
         changed = {**values, "version": row.version + 1, "updated_at": datetime.now(UTC)}
         query = self.table.update().where(self.at(row.workspace, row.id)).values(**changed).returning(self.table)
         try:
-            return self._kind(**(await c.execute(query)).mappings().one())
+            return self._make(**(await c.execute(query)).mappings().one())
         except IntegrityError as error:
             raise self.understood(error) from error
 
@@ -84,10 +100,13 @@ class Rows(Generic[T]):
         try:
             await c.execute(self.table.delete().where(self.at(row.workspace, row.id)))
         except IntegrityError as error:
-            raise AppError(ErrorCode.CONFLICT, f"{self.noun} {row.id} is in use. Change what uses it first.") from error
+            detail = f"Something else is made of {self.noun} {row.id}: change that first."
+            raise AppError(ErrorCode.CONFLICT, detail) from error
 
     def check_version(self, row: T, expected: int | None) -> None:
-        check_version(f"{self.noun} {row.id}", row.version, expected)
+        """Raises AppError CONFLICT where it is another one than whoever changes the row has read."""
+        if expected not in (None, row.version):
+            raise stale(expected, row.version)
 
     def at(self, workspace: str, row_id: str) -> ColumnElement[bool]:
         return and_(self.table.c.workspace == workspace, self.table.c.id == row_id)
@@ -99,8 +118,8 @@ class Rows(Generic[T]):
         """
         state, text = getattr(error.orig, "sqlstate", None), str(error.orig)
         if state == UNIQUE or "UNIQUE constraint failed" in text:
-            return AppError(ErrorCode.CONFLICT, f"There is a {self.noun.lower()} of this name already.")
+            return AppError(ErrorCode.CONFLICT, f"There is a {self.noun} of this name already.")
         if state == FOREIGN_KEY or "FOREIGN KEY constraint failed" in text:
-            detail = f"The {self.noun.lower()} names a project or something else that is not there."
+            detail = f"The {self.noun} names something that is not there, such as a project."
             return AppError(ErrorCode.INVALID_REQUEST, detail)
         raise error

@@ -35,7 +35,7 @@ class Task:
         return Runnable(self.runnable_type)
 
 
-ROWS = Rows(tasks, Task, "Task")
+ROWS = Rows(tasks, Task, "task")
 
 
 async def began(c: AsyncConnection, task: Task, run_id: str) -> None:

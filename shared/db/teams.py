@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Window
+from shared.db.rows import Place
 from shared.db.table_rows import Rows
 from shared.db.tables.catalogue import team_members, teams
 from shared.types import JSON
@@ -47,7 +47,7 @@ class Team:
     members: list[str]
 
 
-ROWS = Rows(teams, TeamRow, "Team")
+ROWS = Rows(teams, TeamRow, "team")
 
 
 async def get(c: AsyncConnection, workspace: str, team_id: str, *, to_change: bool = False) -> Team | None:
@@ -55,8 +55,16 @@ async def get(c: AsyncConnection, workspace: str, team_id: str, *, to_change: bo
     return None if row is None else (await _with_members(c, [row]))[0]
 
 
-async def newest(c: AsyncConnection, workspace: str, only: Mapping[str, Any], window: Window) -> list[Team]:
-    return await _with_members(c, await ROWS.newest(c, workspace, only, window))
+async def existing(c: AsyncConnection, workspace: str, team_id: str, *, to_change: bool = False) -> Team:
+    """Raises AppError NOT_FOUND."""
+    return (await _with_members(c, [await ROWS.existing(c, workspace, team_id, to_change=to_change)]))[0]
+
+
+async def page(
+    c: AsyncConnection, workspace: str, only: Mapping[str, Any], *, after: Place | None = None, limit: int
+) -> list[Team]:
+    """Newest first."""
+    return await _with_members(c, await ROWS.page(c, workspace, only, after=after, limit=limit))
 
 
 async def add(c: AsyncConnection, new: Team) -> Team:

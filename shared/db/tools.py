@@ -33,4 +33,4 @@ class Tool:
     version: int = 1
 
 
-ROWS = Rows(tools, Tool, "Tool")
+ROWS = Rows(tools, Tool, "tool")

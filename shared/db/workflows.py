@@ -43,7 +43,7 @@ class GraphVersion:
     created_by: str | None
 
 
-ROWS = Rows(workflows, Workflow, "Workflow")
+ROWS = Rows(workflows, Workflow, "workflow")
 
 
 async def add(c: AsyncConnection, new: Workflow, *, by: str | None) -> Workflow:

@@ -127,6 +127,7 @@ async def _again(store: ThreadStore, run: Run, new_id: str, origin: Origin, step
         run.workspace,
         input=await store.payloads.value(run.input, run.input_ref),
         parameters=run.parameters,
+        definition=run.definition,
         runnable_type=run.runnable_type,
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,

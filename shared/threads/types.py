@@ -25,11 +25,16 @@ class NewThread:
     context: JSON = field(default_factory=dict)
     sandbox_of: str | None = None
     """The thread whose sandbox it uses, where that is not its own."""
+    agent: str | None = None
+    """Who does what is executed in it, where that is not said: an agent's id, or a kind of agents."""
 
     def fields(self) -> list[str | bytes]:
         fields: list[str | bytes] = ["workspace", self.workspace, "metadata", orjson.dumps(self.metadata)]
         fields += ["context", orjson.dumps(self.context)]
-        return [*fields, "sandbox_of", self.sandbox_of] if self.sandbox_of else fields
+        optional = {"sandbox_of": self.sandbox_of, "agent": self.agent}
+        for name, value in optional.items():
+            fields += [name, value] if value else []
+        return fields
 
 
 PARENT_ENDED = "the run that called it ended"
@@ -46,6 +51,7 @@ class Thread:
     context: JSON
     sandbox: JSON | None
     sandbox_of: str
+    agent: str | None
     head: str | None
     last_id: str
 
@@ -60,6 +66,7 @@ class Thread:
             context=orjson.loads(record["context"]),
             sandbox=_json(record.get("sandbox")),
             sandbox_of=record.get("sandbox_of", thread_id),
+            agent=record.get("agent"),
             head=record.get("head"),
             last_id=record["last_id"],
         )
@@ -76,6 +83,8 @@ class NewRun:
     user_uuid: str | None = None
     key_id: str | None = None
     """The API key that it was made with."""
+    definition: JSON | None = None
+    """The agent as it was then: agent_id, definition (its kind), version, prompt, sandbox, and its `parameters`."""
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     depth: int = 0
@@ -98,6 +107,7 @@ class NewRun:
             "runnable_type": self.runnable_type,
             "input": orjson.dumps(None if input_ref else self.input),
             "parameters": orjson.dumps(self.parameters),
+            **({"definition": orjson.dumps(self.definition)} if self.definition else {}),
             **({"input_ref": orjson.dumps(input_ref.as_json())} if input_ref else {}),
         }
         flat: list[str | bytes | int] = []
@@ -150,6 +160,8 @@ class Run:
     input_ref: Ref | None
     """Where the input is, if it is large; then `input` is None. The same goes for the output."""
     parameters: JSON
+    """As the request gave them; `options` has the agent's too."""
+    definition: JSON | None
     output: Any
     output_ref: Ref | None
     error: JSON | None
@@ -189,6 +201,12 @@ class Run:
         return thread_of(self.id)
 
     @property
+    def options(self) -> JSON:
+        """How it is to be done: what the request says, and what its agent says where that says nothing."""
+        own: JSON = (self.definition or {}).get("parameters") or {}
+        return own | self.parameters
+
+    @property
     def cancel_requested(self) -> bool:
         return self.cancel_reason is not None
 
@@ -206,6 +224,7 @@ class Run:
             input=orjson.loads(record["input"]),
             input_ref=Ref.parse_known(_json(record.get("input_ref"))),
             parameters=orjson.loads(record["parameters"]),
+            definition=_json(record.get("definition")),
             output=_json(record.get("output")),
             output_ref=Ref.parse_known(_json(record.get("output_ref"))),
             error=_json(record.get("error")),

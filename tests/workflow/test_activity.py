@@ -30,9 +30,11 @@ async def told(client: Redis, count: int) -> list[dict[str, Any]]:
 
 async def submit(client: Redis, agent: str | None, **parameters: Any) -> str:
     store = outside(client).store
+    kind = {"definition": "chat", "version": 1, "prompt": None, "sandbox": False, "parameters": {}}
+    definition = {"agent_id": agent, **kind}
     thread = await store.create_thread(NewThread(new_thread_id(), "w"))
     run_id = new_run_id(thread.id)
-    await store.submit(NewRun(run_id, "w", {"task": "Do it."}, parameters, runnable_id=agent), queued={})
+    await store.submit(NewRun(run_id, "w", {"task": "Do it."}, parameters, definition=definition), queued={})
     return run_id
 
 

@@ -61,9 +61,9 @@ class ToolCaller:
         self._sandbox = sandbox
         self._links = links
         self._budget = budget
-        own = {name for name in (step.run.model, step.run.parameters.get("model")) if name}
+        own = {name for name in (step.run.model, step.run.options.get("model")) if name}
         self._models = runtime.delegate_models | own
-        rules = Permissions.of(runtime.settings.tools.permissions, step.run.parameters.get("permissions", ()))
+        rules = Permissions.of(runtime.settings.tools.permissions, step.run.options.get("permissions", ()))
         self._gate = Gate(step, rules, ask_seconds=runtime.settings.tools.ask_seconds)
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
 

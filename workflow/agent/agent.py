@@ -44,11 +44,11 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
 
 
 async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunBudget) -> tuple["Agent", Conversation]:
-    settings, parameters = runtime.settings, attempt.run.parameters
+    settings, parameters, definition = runtime.settings, attempt.run.options, attempt.run.definition or {}
     model = runtime.model(attempt.run.model or parameters.get("model"))
     tools = runtime.tools(parameters.get("tools"))
     messages = await _opening(attempt, model)
-    system = system_message(settings, attempt.thread.context)
+    system = system_message(settings, attempt.thread.context, prompt=definition.get("prompt"))
     request = ModelRequest(
         [],
         tools=tools.schemas(),
@@ -57,7 +57,7 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
     )
     asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
     links = PortLinks(runtime.redis, settings.api, attempt.thread.sandbox_of)
-    sandbox = ThreadSandbox(attempt, runtime.sandboxes)
+    sandbox = ThreadSandbox(attempt, runtime.sandboxes, allowed=definition.get("sandbox", True))
     caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages, budget=budget)
     agent = Agent(
         budget,

@@ -40,7 +40,7 @@ def account_of(run: Run | Holding) -> Account:
 
 def limits_of(run: Run, settings: Settings) -> dict[Owner, Limits]:
     """What Redis counts for. A run's turns and seconds are no part of it: its own worker can count them."""
-    agent, budget, parameters = settings.agent, settings.budget, run.parameters
+    agent, budget, parameters = settings.agent, settings.budget, run.options
     limits = {
         Owner.RUN: Limits(
             cost=parameters.get("max_cost", agent.max_cost), tokens=parameters.get("max_tokens", agent.max_tokens)
@@ -72,7 +72,7 @@ def limits_of(run: Run, settings: Settings) -> dict[Owner, Limits]:
 
 def seconds_limit(run: Run, settings: Settings) -> float:
     """How long workers may have it in their hands, all attempts together."""
-    limit: float = run.parameters.get("max_seconds", settings.agent.max_seconds)
+    limit: float = run.options.get("max_seconds", settings.agent.max_seconds)
     return limit
 
 
@@ -88,7 +88,7 @@ class RunBudget:
     """
 
     def __init__(self, run: Run, budgets: Budgets, settings: Settings) -> None:
-        parameters, agent = run.parameters, settings.agent
+        parameters, agent = run.options, settings.agent
         self.max_turns: int = parameters.get("max_turns", agent.max_turns)
         self.usage = NO_USAGE
         self._run = run

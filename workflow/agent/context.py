@@ -69,9 +69,9 @@ def user_message(run_input: JSON) -> JSON:
     return {"role": "user", "content": "\n\n".join(parts)}
 
 
-def system_message(settings: Settings, thread_context: JSON | None = None) -> JSON:
-    """`thread_context` is what the thread was opened with; it stands there as data."""
-    prompt = settings.agent.system_prompt or read_prompt("agent")
+def system_message(settings: Settings, thread_context: JSON | None = None, *, prompt: str | None = None) -> JSON:
+    """`thread_context` is what the thread was opened with; it stands there as data. `prompt`: the agent's own."""
+    prompt = prompt or settings.agent.system_prompt or read_prompt("agent")
     if thread_context:
         prompt = f"{prompt}\n\n{CONTEXT}\n\n{_attachment({'type': 'context', 'content': thread_context})}"
     return {"role": "system", "content": prompt}

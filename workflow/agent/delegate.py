@@ -59,7 +59,7 @@ def _check_model(name: str | None, models: Set[str]) -> None:
 
 def narrowed(parent: Run, asked: JSON, cost: float | None) -> JSON:
     """A child's parameters: no more than its parent has."""
-    own = parent.parameters if cost is None else parent.parameters | {"max_cost": max(cost, LEAST_COST)}
+    own = parent.options if cost is None else parent.options | {"max_cost": max(cost, LEAST_COST)}
     parameters: dict[str, Any] = {name: own[name] for name in INHERITED if name in own} | asked
     for name in CAPPED:
         if limits := [each[name] for each in (own, asked) if each.get(name) is not None]:

@@ -5,13 +5,17 @@ import asyncio
 import orjson
 
 from shared.threads.attempt import Attempt, Change
-from workflow.sandbox.base import Sandbox, SandboxProvider
+from workflow.sandbox.base import Sandbox, SandboxProvider, SandboxRefused
 
 
 class ThreadSandbox:
-    """The thread's sandbox, made or found at the first call; where it is found again is kept with the thread."""
+    """The thread's sandbox, made or found at the first call; where it is found again is kept with the thread.
 
-    def __init__(self, attempt: Attempt, provider: SandboxProvider) -> None:
+    `allowed`: whether the run's agent has one at all.
+    """
+
+    def __init__(self, attempt: Attempt, provider: SandboxProvider, *, allowed: bool = True) -> None:
+        self._allowed = allowed
         self._attempt = attempt
         self._provider = provider
         self._sandbox: Sandbox | None = None
@@ -19,10 +23,12 @@ class ThreadSandbox:
 
     def in_use(self) -> bool:
         """Whether there is one already."""
-        return self._sandbox is not None or self._attempt.thread.sandbox is not None
+        return self._sandbox is not None or (self._allowed and self._attempt.thread.sandbox is not None)
 
     async def __call__(self) -> Sandbox:
-        """Raises SandboxUnavailable, Fenced."""
+        """Raises SandboxRefused, SandboxUnavailable, Fenced."""
+        if not self._allowed:
+            raise SandboxRefused("You have no sandbox: do without files and commands.")
         async with self._making:
             if self._sandbox is None:
                 known = self._attempt.thread.sandbox

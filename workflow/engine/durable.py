@@ -50,9 +50,9 @@ class Functions:
                 )
 
     @classmethod
-    def of_modules(cls, modules: Iterable[str]) -> "Functions":
-        """Imports them. Raises AppError INVALID_CONFIG for one that cannot be."""
-        found = []
+    def of_modules(cls, modules: Iterable[str], own: Iterable[DurableFunction] = ()) -> "Functions":
+        """Imports them; `own` are ours. Raises AppError INVALID_CONFIG for one that cannot be imported."""
+        found = [*own]
         for name in modules:
             try:
                 module = importlib.import_module(name)
@@ -66,6 +66,11 @@ class Functions:
     @property
     def names(self) -> list[str]:
         return sorted(self._versions)
+
+    @property
+    def versions(self) -> dict[str, list[int]]:
+        """Of each, by name."""
+        return {name: sorted(self._versions[name]) for name in self.names}
 
     @property
     def had(self) -> list[str]:

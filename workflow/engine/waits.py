@@ -135,6 +135,7 @@ class Waits:
             runnable_type=kind,
             runnable_id=asked["id"],
             parameters=inherited | asked.get("parameters", {}),
+            definition=_left_of(parent.definition),
             user_uuid=parent.user_uuid,
             key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",
@@ -217,6 +218,11 @@ class Waits:
         answered = await self._parking.answered(record)
         self._journal.learn(answered)
         return answered
+
+
+def _left_of(definition: JSON | None) -> JSON | None:
+    """What a child keeps of its parent's agent: where that has no sandbox, it has none either."""
+    return {"sandbox": False} if definition and not definition.get("sandbox", True) else None
 
 
 def runnable_of(runnable: Any) -> tuple[Runnable, str | None]:

@@ -45,9 +45,11 @@ agents = Table(
     Column("knowledge", Json, nullable=False),
     Column("storage", Json, nullable=False),
     Column("metadata", Json, nullable=False),
-    # The thread of the runs that carry its definition's hooks out, and the last of them.
+    # The thread of the runs that call its definition's hooks, the last of them, and what that is to call while it is
+    # not sure that it was submitted.
     Column("hook_thread", ID, nullable=True),
     Column("hook_run", String(128), nullable=True),
+    Column("hooks", Json, nullable=True),
     *changes(),
     UniqueConstraint("workspace", "id"),
     CheckConstraint("status IN ('inactive', 'active', 'shutdown')", name="status"),

@@ -3,12 +3,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from shared.db import agents, tasks, teams, tools, workflows
 from shared.db.agents import Agent
 from shared.db.engine import Database
-from shared.db.rows import Window
 from shared.db.tasks import Task
 from shared.db.teams import Team, TeamRow
 from shared.db.tools import Tool
@@ -47,8 +45,8 @@ async def test_what_is_added_comes_back_to_its_workspace_only(database: Database
     async with database.connect() as c:
         assert await tools.ROWS.get(c, "default", tool.id) == tool
         assert await tools.ROWS.get(c, "other", tool.id) is None
-        assert await tasks.ROWS.newest(c, "default", {}, Window(10)) == [task]
-        assert await tasks.ROWS.newest(c, "default", {"runnable_type": "team"}, Window(10)) == []
+        assert await tasks.ROWS.page(c, "default", {}, limit=10) == [task]
+        assert await tasks.ROWS.page(c, "default", {"runnable_type": "team"}, limit=10) == []
 
 
 async def test_a_name_is_one_tools(database: Database) -> None:
@@ -65,10 +63,10 @@ async def test_what_was_changed_since_it_was_read_is_not_written_over(database: 
         read = await tools.ROWS.add(c, a_tool())
         changed = await tools.ROWS.change(c, read, {"description": "other"}, expected=1)
     assert (changed.version, changed.description) == (2, "other")
-    with pytest.raises(AppError, match="at version 2"):
+    with pytest.raises(AppError, match="it has 2"):
         async with database.begin() as c:
             await tools.ROWS.change(c, changed, {"description": "mine"}, expected=1)
-    with pytest.raises(AppError, match="at version 2"):
+    with pytest.raises(AppError, match="it has 2"):
         async with database.begin() as c:
             await tools.ROWS.delete(c, changed, expected=1)
 
@@ -83,14 +81,14 @@ async def test_a_team_is_of_agents_that_are_there_and_cannot_go_while_it_is(data
         assert await teams.get(c, "default", team.row.id) == team
         found = await agents.get(c, "default", member)
     assert found
-    with pytest.raises(IntegrityError):
+    with pytest.raises(AppError, match="made of agent"):
         async with database.begin() as c:
             await agents.delete(c, found)
     async with database.begin() as c:
         await teams.change(c, team, {}, members=[leader], expected=1)
         await agents.delete(c, found)
     async with database.connect() as c:
-        assert (await teams.newest(c, "default", {}, Window(10)))[0].members == [leader]
+        assert (await teams.page(c, "default", {}, limit=10))[0].members == [leader]
 
 
 async def test_another_graph_is_another_version_and_other_changes_are_not(database: Database) -> None:

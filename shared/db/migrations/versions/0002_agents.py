@@ -41,6 +41,7 @@ def upgrade() -> None:
         *(sa.Column(name, Json, nullable=False) for name in ("limits", "sandbox", "knowledge", "storage", "metadata")),
         sa.Column("hook_thread", sa.String(64), nullable=True),
         sa.Column("hook_run", sa.String(128), nullable=True),
+        sa.Column("hooks", Json, nullable=True),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("updated_at", UtcTime, nullable=False),

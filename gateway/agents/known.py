@@ -1,0 +1,86 @@
+"""What workers have told that they know, and whether what a client names is part of it."""
+
+import logging
+
+from redis.exceptions import RedisError
+
+from gateway.deps import Services, WithServices
+from gateway.errors import invalid
+from shared.channels import ChannelEvent, ChannelEventType
+from shared.db.agents import Agent
+from shared.errors import AppError, ErrorCode, FieldError
+from shared.types import JSON
+from shared.workers.catalogue import Catalogue, DefinitionCard, told_catalogue
+from shared.workers.tools import told_tools
+
+RETRY_SECONDS = 2.0
+
+log = logging.getLogger("trunkline.gateway")
+
+
+async def check_enabled(services: WithServices) -> None:
+    """Raises AppError NOT_IMPLEMENTED."""
+    if not services.settings.agents.enabled:
+        raise AppError(
+            ErrorCode.NOT_IMPLEMENTED,
+            "This installation offers no agents (agents.enabled is false). Threads and runs without one work as ever.",
+        )
+
+
+async def catalogue_of(services: Services) -> Catalogue:
+    """Raises AppError UNAVAILABLE while no worker has told."""
+    told = await told_catalogue(services.redis)
+    if told is None:
+        raise AppError(
+            ErrorCode.UNAVAILABLE,
+            "No worker has started yet, so that nobody knows which agents, models and tools there are. Try again.",
+            retry_after=RETRY_SECONDS,
+        )
+    return told
+
+
+def kind_of(catalogue: Catalogue, agent: Agent) -> DefinitionCard:
+    """Raises AppError CONFLICT for a kind that no worker knows any more."""
+    card = catalogue.definition(agent.definition)
+    if card is None:
+        raise AppError(
+            ErrorCode.CONFLICT,
+            f"Agent {agent.id} is of the kind {agent.definition!r}, which no worker knows any more. Has a module been "
+            "taken out of agents.registry_modules?",
+        )
+    return card
+
+
+async def check_named(services: Services, values: JSON) -> None:
+    """That the definition, model and tools among an agent's values are there. Raises AppError INVALID_REQUEST."""
+    catalogue = await catalogue_of(services)
+    wrong: list[FieldError] = []
+    definition, model, tools = (values.get(name) for name in ("definition", "model", "tools"))
+    if definition is not None and catalogue.definition(definition) is None:
+        known = ", ".join(card.id for card in catalogue.definitions)
+        wrong.append(FieldError(place="body.definition_id", detail=f"no kind of agents; there are {known}"))
+    if model is not None and not _has_model(services, catalogue, model):
+        detail = f"{model}: no model of a provider that workers know; such as openai/NAME"
+        wrong.append(FieldError(place="body.model", detail=detail))
+    there = {card.name for card in await told_tools(services.redis)} if tools else set()
+    if unknown := sorted(
+        {name for name in tools or () if name not in there or not services.settings.tools.gives(name)}
+    ):
+        detail = f"{', '.join(unknown)}: no tool that agents are given (GET /api/tools)"
+        wrong.append(FieldError(place="body.tools", detail=detail))
+    if wrong:
+        raise invalid(wrong)
+
+
+def _has_model(services: Services, catalogue: Catalogue, model: str) -> bool:
+    llm = services.settings.llm
+    named = (llm.model, llm.planning_model, *llm.fallback_models, *services.settings.agent.delegate_models)
+    return model in named or catalogue.has_model(model)
+
+
+async def announce(services: Services, kind: ChannelEventType, agent: Agent, data: JSON) -> None:
+    """To whoever watches. What it is about has been done: that nobody can be told now is for the log."""
+    try:
+        await services.channels.publish(ChannelEvent(kind, agent.workspace, agent.id, data))
+    except RedisError as error:
+        log.warning("nobody was told of %s of agent %s: %r", kind, agent.id, error)

@@ -1,0 +1,132 @@
+"""From one status to another: first in SQL, with the run that is to call the hooks of the agent's kind, then that run.
+
+A gateway that dies in between leaves the run's name and its hooks in SQL, and whoever deals with the agent next submits
+it: a run is submitted once, however often that is tried. All of an agent's hook runs are in one thread, so that hooks
+are called in the order of its changes.
+"""
+
+from gateway.agents.known import announce, catalogue_of, kind_of
+from gateway.auth import Principal
+from gateway.deps import Services
+from shared.channels import ChannelEventType
+from shared.db import agents
+from shared.db.agents import Agent, AgentStatus
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_run_id, new_thread_id
+from shared.threads import again
+from shared.threads.types import NewRun, NewThread, Run
+from shared.types import AGENT_HOOKS, JSON, Runnable, RunStatus
+
+ALLOWED = {
+    AgentStatus.INACTIVE: {AgentStatus.ACTIVE, AgentStatus.SHUTDOWN},
+    AgentStatus.ACTIVE: {AgentStatus.INACTIVE, AgentStatus.SHUTDOWN},
+    AgentStatus.SHUTDOWN: set[AgentStatus](),
+}
+HOOKS = {
+    AgentStatus.ACTIVE: ["activate"],
+    AgentStatus.INACTIVE: ["deactivate"],
+    AgentStatus.SHUTDOWN: ["shutdown"],
+}
+FAILED = (RunStatus.FAILED, RunStatus.CANCELED)
+
+
+async def move(
+    services: Services, caller: Principal, agent_id: str, to: AgentStatus, *, expected: int | None = None
+) -> Agent:
+    """The agent, then in that status; as it is where it was already, but for hooks that failed: those are retried.
+
+    Raises AppError NOT_FOUND, CONFLICT.
+    """
+    catalogue = await catalogue_of(services)
+    async with services.db.begin() as c:
+        agent = before = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        agents.check_version(agent, expected)
+        if agent.status is not to:
+            check_move(agent, to)
+            card = catalogue.definition(agent.definition)
+            hooks = hook_values(agent, to) if card and card.hooks else {}
+            agent = await agents.change(c, agent, {"status": to, **hooks})
+    if agent is before:
+        return await _retry_hooks(services, caller, agent)
+    await submit_hooks(services, agent, key_id=caller.key_id)
+    await announce_move(services, agent, before.status)
+    return agent
+
+
+def check_move(agent: Agent, to: AgentStatus) -> None:
+    """Raises AppError CONFLICT."""
+    if to not in ALLOWED[agent.status]:
+        raise AppError(
+            ErrorCode.CONFLICT,
+            f"Agent {agent.id} is {agent.status}, for good: it cannot become {to}. Make a new one in its place.",
+        )
+
+
+def hook_values(agent: Agent, to: AgentStatus) -> JSON:
+    """What the agent's row says of the run that is to call the hooks; nothing for one that was never active."""
+    if agent.hook_thread is None and to is not AgentStatus.ACTIVE:
+        return {}
+    thread_id = agent.hook_thread or new_thread_id()
+    first = [] if agent.hook_thread else ["initialize"]
+    return {"hook_thread": thread_id, "hook_run": new_run_id(thread_id), "hooks": first + HOOKS[to]}
+
+
+async def submit_hooks(services: Services, agent: Agent, *, key_id: str | None) -> None:
+    """The agent's last hook run, if it is not sure that it was."""
+    if agent.hooks is None or agent.hook_run is None or agent.hook_thread is None:
+        return
+    instance = {name: getattr(agent, name) for name in ("id", "name", "workspace", "project")}
+    instance |= {name: getattr(agent, name) for name in ("knowledge", "storage", "metadata")}
+    thread = NewThread(agent.hook_thread, agent.workspace, {"hooks_of": agent.id})
+    run = NewRun(
+        agent.hook_run,
+        agent.workspace,
+        {"input": {"definition": agent.definition, "agent": instance, "hooks": agent.hooks}},
+        runnable_type=Runnable.FUNCTION,
+        runnable_id=AGENT_HOOKS,
+        key_id=key_id,
+    )
+    await services.store.create_thread(thread)
+    submitted = await services.store.submit(run, queued={"hooks": agent.hooks})
+    services.in_background(services.queue.ring(submitted.ring))
+    async with services.db.begin() as c:
+        await agents.told_hooks(c, agent)
+
+
+async def announce_move(services: Services, agent: Agent, before: AgentStatus) -> None:
+    data: JSON = {"status": agent.status, "previous_status": before, "version": agent.version}
+    await announce(services, ChannelEventType.STATUS_CHANGED, agent, {**data, "hook_run_id": agent.hook_run})
+
+
+async def hook_run(services: Services, agent: Agent) -> Run | None:
+    """The last one; None where there is none (any more)."""
+    return await services.store.run(agent.hook_run) if agent.hook_run else None
+
+
+async def check_ready(services: Services, caller: Principal, agent: Agent) -> None:
+    """That it takes runs. Raises AppError CONFLICT."""
+    kind_of(await catalogue_of(services), agent)
+    if agent.status is not AgentStatus.ACTIVE:
+        raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is {agent.status}: it takes no runs. Activate it first.")
+    await submit_hooks(services, agent, key_id=caller.key_id)
+    run = await hook_run(services, agent)
+    if run is None or run.status is RunStatus.SUCCEEDED:
+        return
+    if run.status in FAILED:
+        detail = f"Agent {agent.id} could not be activated: run {run.id} says why. Activate it again to retry."
+    else:
+        detail = f"Agent {agent.id} is still being activated, by run {run.id}. Wait for that run's end."
+    raise AppError(ErrorCode.CONFLICT, detail)
+
+
+async def _retry_hooks(services: Services, caller: Principal, agent: Agent) -> Agent:
+    await submit_hooks(services, agent, key_id=caller.key_id)
+    run = await hook_run(services, agent)
+    if run is None or run.status not in FAILED:
+        return agent
+    new_id = new_run_id(run.thread_id)
+    submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id)
+    services.in_background(services.queue.ring(submitted.ring))
+    async with services.db.begin() as c:
+        agent = await agents.existing(c, agent.workspace, agent.id, to_change=True)
+        return await agents.change(c, agent, {"hook_run": new_id})

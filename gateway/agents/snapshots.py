@@ -1,0 +1,70 @@
+"""What a run carries of its agent: all that a worker must know, so that no run waits for SQL."""
+
+import re
+
+from gateway.agents.known import catalogue_of, check_enabled, kind_of
+from gateway.agents.moves import check_ready
+from gateway.auth import Principal
+from gateway.deps import Services
+from shared.db import agents
+from shared.db.agents import Agent
+from shared.errors import AppError, ErrorCode
+from shared.ids import ALPHABET
+from shared.types import JSON
+from shared.workers.catalogue import DefinitionCard
+
+AGENT_ID = re.compile(rf"[{ALPHABET}]{{26}}")
+
+
+async def agent_named(services: Services, caller: Principal, name: str) -> Agent | DefinitionCard:
+    """An agent of the caller's by its id, or a kind of agents by its name.
+
+    Raises AppError NOT_FOUND, NOT_IMPLEMENTED where agents are turned off.
+    """
+    await check_enabled(services)
+    if AGENT_ID.fullmatch(name):
+        async with services.db.connect() as c:
+            return await agents.existing(c, caller.workspace, name)
+    card = (await catalogue_of(services)).definition(name)
+    if card is None:
+        raise AppError(
+            ErrorCode.NOT_FOUND, f"There is no agent {name[:100]}, and no kind of agents (GET /api/agents/definitions)."
+        )
+    return card
+
+
+async def snapshot(services: Services, caller: Principal, name: str | None, *, run_id: str) -> JSON | None:
+    """For the `NewRun.definition` of a run of the agent; None without one, and for a run that is there already.
+
+    Raises AppError as `agent_named`, and CONFLICT for an agent that takes no runs.
+    """
+    if name is None or await services.store.run(run_id) is not None:
+        return None
+    return await snapshot_of(services, caller, name)
+
+
+async def snapshot_of(services: Services, caller: Principal, name: str) -> JSON:
+    """The agent as it is now. Raises as `snapshot`."""
+    found = await agent_named(services, caller, name)
+    if isinstance(found, DefinitionCard):
+        return merged(found, None)
+    await check_ready(services, caller, found)
+    return merged(kind_of(await catalogue_of(services), found), found)
+
+
+def merged(card: DefinitionCard, agent: Agent | None) -> JSON:
+    """What the agent says goes before what its kind says."""
+    own: JSON = {"model": card.model, "temperature": card.temperature, "tools": card.tools, **card.limits}
+    prompt, sandbox = card.prompt, card.sandbox
+    if agent is not None:
+        given = {"model": agent.model, "temperature": agent.temperature, "tools": agent.tools, **agent.limits}
+        own |= {name: value for name, value in given.items() if value is not None}
+        prompt, sandbox = agent.prompt or prompt, agent.sandbox.get("enabled", sandbox)
+    return {
+        "agent_id": agent.id if agent else None,
+        "definition": card.id,
+        "version": agent.version if agent else None,
+        "prompt": prompt,
+        "sandbox": sandbox,
+        "parameters": {name: value for name, value in own.items() if value is not None},
+    }

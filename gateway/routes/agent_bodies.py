@@ -1,0 +1,223 @@
+"""What requests about agents, their contexts and their messages may say, in the words of the source designs too."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
+
+from gateway.routes.bodies import Body, JsonObject, Name, Text
+from shared.db.agents import AgentStatus
+from shared.types import JSON
+
+PROMPT_CHARS = 100_000
+DEFAULT_DEFINITION = "agent"
+
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+def _aliases(*names: str) -> Any:
+    """The first is ours."""
+    return AliasChoices(*names)
+
+
+class Limits(Body):
+    """Of each of its runs, where the request does not say otherwise."""
+
+    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = None
+    max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = None
+
+
+class AgentSandbox(Body):
+    enabled: bool = Field(default=True, description="Whether its runs have a sandbox.")
+
+
+class ModelConfig(Body):
+    """Source design 000's way to name a model."""
+
+    provider: Name | None = None
+    name: Name = Field(validation_alias=_aliases("name", "id", "model"))
+    temperature: Temperature | None = None
+
+
+class ToolConfig(Body):
+    """Source design 000's way to name tools."""
+
+    tools: list[Name]
+
+
+class AgentFields(Body):
+    """What an agent is made of. What is null or not given is as its definition says."""
+
+    description: Annotated[str, Field(max_length=10_000)] | None = None
+    project_id: Name | None = Field(default=None, validation_alias=_aliases("project_id", "projectId"))
+    model: Name | None = Field(default=None, description="A LiteLLM model name.")
+    model_provider: Name | None = Field(
+        default=None,
+        validation_alias=_aliases("model_provider", "modelProvider"),
+        description="With model_name, in place of model. `local` is the server at llm.base_url, or Ollama.",
+    )
+    model_name: Name | None = Field(default=None, validation_alias=_aliases("model_name", "modelName"))
+    of_model: ModelConfig | None = Field(default=None, validation_alias=_aliases("model_config", "modelConfig"))
+    prompt: Annotated[Text, Field(max_length=PROMPT_CHARS)] | None = Field(
+        default=None,
+        validation_alias=_aliases("prompt", "system_prompt", "systemPrompt"),
+        description="Its system prompt.",
+    )
+    temperature: Temperature | None = None
+    tools: list[Name] | None = Field(default=None, description="Those that it may use; none if empty.")
+    tool_config: ToolConfig | None = Field(default=None, validation_alias=_aliases("tool_config", "toolConfig"))
+    limits: Limits | None = None
+    sandbox: AgentSandbox | None = None
+    knowledge_config: JsonObject | None = Field(
+        default=None,
+        validation_alias=_aliases("knowledge_config", "knowledgeConfig"),
+        description="Kept for you and for the hooks of its definition.",
+    )
+    storage_config: JsonObject | None = Field(
+        default=None,
+        validation_alias=_aliases("storage_config", "storageConfig"),
+        description="Kept for you and for the hooks of its definition.",
+    )
+    metadata: JsonObject | None = Field(default=None, description="Whatever you want to keep with the agent.")
+
+    @model_validator(mode="after")
+    def _says_each_once(self) -> Self:
+        given = self.model_fields_set
+        if len(given & {"model", "model_name", "of_model"}) > 1:
+            raise ValueError("a model is named once: by model, by model_provider and model_name, or by model_config")
+        if "model_provider" in given and "model_name" not in given:
+            raise ValueError("model_provider needs model_name")
+        if {"tools", "tool_config"} <= given:
+            raise ValueError("tools are named once: by tools or by tool_config")
+        return self
+
+    def values(self, *, base_url: str | None) -> JSON:
+        """The columns that the request gives, in our words. `base_url`: of the server for local models."""
+        given = self.model_fields_set
+        found: JSON = {}
+        for name in ("description", "prompt", "temperature", "metadata", "limits", "sandbox"):
+            if name in given:
+                found[name] = self._column(name)
+        renamed = {"project_id": "project", "knowledge_config": "knowledge", "storage_config": "storage"}
+        found |= {column: self._column(name) for name, column in renamed.items() if name in given}
+        if given & {"model", "model_name", "of_model"}:
+            found["model"] = self._model(base_url)
+        if self.of_model is not None and self.of_model.temperature is not None:
+            found.setdefault("temperature", self.of_model.temperature)
+        if given & {"tools", "tool_config"}:
+            found["tools"] = self.tool_config.tools if self.tool_config else self.tools
+        return found
+
+    def _column(self, name: str) -> Any:
+        value = getattr(self, name)
+        if isinstance(value, Body):
+            return value.model_dump(exclude_none=True)
+        if value is None and name == "description":
+            return ""
+        nullable = name in ("project_id", "prompt", "temperature")
+        return value if value is not None or nullable else {}
+
+    def _model(self, base_url: str | None) -> str | None:
+        if self.of_model is not None:
+            return _full_name(self.of_model.provider, self.of_model.name, base_url)
+        return (
+            self.model
+            if "model" in self.model_fields_set
+            else _full_name(self.model_provider, self.model_name, base_url)
+        )
+
+
+def _full_name(provider: str | None, name: str | None, base_url: str | None) -> str | None:
+    if provider == "local":
+        provider = "openai" if base_url else "ollama_chat"
+    return f"{provider}/{name}" if provider and name and not name.startswith(f"{provider}/") else name
+
+
+class NewAgentBody(AgentFields):
+    name: Name
+    definition_id: Name = Field(
+        default=DEFAULT_DEFINITION,
+        validation_alias=_aliases("definition_id", "definitionId", "definition"),
+        description="What kind of agent it is: see GET /api/agents/definitions.",
+    )
+    activate: bool = Field(default=False, description="Whether it takes runs at once.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Reviewer of the billing service",
+                    "definition_id": "reviewer",
+                    "prompt": "You review the billing service. Money is in cents, always.",
+                    "limits": {"max_cost": 0.5},
+                    "activate": True,
+                }
+            ]
+        }
+    )
+
+
+class AgentPatch(AgentFields):
+    name: Name | None = None
+    status: AgentStatus | None = Field(default=None, strict=False, description="As by activate, deactivate, shutdown.")
+    expected_version: Version | None = Field(default=None, description="409 where the agent has another one.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"temperature": 0.2, "expected_version": 3}]})
+
+    @model_validator(mode="after")
+    def _keeps_its_name(self) -> Self:
+        for name in ("name", "status"):
+            if name in self.model_fields_set and getattr(self, name) is None:
+                raise ValueError(f"{name} cannot be null")
+        return self
+
+    def values(self, *, base_url: str | None) -> JSON:
+        named = {"name": self.name} if self.name is not None else {}
+        return super().values(base_url=base_url) | named
+
+
+class ContextBody(Body):
+    data: JsonObject = Field(description="All of the document: it takes the place of the version before.")
+    note: Annotated[str, Field(max_length=1000)] = Field(default="", description="What has changed, and why.")
+    expected_version: Version | None = Field(
+        default=None, description="The version that was read (0: there was none). 409 where there is another by now."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": {"goal": "ship"}, "note": "a first goal", "expected_version": 1}]}
+    )
+
+
+class RollbackBody(Body):
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(description="Whose data the new version has.")
+    note: Annotated[str, Field(max_length=1000)] = ""
+    expected_version: Version | None = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 2}]})
+
+
+class NewMessageBody(Body):
+    content: Annotated[Text, Field(max_length=100_000)]
+    role: Literal["user", "agent", "system"] = "user"
+    sender: Name | None = Field(default=None, description="Who says it, in the client's own terms.")
+    data: JsonObject = Field(
+        default={}, validation_alias=_aliases("data", "metadata"), description="What programs should know of it."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"content": "The deploy is through.", "sender": "ci"}]})
+
+
+class ChatBody(Body):
+    agent: Name = Field(description="An agent's id, or a kind of agents such as `chat`.")
+    input: Annotated[Text, Field(max_length=1_000_000)]
+    session_id: Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$")] | None = Field(
+        default=None,
+        validation_alias=_aliases("session_id", "sessionId"),
+        description="What is said under it is one conversation. Unset: a new one.",
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"agent": "chat", "input": "Hello!", "session_id": "s-17"}]}
+    )

@@ -1,0 +1,220 @@
+"""Agents: what kinds there are, and what a workspace has made of them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from gateway.agents.known import catalogue_of, check_enabled, check_named
+from gateway.agents.moves import announce_move, check_move, hook_run, hook_values, move, submit_hooks
+from gateway.auth import Principal
+from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
+from gateway.openapi import errors
+from gateway.routes.agent_answers import AgentAnswer, DefinitionAnswer
+from gateway.routes.agent_bodies import AgentPatch, NewAgentBody
+from gateway.routes.answers import Page
+from gateway.routes.bodies import NoBody
+from gateway.routes.json_route import StrictJsonRoute
+from gateway.routes.paging import Cursor, Limit, page_of, place_of
+from gateway.routes.versions import IfMatch, expected_version, tag
+from shared.db import agents
+from shared.db.agents import Agent, AgentFilter, AgentStatus
+from shared.db.rows import Place
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_id
+
+router = APIRouter(
+    prefix="/agents", tags=["agents"], route_class=StrictJsonRoute, dependencies=[Depends(check_enabled)]
+)
+
+Skip = Annotated[int, Query(ge=0, le=100_000, description="Items to leave out, in place of a `cursor`.")]
+Name = Annotated[str | None, Query(max_length=200)]
+
+
+def only(
+    project_id: Name = None,
+    projectId: Annotated[str | None, Query(max_length=200, include_in_schema=False)] = None,
+    status: AgentStatus | None = None,
+    definition_id: Name = None,
+) -> AgentFilter:
+    """What a list's query asks for."""
+    return AgentFilter(project_id or projectId, status, definition_id)
+
+
+@router.get("/definitions", operation_id="listAgentDefinitions", summary="The kinds of agents", responses=errors(501))
+async def list_definitions(services: WithServices, _: Caller) -> Page[DefinitionAnswer]:
+    """Those that the workers know: built-in ones, those of the configuration, those of your code."""
+    cards = (await catalogue_of(services)).definitions
+    items = [DefinitionAnswer.model_validate(card, from_attributes=True) for card in cards]
+    return Page(items=items, next_cursor=None)
+
+
+@router.get("", operation_id="listAgents", summary="List agents, newest first", responses=errors(400, 501))
+async def list_agents(
+    services: WithServices,
+    *,
+    caller: Caller,
+    wanted: Annotated[AgentFilter, Depends(only)],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    skip: Skip = 0,
+) -> Page[AgentAnswer]:
+    after = place_of(cursor)
+    async with services.db.connect() as c:
+        found = await agents.page(c, caller.workspace, wanted, after=after, limit=limit + 1, skip=skip)
+    return page_of(found, limit, AgentAnswer.of, lambda agent: Place(agent.created_at, agent.id))
+
+
+@router.post(
+    "",
+    operation_id="createAgent",
+    summary="Make an agent",
+    status_code=201,
+    responses=errors(400, 409, 413, 501),
+)
+async def create_agent(
+    body: NewAgentBody,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    idempotency_key: IdempotencyKey = None,
+) -> AgentAnswer:
+    """Of a definition; what the agent says itself goes before it, and what a run's request says before both."""
+    values = body.values(base_url=services.settings.llm.base_url)
+    await check_named(services, {"definition": body.definition_id, **values})
+    request = ["agent", body.model_dump()]
+    agent_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_id())
+    now = datetime.now(UTC)
+    new = Agent(agent_id, caller.workspace, body.definition_id, body.name, now, now)
+    async with services.db.begin() as c:
+        agent = await agents.add(c, replace(new, **values))
+    if body.activate and agent.version == 1:
+        agent = await move(services, caller, agent.id, AgentStatus.ACTIVE)
+    return await _answer(services, agent, response)
+
+
+@router.get("/{agent_id}", operation_id="getAgent", summary="An agent", responses=errors(404, 501))
+async def get_agent(agent_id: str, response: Response, services: WithServices, caller: Caller) -> AgentAnswer:
+    async with services.db.connect() as c:
+        agent = await agents.existing(c, caller.workspace, agent_id)
+    return await _answer(services, agent, response)
+
+
+@router.patch(
+    "/{agent_id}", operation_id="updateAgent", summary="Change an agent", responses=errors(400, 404, 409, 413, 501)
+)
+async def update_agent(
+    agent_id: str,
+    body: AgentPatch,
+    *,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+) -> AgentAnswer:
+    """What is not given stays; null takes the definition's. Runs that there are already go on as they began."""
+    expected = expected_version(if_match, body.expected_version)
+    values = body.values(base_url=services.settings.llm.base_url)
+    await check_named(services, values)
+    agent = await _changed(services, caller, agent_id, values, to=body.status, expected=expected)
+    return await _answer(services, agent, response)
+
+
+@router.delete(
+    "/{agent_id}",
+    operation_id="deleteAgent",
+    summary="Delete an agent",
+    status_code=204,
+    responses=errors(400, 404, 409, 501),
+)
+async def delete_agent(agent_id: str, services: WithServices, caller: Writer, if_match: IfMatch = None) -> None:
+    """With its contexts and messages; its threads and runs stay. An active one is deactivated or shut down first."""
+    expected = expected_version(if_match)
+    async with services.db.begin() as c:
+        agent = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        if agent.status is AgentStatus.ACTIVE:
+            raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is active. Deactivate it, or shut it down, first.")
+        await agents.delete(c, agent, expected=expected)
+
+
+async def _moved(
+    services: Services, caller: Principal, agent_id: str, to: AgentStatus, *, response: Response, if_match: str | None
+) -> AgentAnswer:
+    agent = await move(services, caller, agent_id, to, expected=expected_version(if_match))
+    return await _answer(services, agent, response)
+
+
+MOVES: dict[int | str, Any] = errors(400, 404, 409, 413, 501)
+
+
+@router.post("/{agent_id}/activate", operation_id="activateAgent", summary="Let it take runs", responses=MOVES)
+async def activate(
+    agent_id: str,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+    _: NoBody | None = None,
+) -> AgentAnswer:
+    """Where its definition has code for that (`hooks`), runs are refused (409) until that has succeeded.
+
+    Asked again when it failed, what failed is tried again.
+    """
+    return await _moved(services, caller, agent_id, AgentStatus.ACTIVE, response=response, if_match=if_match)
+
+
+@router.post("/{agent_id}/deactivate", operation_id="deactivateAgent", summary="Give it no new runs", responses=MOVES)
+async def deactivate(
+    agent_id: str,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+    _: NoBody | None = None,
+) -> AgentAnswer:
+    """Those that there are go on."""
+    return await _moved(services, caller, agent_id, AgentStatus.INACTIVE, response=response, if_match=if_match)
+
+
+@router.post("/{agent_id}/shutdown", operation_id="shutdownAgent", summary="Be done with it", responses=MOVES)
+async def shutdown(
+    agent_id: str,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+    _: NoBody | None = None,
+) -> AgentAnswer:
+    """For good: it cannot be activated again. Its contexts and messages can be read as before."""
+    return await _moved(services, caller, agent_id, AgentStatus.SHUTDOWN, response=response, if_match=if_match)
+
+
+async def _changed(
+    services: Services,
+    caller: Principal,
+    agent_id: str,
+    values: dict[str, Any],
+    *,
+    to: AgentStatus | None,
+    expected: int | None,
+) -> Agent:
+    """All of it in one version, and in one transaction. Raises AppError NOT_FOUND, CONFLICT, INVALID_REQUEST."""
+    catalogue = await catalogue_of(services)
+    async with services.db.begin() as c:
+        before = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        if to is not None and to is not before.status:
+            check_move(before, to)
+            card = catalogue.definition(before.definition)
+            values = {**values, "status": to, **(hook_values(before, to) if card and card.hooks else {})}
+        agent = await agents.change(c, before, values, expected=expected)
+    await submit_hooks(services, agent, key_id=caller.key_id)
+    if agent.status is not before.status:
+        await announce_move(services, agent, before.status)
+    return agent
+
+
+async def _answer(services: Services, agent: Agent, response: Response) -> AgentAnswer:
+    tag(response, agent.version)
+    return AgentAnswer.of(agent, await hook_run(services, agent))

@@ -1,0 +1,29 @@
+"""Changes that lose none of another's: `ETag` out, `If-Match` or `expected_version` in."""
+
+from typing import Annotated
+
+from fastapi import Header
+from starlette.responses import Response
+
+from gateway.errors import invalid
+from shared.errors import FieldError
+
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", description="The `ETag` that was read; 409 where it is another one by now."),
+]
+
+
+def expected_version(if_match: str | None, version: int | None = None) -> int | None:
+    """`version`: what the body expects, which counts first. None: any. Raises AppError INVALID_REQUEST."""
+    text = (if_match or "*").strip().removeprefix("W/").strip('"')
+    if version is not None or text == "*":
+        return version
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        detail = 'should be an ETag as it was given, such as "3"'
+        raise invalid([FieldError(place="header.If-Match", detail=detail)])
+    return int(text)
+
+
+def tag(response: Response, version: int) -> None:
+    response.headers["ETag"] = f'"{version}"'
