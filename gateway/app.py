@@ -28,12 +28,15 @@ from gateway.routes import (
     contexts,
     events,
     files,
+    flows,
     health,
+    logs,
     metrics,
     ports,
     root,
     runs,
     session,
+    sockets,
     steps,
     threads,
     tools,
@@ -41,6 +44,7 @@ from gateway.routes import (
 )
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
+from gateway.server import WEBSOCKET_LOG
 from gateway.stream.fanout import Fanout
 from gateway.stream.open import Streams
 from shared.channels import Channels
@@ -80,8 +84,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics, app.state.tracing = GatewayMetrics(), open_tracing(settings.tracing, "gateway")
     for prefix in API_PREFIXES:
         app.include_router(_api(), prefix=prefix, include_in_schema=prefix == API_PREFIXES[0])
-    for router in (root.router, health.router, metrics.router, session.root, ports.root):
+    for router in (
+        *(root.router, health.router, metrics.router, session.root, ports.root),
+        *(flows.root, sockets.router),
+    ):
         app.include_router(router)
+    app.include_router(logs.router, include_in_schema=False)
     app.include_router(chat.router, include_in_schema=False)
     serve_docs(app)
     describe(app)
@@ -96,17 +104,21 @@ def from_environment() -> FastAPI:
     configure_logging(settings.log, "gateway")
     # Our access log has the request's id, and no query, which may hold a ticket. This one asks for its handlers only.
     logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger(WEBSOCKET_LOG).setLevel(logging.WARNING)
     return create_app(settings)
 
 
 def _api() -> APIRouter:
     api = APIRouter()
     for router in (
+        flows.router,  # its path would be a thread's
         threads.router,
         files.router,
         ports.api,
         ports.root,
         runs.router,
+        logs.router,
+        sockets.router,
         steps.router,
         events.router,
         agents.router,

@@ -103,7 +103,8 @@ class Authenticator:
         claims = self._sessions.verify(cookie)
         if claims is None:
             raise AppError(ErrorCode.UNAUTHORIZED, "The session has ended. Open a new link, or send an API key.")
-        if request.scope["method"] not in SAFE_METHODS and not self._from_own_page(request):
+        # A WebSocket has no method, is bound by no CORS, and may do anything.
+        if request.scope.get("method") not in SAFE_METHODS and not self._from_own_page(request):
             raise AppError(ErrorCode.FORBIDDEN, "With a cookie, only the gateway's own pages may do this.")
         # The link stands for the first key, and so does what is done by it: a key's budget has no second door.
         return Principal(claims["workspace"], self._first_key_id)
@@ -113,7 +114,8 @@ class Authenticator:
         origin = request.headers.get("origin")
         if origin is None:
             return request.headers.get("sec-fetch-site") == "same-origin"
-        return origin in self._origins or origin == f"{request.url.scheme}://{request.url.netloc}"
+        scheme = {"ws": "http", "wss": "https"}.get(request.url.scheme, request.url.scheme)
+        return origin in self._origins or origin == f"{scheme}://{request.url.netloc}"
 
     def _refuse_foreign_page(self, request: HTTPConnection) -> None:
         """Where no key is asked for, any web page that its user visits could reach the gateway through the browser.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from redis.asyncio import Redis
+from starlette.requests import HTTPConnection
 
 from gateway.auth import Authenticator, Principal
 from gateway.idempotency import Idempotency
@@ -93,8 +94,8 @@ class Services:
         return run
 
 
-async def services(request: Request) -> Services:
-    found: Services = request.app.state.services
+async def services(connection: HTTPConnection) -> Services:
+    found: Services = connection.scope["app"].state.services
     return found
 
 
@@ -106,12 +107,12 @@ async def caller(request: Request, services: Annotated[Services, Depends(service
 
 
 async def stream_caller(
-    request: Request, services: Annotated[Services, Depends(services)], ticket: str | None = None
+    connection: HTTPConnection, services: Annotated[Services, Depends(services)], ticket: str | None = None
 ) -> AsyncIterator[Principal]:
-    """Streams also take a ticket, because a browser's EventSource can send no header. Open ones are counted."""
-    principal = services.auth.caller(request, ticket=ticket)
-    await services.limits.count(principal, request)
-    if class_of(request) is not RouteClass.STREAM:
+    """Streams, WebSockets among them, also take a ticket: a browser can send no header with one. Open ones count."""
+    principal = services.auth.caller(connection, ticket=ticket)
+    await services.limits.count(principal, connection)
+    if class_of(connection) is not RouteClass.STREAM:
         yield principal
         return
     stream = await services.open_streams.open(principal)

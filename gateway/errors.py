@@ -2,16 +2,17 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.redis import passes
@@ -57,16 +58,7 @@ def status_of(code: ErrorCode) -> int:
 def problem(error: AppError, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
     """The answer for an error. `members`: more of the document's members."""
     status = status_of(error.code)
-    document: JSON = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": error.detail,
-        "code": error.code,
-        **members,
-    }
-    if error.errors:
-        document["errors"] = error.errors
+    document = {"type": "about:blank", **members_of(error), **members}
     answer = Response(orjson.dumps(document), status, headers, PROBLEM_JSON)
     if error.retry_after is not None:
         answer.headers["Retry-After"] = str(math.ceil(error.retry_after))
@@ -75,10 +67,21 @@ def problem(error: AppError, headers: Mapping[str, str] | None = None, **members
     return answer
 
 
+def members_of(error: AppError) -> JSON:
+    """Of its problem document, without the type."""
+    status = status_of(error.code)
+    members: JSON = {"title": HTTPStatus(status).phrase, "status": status, "detail": error.detail, "code": error.code}
+    return {**members, "errors": error.errors} if error.errors else members
+
+
 def internal_problem(request_id: str) -> Response:
+    return problem(internal(request_id), request_id=request_id)
+
+
+def internal(request_id: str) -> AppError:
     """For a crash: nothing of its cause, but the id under which the log has it."""
     detail = f"Something failed inside the service. Its log has the cause under request {request_id}."
-    return problem(AppError(ErrorCode.INTERNAL, detail), request_id=request_id)
+    return AppError(ErrorCode.INTERNAL, detail)
 
 
 def too_large(max_body_bytes: int) -> AppError:
@@ -94,8 +97,15 @@ def redis_away() -> AppError:
 def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(WebSocketRequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RedisError, _redis_error)
+    app.router.default = _nowhere
+
+
+async def _nowhere(_: Scope, __: Receive, ___: Send) -> None:
+    """Where no path fits; for a WebSocket the framework would answer 403, without a word."""
+    raise HTTPException(404)
 
 
 async def _app_error(_: Request, error: Exception) -> Response:
@@ -126,11 +136,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _invalid_request(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    items = error.errors()
+    assert isinstance(error, (RequestValidationError, WebSocketRequestValidationError))
+    return problem(not_valid(error.errors()))
+
+
+def not_valid(items: Sequence[Any]) -> AppError:
+    """Pydantic's errors, in plain words."""
     unsupported = any(item["type"] == ErrorCode.UNSUPPORTED for item in items)
     code = ErrorCode.UNSUPPORTED if unsupported else ErrorCode.INVALID_REQUEST
-    return problem(invalid([_field_error(item) for item in items], code))
+    return invalid([_field_error(item) for item in items], code)
 
 
 def invalid(errors: list[FieldError], code: ErrorCode = ErrorCode.INVALID_REQUEST) -> AppError:

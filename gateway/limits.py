@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Principal
@@ -59,17 +59,21 @@ _OPERATIONS = {
         *("sendMessage", "cancelThread", "cancelRun"),
     ),
     RouteClass.READ: ("createStreamTicket",),
-    RouteClass.STREAM: ("streamThread",),
+    RouteClass.STREAM: ("streamThread", "streamFlow", "streamFlowAtRoot"),
 }
 _CLASSES = {operation: each for each, operations in _OPERATIONS.items() for operation in operations}
-_STREAM_IF_ACCEPTED = frozenset({"listEvents"})
+_STREAM_IF_ACCEPTED = frozenset({"listEvents", "listLogs"})
 
 
-def class_of(request: Request) -> RouteClass:
+def class_of(request: HTTPConnection) -> RouteClass:
+    if request.scope["type"] == "websocket":
+        return RouteClass.STREAM
     operation = request.scope["route"].operation_id
     if operation in _STREAM_IF_ACCEPTED and "text/event-stream" in request.headers.get("accept", ""):
         return RouteClass.STREAM
-    return _CLASSES.get(operation) or (RouteClass.READ if request.method in ("GET", "HEAD") else RouteClass.WRITE)
+    return _CLASSES.get(operation) or (
+        RouteClass.READ if request.scope["method"] in ("GET", "HEAD") else RouteClass.WRITE
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +104,19 @@ class RateLimits:
         self._window = SlidingWindowCounterRateLimiter(_Storage(counters))
         self._items = {name: _item(name, settings) for name in RouteClass}
 
-    async def count(self, caller: Principal, request: Request) -> None:
+    async def count(self, caller: Principal, request: HTTPConnection) -> None:
         """Raises AppError RATE_LIMITED; a request that is refused has not been counted."""
+        await self.count_as(class_of(request), caller, request.scope)
+
+    async def count_as(self, route_class: RouteClass, caller: Principal, scope: Scope) -> None:
+        """For what has no route of its own, a WebSocket's frame. Raises as `count`."""
         if not self._enabled:
             return
-        found = await unless_away(self._counters, self._hit(self._items[class_of(request)], caller))
+        found = await unless_away(self._counters, self._hit(self._items[route_class], caller))
         if found is None:
             return
         counted, usage = found
-        request.scope[USAGE] = usage
+        scope[USAGE] = usage
         if not counted:
             raise AppError(
                 ErrorCode.RATE_LIMITED,

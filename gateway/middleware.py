@@ -58,13 +58,14 @@ class Exchanges:
             self._headers["Strict-Transport-Security"] = f"max-age={settings.hsts_max_age}; includeSubDomains"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = scope[REQUEST_ID] = given if _CLIENT_GIVEN_ID.fullmatch(given) else new_id()
         scope["path"] = scope["path"].rstrip("/") or "/"
-        exchange = _Exchange(request_id, self._headers, receive, send)
+        kind = _Exchange if scope["type"] == "http" else _SocketExchange
+        exchange = kind(request_id, self._headers, receive, send)
         with bound(request_id=request_id), self._span(scope):
             try:
                 await self.app(scope, exchange.receive, exchange.send)
@@ -76,13 +77,14 @@ class Exchanges:
         if scope["path"].startswith(_QUIET):
             return nullcontext()
         parent = Headers(scope=scope).get("traceparent")
-        attributes = {"http.request.method": scope["method"], "url.path": _path(scope), REQUEST_ID: scope[REQUEST_ID]}
-        return self._tracing.span(scope["method"], "server", attributes, parent=parent)
+        method = _method(scope)
+        attributes = {"http.request.method": method, "url.path": _path(scope), REQUEST_ID: scope[REQUEST_ID]}
+        return self._tracing.span(method, "server", attributes, parent=parent)
 
     def _count(self, scope: Scope, exchange: "_Exchange") -> None:
-        route, method, status = _route(scope), label(scope["method"], METHODS), exchange.status
+        route, method, status = _route(scope), label(_method(scope), METHODS), exchange.status
         self._metrics.requests.labels(method, route, str(status)).inc()
-        if STREAMING not in scope:
+        if scope["type"] == "http" and STREAMING not in scope:
             self._metrics.request_seconds.labels(route).observe(exchange.seconds)
         if not scope["path"].startswith(_QUIET):
             attributes: Attributes = {"http.route": route, "http.response.status_code": status}
@@ -109,11 +111,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self._request_id
-            for name, value in self._headers.items():
-                headers.setdefault(name, value)
+            self._begin(message)
         elif not message.get("more_body", False):
             self._complete = True
         await self._send(message)
@@ -125,6 +123,13 @@ class _Exchange:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
+
+    def _begin(self, message: Message) -> None:
+        self._status = message["status"]
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-Id"] = self._request_id
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
 
     def log(self, scope: Scope) -> None:
         """Without the query: it may hold a ticket."""
@@ -138,6 +143,36 @@ def _route(scope: Scope) -> str:
     if route is None:
         return NO_ROUTE
     return f"/api{route.path}" if _API.match(scope["path"]) else str(route.path)
+
+
+class _SocketExchange(_Exchange):
+    """A WebSocket's: its status is 101 and the code that it was closed with, or that of the answer in its place."""
+
+    _closed = HTTPStatus.SWITCHING_PROTOCOLS.value
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._closed = message.get("code", self._closed)
+        return message
+
+    async def send(self, message: Message) -> None:
+        match message["type"]:
+            case "websocket.accept":
+                self._status = HTTPStatus.SWITCHING_PROTOCOLS.value
+            case "websocket.http.response.start":
+                self._begin(message)
+            case "websocket.close":
+                self._closed = message.get("code", self._closed)
+        await self._send(message)
+
+    def log(self, scope: Scope) -> None:
+        access_log.info("WS %s %d %d %.1f ms", _path(scope), self._status, self._closed, self.seconds * 1000)
+
+
+def _method(scope: Scope) -> str:
+    """A WebSocket is opened by a GET."""
+    return str(scope.get("method", "GET"))
 
 
 def _path(scope: Scope) -> str:

@@ -1,9 +1,12 @@
 """The API's own description: errors as they are, the ways to authenticate, and pages to read it offline."""
 
+import inspect
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
@@ -100,6 +103,7 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     },
     204: {"description": "The run has ended and `last_id` is its last event: there is no more to come."},
 }
+FLOW_STREAM: dict[int | str, dict[str, Any]] = {200: EVENT_STREAM[200]}
 EVENTS: dict[int | str, dict[str, Any]] = {
     **EVENT_STREAM,
     200: {
@@ -144,6 +148,7 @@ def describe(app: FastAPI) -> None:
                 "metricsToken": _METRICS_TOKEN,
             }
             schema["security"] = [{name: []} for name in _SECURITY]
+            schema["x-websockets"] = sockets_of(app)
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
@@ -151,6 +156,20 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def sockets_of(app: FastAPI) -> list[JSON]:
+    """Its WebSockets, which OpenAPI has no words for: under each prefix, in the order in which they are matched."""
+    found = []
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if not isinstance(route, APIWebSocketRoute):
+            continue
+        kinds: list[tuple[str, Any]] = [(each.alias, each.field_info) for each in get_flat_params(route.dependant)]
+        parameters = [{"name": name, "in": kind.in_.value} for name, kind in kinds]
+        summary = inspect.getdoc(route.endpoint)
+        found.append({"path": context.path, "name": route.name, "summary": summary, "parameters": parameters})
+    return found
 
 
 def serve_docs(app: FastAPI) -> None:

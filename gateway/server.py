@@ -1,5 +1,7 @@
 """The gateway as a process: uvicorn, stopped quickly and without losing anything."""
 
+import asyncio
+import logging
 import os
 import signal
 import sys
@@ -7,9 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from gateway.stream.sse import STREAMING
 from shared.config import Settings
@@ -17,6 +21,10 @@ from shared.metrics import SHARED_FOLDER
 
 GRACE_SECONDS = 2
 """For requests under way when the process is told to stop."""
+CLOSE_SECONDS = 15.0
+PING_SECONDS = 20.0
+"""Pause between the pings of a WebSocket, and patience with a pong: a dead client is gone after twice that."""
+WEBSOCKET_LOG = "trunkline.gateway.websocket"
 
 
 HEAD_BYTES = 65_536
@@ -56,6 +64,29 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
 
+class WebSocketProtocol(WSProtocol):
+    """A close that does not wait for a client that reads no more: so long for what it has not read, then it is cut.
+
+    What uvicorn would tell of each connection has its whole address, which may hold a ticket: it goes to WEBSOCKET_LOG.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = logging.getLogger(WEBSOCKET_LOG)
+        self._cut: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+        super().connection_lost(exc)
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.close":
+            self.writable.set()
+            self._cut = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        await super().send(message)
+
+
 def serve(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Raises SystemExit, with 0 after either."""
     # uvicorn raises the signal once more when it is done, for whatever stood here before.
@@ -71,6 +102,10 @@ def serve(settings: Settings) -> None:
             reload=settings.api.reload,
             loop="uvloop",
             http="gateway.server:Protocol",
+            ws="gateway.server:WebSocketProtocol",
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PING_SECONDS,
+            ws_per_message_deflate=False,  # its memory for each connection, and what a small message may blow up to
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.config import StreamSettings
 from shared.redis import patiently
+from shared.threads.brief import encode_brief
 from shared.types import JSON
 
 PATIENCE_SECONDS = 2.0
-MAX_ENTRIES = 10_000
 
 
 class ChannelEventType(StrEnum):
@@ -24,6 +24,8 @@ class ChannelEventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelEvent:
+    """`data` has at most 64 KiB; of more, the longest fields are left out as in a run's events."""
+
     type: ChannelEventType
     workspace: str
     agent_id: str
@@ -31,16 +33,33 @@ class ChannelEvent:
 
 
 class Channels:
-    def __init__(self, client: Redis, settings: StreamSettings) -> None:
+    """Where agent-level events are published. `patience_seconds`: for a Redis that is away."""
+
+    def __init__(
+        self, client: Redis, settings: StreamSettings, *, patience_seconds: float | None = PATIENCE_SECONDS
+    ) -> None:
         self._client = client
+        self._settings = settings
+        self._patience_seconds = patience_seconds
 
     async def publish(self, event: ChannelEvent) -> str:
         """Its id. Repeated after a lost answer, an event may be there twice. Raises redis.RedisError."""
-        shown = {"type": event.type, "workspace_id": event.workspace, "agent_id": event.agent_id, "data": event.data}
-        fields = {"t": event.type.value, "r": event.agent_id, "e": orjson.dumps(shown)}
+        fields = {"t": event.type.value, "r": event.agent_id, "e": _encode(event)}
 
         async def add() -> str:
-            name = keys.channel(event.workspace)
-            return str(await self._client.xadd(name, fields, maxlen=MAX_ENTRIES, approximate=True))  # type: ignore[arg-type]
+            key = keys.channel(event.workspace)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.xadd(key, fields, maxlen=self._settings.agent_events, approximate=True)  # type: ignore[arg-type]
+            pipeline.pexpire(key, int(self._settings.agent_event_seconds * 1000))
+            # Says "look", and no more: a gateway that misses it looks by itself within seconds.
+            pipeline.execute_command("SPUBLISH", key, "")
+            event_id, *_ = await pipeline.execute()
+            return event_id.decode() if isinstance(event_id, bytes) else str(event_id)
 
-        return await patiently(add, PATIENCE_SECONDS)
+        return await patiently(add, self._patience_seconds)
+
+
+def _encode(event: ChannelEvent) -> bytes:
+    """Without its time, which Redis gives it: the time of its id."""
+    head = orjson.dumps({"type": event.type, "workspace_id": event.workspace, "agent_id": event.agent_id})
+    return b'%b,"data":%b}' % (head[:-1], encode_brief(event.data))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import quote
 
 from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
 
@@ -207,8 +208,13 @@ def streams(workspace: str, key_id: str) -> str:
 
 
 def channel(workspace: str) -> str:
-    """STREAM, capped: what happens to the workspace's agents."""
+    """STREAM of the agent-level events of a workspace, and the sharded pub/sub channel that tells of new ones."""
     return f"channel:{{{workspace}}}"
+
+
+def flow(workspace: str, flow_uuid: str, flow_input_uuid: str) -> str:
+    """STRING: the thread that a legacy stream's name stands for."""
+    return f"stream:{{{workspace}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
 
 
 def session(workspace: str, name: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from shared.channels import Channels
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.ids import thread_of
@@ -27,6 +28,7 @@ from shared.threads.attempt import Attempt, Fenced, GoOn, Lacking
 from shared.threads.store import ThreadStore
 from shared.threads.types import Holding, Run
 from shared.types import JSON, Runnable, RunStatus
+from workflow.activity import Activity
 from workflow.agent.agent import run_agent
 from workflow.agent.budget import account_of, late, seconds_limit
 from workflow.engine.function import run_function
@@ -74,9 +76,11 @@ class Runner:
         self._runtime = replace(runtime, sandboxes=self._files)
         self._held: dict[str, _Held] = {}
         self._remembered = Remembered()
+        self._activity = Activity(Channels(runtime.redis, runtime.settings.stream))
 
     async def close(self) -> None:
-        """Waits a little for what is kept of the runs that have ended."""
+        """Waits a little for what is kept and told of the runs that have ended."""
+        await self._activity.close()
         await self._files.close()
 
     def running(self) -> list[str]:
@@ -127,6 +131,7 @@ class Runner:
     async def _hold(self, attempt: Attempt, worker: str, signals: Signals) -> str | None:
         run_id, observer = attempt.run.id, self._runtime.observer
         held = self._held[run_id] = _Held(attempt, worker, asyncio.Event())
+        self._activity.tell(attempt.run, RunStatus.RUNNING)
         try:
             with bound(**_request_of(attempt.run)), observer.attempt(attempt):
                 following = await self._attempt(held, signals)
@@ -136,6 +141,8 @@ class Runner:
         finally:
             if self._held.get(run_id) is held:
                 del self._held[run_id]
+            if attempt.left:
+                self._activity.tell(attempt.run, attempt.left)
 
     async def _attempt(self, held: _Held, signals: Signals) -> str | None:
         attempt = held.attempt

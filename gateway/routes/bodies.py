@@ -36,6 +36,10 @@ class Body(BaseModel):
 class InitiateBody(Body):
     metadata: JsonObject = Field(default={}, description="Whatever the client wants to keep with the thread.")
     context: JsonObject = Field(default={}, description="What the agent should know in every run of the thread.")
+    flow_uuid: Name | None = Field(
+        default=None, alias="flowUuid", description="With flowInputUuid a name of the thread's stream (legacy)."
+    )
+    flow_input_uuid: Name | None = Field(default=None, alias="flowInputUuid")
     agent_id: Name | None = Field(
         default=None,
         validation_alias=AliasChoices("agent_id", "agentId"),
@@ -44,11 +48,17 @@ class InitiateBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"customer": "c-17"}}]})
 
+    @model_validator(mode="after")
+    def _names_both_or_none(self) -> Self:
+        if (self.flow_uuid is None) is not (self.flow_input_uuid is None):
+            raise ValueError("flowUuid and flowInputUuid belong together")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_what_would_be_ignored(cls, body: Any) -> Any:
         """Fields of the API that this version does not act on: better refused than silently without effect."""
-        unsupported = {"project_id", "flowUuid", "flowInputUuid"}
+        unsupported = {"project_id"}
         if isinstance(body, dict) and (given := sorted(unsupported & body.keys())):
             raise PydanticCustomError(
                 "unsupported", "{names}: not supported by this version", {"names": ", ".join(given)}

@@ -20,6 +20,7 @@ from gateway.routes.answers import (
     ThreadOpened,
 )
 from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody
+from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of
 from gateway.routes.runs import LastEventId, LastId, step_number
@@ -48,6 +49,8 @@ async def initiate(
     thread_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
     if body.agent_id is not None:
         await agent_named(services, caller, body.agent_id)
+    if body.flow_uuid and body.flow_input_uuid:
+        thread_id = await name_stream(services, caller, body.flow_uuid, body.flow_input_uuid, thread_id)
     new = NewThread(thread_id, caller.workspace, body.metadata, body.context, agent=body.agent_id)
     thread = await services.store.create_thread(new)
     return ThreadOpened(thread_id=thread.id, created_at=thread.created_at, status=thread.status)

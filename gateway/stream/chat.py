@@ -10,16 +10,11 @@
 A stream that ends without [DONE] was cut: the run goes on, and GET /api/runs/{run_id}/events has all of it.
 """
 
-import asyncio
-from typing import Any
-
 import orjson
 
 from gateway.stream.entries import Entry
-from gateway.stream.fanout import Cursor
-from gateway.stream.reader import Reader
-from gateway.stream.sse import EventStream, StreamRequest
-from shared.config import StreamSettings
+from gateway.stream.sse import EventStream
+from gateway.stream.subscription import Notice, Subscription
 from shared.types import JSON, TERMINAL_EVENTS, EventType
 
 DONE = b"data: [DONE]\n\n"
@@ -30,17 +25,8 @@ KEEP_ALIVE = b":\n"
 class ChatStream(EventStream):
     """`hello`: the first chunk."""
 
-    def __init__(
-        self,
-        request: StreamRequest,
-        opening: asyncio.Task[Cursor | None],
-        *,
-        news: asyncio.Event,
-        reader: Reader,
-        limits: StreamSettings,
-        hello: JSON,
-    ) -> None:
-        super().__init__(request, opening, news=news, reader=reader, limits=limits)
+    def __init__(self, subscription: Subscription, hello: JSON) -> None:
+        super().__init__(subscription)
         self._hello = hello
         self._text = ChatText()
 
@@ -50,13 +36,10 @@ class ChatStream(EventStream):
     def _shown(self, found: list[Entry]) -> bytes:
         return b"".join(self._text.chunks(entry.type, orjson.loads(entry.event)) for entry in found)
 
-    def _frame(self, event: str, **members: Any) -> bytes:
-        match event:
-            case "error":
-                return _chunk({"error": members})
-            case "gap":
-                return _chunk({"gap": members})
-        return KEEP_ALIVE
+    def _noticed(self, notice: Notice) -> bytes:
+        if notice.event not in ("error", "gap"):
+            return KEEP_ALIVE
+        return _chunk({notice.event: {name: value for name, value in notice.data.items() if name != "type"}})
 
 
 class ChatText:

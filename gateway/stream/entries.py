@@ -1,41 +1,37 @@
-"""Entries of a thread's stream as the gateway holds them, and the frames that clients get of them."""
+"""Entries of a stream as the gateway holds them, and where streams are."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
-from shared.types import BUILT_IN_EVENTS, TERMINAL_EVENTS
+from shared import keys
+from shared.ids import stream_position
+from shared.keys import ThreadKeys
+from shared.types import TERMINAL_EVENTS
 
 Position = tuple[int, int]
 """A stream id as numbers, to compare by."""
 
 START: Position = (0, 0)
 
-EventName = Callable[[str], str]
-"""An endpoint's name (the SSE field `event`) for an event of a type."""
-
-
-def thread_event_name(event_type: str) -> str:
-    """A tool's own type under its own name, everything built in as `task_agent_execute`."""
-    return "task_agent_execute" if event_type in BUILT_IN_EVENTS else event_type
-
-
-def run_event_name(event_type: str) -> str:
-    return event_type
+Projection = Callable[["Entry"], bytes]
+"""What the clients of one kind of endpoint get of an entry, nothing (empty) for some: gateway/stream/projections.py."""
 
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One event. Its frames are made once for each kind of endpoint, however many subscribers get them."""
+    """One event. It is projected once for each kind of endpoint, however many subscribers get it."""
 
     id: bytes
     position: Position
     type: str
-    run_id: str
+    owner: str
+    """The run that it is of; of an agent-level event, the agent."""
     event: bytes
-    _frames: dict[EventName, bytes] = field(default_factory=dict)
+    _shown: dict[Projection, bytes] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> "Entry":
+    def parse(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Self:
         ms, _, sequence = entry_id.partition(b"-")
         return cls(entry_id, (int(ms), int(sequence)), fields[b"t"].decode(), fields[b"r"].decode(), fields[b"e"])
 
@@ -43,11 +39,10 @@ class Entry:
     def ends_run(self) -> bool:
         return self.type in TERMINAL_EVENTS
 
-    def frame(self, name: EventName) -> bytes:
-        made = self._frames.get(name)
+    def shown(self, projection: Projection) -> bytes:
+        made = self._shown.get(projection)
         if made is None:
-            made = b"id: %b\nevent: %b\ndata: %b\n\n" % (self.id, name(self.type).encode(), self.event)
-            self._frames[name] = made
+            made = self._shown[projection] = projection(self)
         return made
 
 
@@ -59,6 +54,31 @@ class Gap:
     until: Position
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stream in Redis."""
+
+    name: str
+    stream: str
+    channel: str
+    """The sharded pub/sub channel that tells of what is new in it."""
+    end: tuple[str, ...]
+    """The command that says where it ends: its last id, or its last entry."""
+    capped: bool
+    """Whether its oldest entries go when new ones come, unnoticed by whoever has not read them."""
+
+    @classmethod
+    def of_thread(cls, thread_id: str) -> Self:
+        k = ThreadKeys(thread_id)
+        return cls(f"thread {thread_id}", k.stream, k.channel, ("HGET", k.metadata, "last_id"), capped=False)
+
+    @classmethod
+    def of_agents(cls, workspace: str) -> Self:
+        key = keys.channel(workspace)
+        end = ("XREVRANGE", key, "+", "-", "COUNT", "1")
+        return cls(f"the agents of workspace {workspace}", key, key, end, capped=True)
+
+
 def before(position: Position) -> Position:
     """The cursor whose next entry may be the one at `position`."""
     ms, sequence = position
@@ -67,3 +87,10 @@ def before(position: Position) -> Position:
 
 def text_of(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
+
+
+def end_of(answer: Any) -> Position:
+    """Where a stream ends, by what Redis answered to its `end`."""
+    if isinstance(answer, list):
+        answer = answer[0][0] if answer else None
+    return stream_position(answer.decode()) if answer else START

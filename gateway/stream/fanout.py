@@ -1,4 +1,4 @@
-"""One reader, many subscribers: a thread's new entries are read once, into a small ring that its cursors share.
+"""One reader, many subscribers: a stream's new entries are read once, into a small ring that its cursors share.
 
 A cursor that the ring no longer covers (a late joiner, a laggard) reads pages from Redis until it does, so that nothing
 is ever kept for anybody. Whatever is published only says "look": a stream's truth is what Redis has in it.
@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.metrics import GatewayMetrics
-from gateway.stream.entries import START, Entry, Gap, Position, text_of
+from gateway.stream.entries import START, Entry, Gap, Position, Source, before, end_of, text_of
 from gateway.stream.listener import Listener
 from gateway.stream.reader import Reader
-from shared.ids import stream_position
-from shared.keys import ThreadKeys
 from shared.tasks import cancel
 
 log = logging.getLogger("trunkline.gateway.stream")
 
 PAGE_ENTRIES = 200  # entries in one read
-RING_BYTES = 4 << 20  # of events in one thread's ring
+RING_BYTES = 4 << 20  # of events in one stream's ring
 
 UNREADABLE = (RedisError, LookupError, ValueError)
 """What reading a stream raises that is none: a key of another type, entries that are not ours."""
@@ -35,10 +33,10 @@ Wake = Callable[[], None]
 
 
 class Feed:
-    """One thread's stream, followed. The ring holds all entries after `start`, up to `tail`."""
+    """One stream, followed. The ring holds all entries after `start`, up to `tail`."""
 
-    def __init__(self, thread_id: str, ring_entries: int) -> None:
-        self.keys = ThreadKeys(thread_id)
+    def __init__(self, source: Source, ring_entries: int) -> None:
+        self.source = source
         self.start = self.tail = START
         self.known = False
         """Whether `tail` has been asked for."""
@@ -116,14 +114,19 @@ class Fanout:
         finally:
             await cancel(tasks)
 
-    async def follow(self, thread_id: str, position: Position, wake: Wake, *, run_id: str | None = None) -> "Cursor":
-        """A cursor after `position`, as soon as news are heard and the stream's end is known; close it."""
-        channel = ThreadKeys(thread_id).channel.encode()
+    async def follow(
+        self, source: Source, position: Position | None, wake: Wake, *, owners: Container[str] | None = None
+    ) -> "Cursor":
+        """A cursor after `position` (None: the stream's end), as soon as news are heard and that end is known.
+
+        Close it.
+        """
+        channel = source.channel.encode()
         feed = self._feeds.get(channel)
         if feed is None:
-            feed = self._feeds[channel] = Feed(thread_id, self._ring_entries)
+            feed = self._feeds[channel] = Feed(source, self._ring_entries)
             self._listener.subscribe(channel)
-        cursor = Cursor(self, feed, position, wake, run_id)
+        cursor = Cursor(self, feed, position or START, wake, owners)
         checked = asyncio.get_running_loop().create_future()
         feed.checks.append(checked)
         self._look(feed, verify=True)
@@ -132,18 +135,22 @@ class Fanout:
         except BaseException:
             cursor.close()
             raise
+        if position is None:
+            cursor.position = feed.tail
         return cursor
 
     def page(self, feed: Feed, position: Position) -> "Page":
-        """What comes after a position, not beyond what the feed knows; shared by all who ask for the same."""
+        """What comes after a position, not beyond what the feed knows; shared by all who ask for the same.
+
+        Of a capped stream with the position's own entry, if it is still there: then nothing after it is lost.
+        """
         key = (feed, position)
         page = self._pages.get(key)
         if page is None:
             self.metrics.stream_pages.inc()
             page = self._pages[key] = Page(feed.tail, asyncio.get_running_loop().create_future())
-            answer = self.reader.ask(
-                "XRANGE", feed.keys.stream, f"({text_of(position)}", text_of(page.until), "COUNT", PAGE_ENTRIES
-            )
+            first = text_of(position) if feed.source.capped else f"({text_of(position)}"
+            answer = self.reader.ask("XRANGE", feed.source.stream, first, text_of(page.until), "COUNT", PAGE_ENTRIES)
             answer.add_done_callback(lambda done: self._turn_page(key, done))
         return page
 
@@ -151,7 +158,7 @@ class Fanout:
         if wake in feed.followers:
             self.metrics.subscribers.dec()
         feed.followers.discard(wake)
-        channel = feed.keys.channel.encode()
+        channel = feed.source.channel.encode()
         if not feed.followers and self._feeds.get(channel) is feed:
             del self._feeds[channel]
             self._dirty.pop(feed, None)
@@ -220,31 +227,32 @@ class _Read:
         reader = fanout.reader
         self._checks: list[asyncio.Future[None]] = []
         self._end = self._entries = None
-        keys = feed.keys
         if verify or not feed.known:
             self._checks, feed.checks = feed.checks, []
-            self._end = reader.ask("HGET", keys.metadata, "last_id")
+            self._end = reader.ask(*feed.source.end)
         if feed.known:
-            self._entries = reader.ask("XRANGE", keys.stream, f"({text_of(feed.tail)}", "+", "COUNT", PAGE_ENTRIES)
+            after = text_of(feed.tail) if feed.source.capped else f"({text_of(feed.tail)}"
+            self._entries = reader.ask("XRANGE", feed.source.stream, after, "+", "COUNT", PAGE_ENTRIES)
 
     async def finish(self) -> bool:
         """Puts what was found into the feed, and tells its followers. Whether there may be more to read."""
         feed, more = self.feed, False
         try:
-            end = _position(await self._end) if self._end else None
-            entries = _entries(await self._entries) if self._entries else []
+            end = end_of(await self._end) if self._end else None
+            found = _entries(await self._entries) if self._entries else []
         except UNREADABLE as error:
-            log.error("the stream of thread %s cannot be read: %r", feed.keys.thread_id, error)
+            log.error("the stream of %s cannot be read: %r", feed.source.name, error)
             feed.error = error
         else:
             if end is not None and (not feed.known or end < feed.tail):
                 feed.reset(end)
                 more = True
             else:
+                entries = _new_to(feed, found)
                 feed.extend(entries)
                 if entries:
                     self._metrics.stream_lag.observe(max(0.0, time.time() - entries[-1].position[0] / 1000))
-                more = len(entries) == PAGE_ENTRIES
+                more = len(found) == PAGE_ENTRIES
         feed.wake()
         for check in self._checks:
             if not check.done():
@@ -253,21 +261,24 @@ class _Read:
 
 
 class Cursor:
-    """A place in a thread's stream that moves on: a subscriber. `run_id`: only that run's entries."""
+    """A place in a stream that moves on: a subscriber. `owners`: only their entries."""
 
-    def __init__(self, fanout: Fanout, feed: Feed, position: Position, wake: Wake, run_id: str | None) -> None:
+    def __init__(
+        self, fanout: Fanout, feed: Feed, position: Position, wake: Wake, owners: Container[str] | None
+    ) -> None:
         self.position = position
         self._fanout = fanout
         self._feed = feed
         self._wake = wake
-        self._run_id = run_id
+        self._owners = owners
         self._page: Page | None = None
+        self._beyond_gap: list[Entry] = []
         feed.followers.add(wake)
         fanout.metrics.subscribers.inc()
 
     @property
     def at_start(self) -> bool:
-        """Whether nothing has happened in the thread."""
+        """Whether there is nothing in the stream."""
         return self._feed.tail == START
 
     def take(self) -> list[Entry] | Gap:
@@ -280,7 +291,7 @@ class Cursor:
                 self.position, self._page = found.until, None
                 return found
             self.position = found[-1].position
-            if mine := [entry for entry in found if self._run_id in (None, entry.run_id)]:
+            if mine := [entry for entry in found if self._owners is None or entry.owner in self._owners]:
                 return mine
         return []
 
@@ -291,24 +302,43 @@ class Cursor:
         feed = self._feed
         if feed.error:
             raise feed.error
+        if self._beyond_gap:
+            found, self._beyond_gap = self._beyond_gap, []
+            return found
         if self.position > feed.tail:
             return Gap(self.position, feed.tail)
         if self._page is None:
-            found = feed.since(self.position)
-            if found is not None:
-                return found
+            in_ring = feed.since(self.position)
+            if in_ring is not None:
+                return in_ring
             self._page = self._fanout.page(feed, self.position)
             self._page.entries.add_done_callback(lambda _: self._wake())
         page = self._page
         if not page.entries.done():
             return None
         self._page = None
-        return page.entries.result() or Gap(self.position, page.until)
+        entries = page.entries.result()
+        if feed.source.capped and self.position != START:
+            return self._without_gap(entries, page.until)
+        return entries or Gap(self.position, page.until)
+
+    def _without_gap(self, entries: list[Entry], until: Position) -> list[Entry] | Gap:
+        """What of a page comes after the position, if the position's own entry is still there."""
+        if entries and entries[0].position == self.position:
+            return entries[1:] or Gap(self.position, until)
+        self._beyond_gap = entries
+        return Gap(self.position, before(entries[0].position) if entries else until)
+
+
+def _new_to(feed: Feed, found: list[Entry]) -> list[Entry]:
+    """Of a capped stream the last known entry is read again: if it is gone, so may be what came after it."""
+    if not (found and feed.source.capped and feed.tail != START):
+        return found
+    if found[0].position == feed.tail:
+        return found[1:]
+    feed.reset(before(found[0].position))
+    return found
 
 
 def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
     return [Entry.parse(entry_id, fields) for entry_id, fields in found]
-
-
-def _position(stream_id: bytes | None) -> Position:
-    return stream_position(stream_id.decode()) if stream_id else START

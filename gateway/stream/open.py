@@ -1,15 +1,20 @@
-"""From a request for a stream to the answer: who may see it, from where on, and what if Redis is away just now."""
+"""From a request for a stream to what it gets: who may see it, from where on, and what if Redis is away just now."""
 
 import asyncio
+from collections.abc import Container
+from functools import partial
 
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.errors import invalid
+from gateway.errors import invalid, redis_away
+from gateway.stream import projections
 from gateway.stream.chat import ChatStream
-from gateway.stream.entries import START, Position, before, run_event_name, thread_event_name
+from gateway.stream.entries import START, Position, Projection, Source, before
 from gateway.stream.fanout import Cursor, Fanout, Wake
-from gateway.stream.sse import EventStream, StreamRequest
+from gateway.stream.sse import EventStream
+from gateway.stream.subscription import Opening, Subscription, Wanted
+from shared import keys
 from shared.config import StreamSettings
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import STREAM_ID, is_run_id, is_thread_id, stream_position, thread_of
@@ -18,6 +23,12 @@ from shared.types import JSON
 
 PATIENCE_SECONDS = 1.0
 """How long a request waits for Redis before it is answered 200, an `error` event, and held."""
+SOCKET_PATIENCE_SECONDS = 10.0
+"""The same before a WebSocket is refused (503): long enough for a gateway that is only busy."""
+ALIAS_SECONDS = 0.5
+"""Pause between looks whether a legacy stream's name stands for a thread by now."""
+ALIAS_PATIENCE_SECONDS = 0.2
+"""How long such a request waits for the first look, before it is answered 200 and waits."""
 
 
 class Streams:
@@ -29,50 +40,133 @@ class Streams:
 
     async def of_thread(self, caller: Principal, thread_id: str, last_id: str | None, run_id: str | None) -> Response:
         """A thread's stream, or what a run of it adds to it. Raises AppError INVALID_REQUEST, NOT_FOUND."""
+        if run_id is None:
+            return await self._answer(*self._thread(caller, thread_id, last_id, projections.thread_sse))
         if not is_thread_id(thread_id):
             raise _no_such("thread", thread_id)
-        if run_id is not None and (not is_run_id(run_id) or thread_of(run_id) != thread_id):
+        if not is_run_id(run_id) or thread_of(run_id) != thread_id:
             raise _no_such("run", run_id)
-        return await self._answer(caller, StreamRequest(thread_id, run_id, thread_event_name), last_id)
+        return await self._answer(*self._run(caller, run_id, last_id, projections.thread_sse))
 
-    async def of_run(self, caller: Principal, run_id: str, last_id: str | None) -> Response:
+    async def of_run(
+        self, caller: Principal, run_id: str, last_id: str | None, show: Projection = projections.run_sse
+    ) -> Response:
         """A run's stream. Raises AppError INVALID_REQUEST, NOT_FOUND."""
+        return await self._answer(*self._run(caller, run_id, last_id, show))
+
+    async def of_flow(
+        self, caller: Principal, flow_uuid: str, flow_input_uuid: str, last_id: str | None
+    ) -> EventStream:
+        """The stream of the thread that a legacy name stands for; waits for one. Raises AppError INVALID_REQUEST."""
+        about = {"flowUuid": flow_uuid, "flowInputUuid": flow_input_uuid}
+        wanted = Wanted(about, projections.thread_sse, awaited=True)
+        alias = keys.flow(caller.workspace, flow_uuid, flow_input_uuid)
+        opening = partial(self._open_flow, caller, alias, parse_last_id(last_id))
+        subscription = self._subscription(wanted, opening, idle_limit=True)
+        await self._is_open(subscription, ALIAS_PATIENCE_SECONDS)
+        return EventStream(subscription)
+
+    async def thread_socket(self, caller: Principal, thread_id: str, last_id: str | None) -> Subscription:
+        """Raises AppError INVALID_REQUEST, NOT_FOUND, UNAVAILABLE."""
+        return await self._opened(*self._thread(caller, thread_id, last_id, projections.thread_message))
+
+    async def log_socket(self, caller: Principal, run_id: str, last_id: str | None) -> Subscription:
+        """Raises AppError INVALID_REQUEST, NOT_FOUND, UNAVAILABLE."""
+        return await self._opened(*self._run(caller, run_id, last_id, projections.log_message))
+
+    async def agents_socket(
+        self, caller: Principal, agents: Container[str] | None, last_id: str | None
+    ) -> Subscription:
+        """The agent-level events of a workspace, of some agents or all; without `last_id` those from now on.
+
+        Raises AppError INVALID_REQUEST, UNAVAILABLE.
+        """
+        wanted = Wanted({"workspace_id": caller.workspace}, projections.agent_message)
+        position = parse_last_id(last_id) if last_id else None
+        source = Source.of_agents(caller.workspace)
+
+        async def opening(wake: Wake) -> Cursor:
+            return await self.fanout.follow(source, position, wake, owners=agents)
+
+        return await self._opened(wanted, opening)
+
+    def _thread(
+        self, caller: Principal, thread_id: str, last_id: str | None, show: Projection
+    ) -> tuple[Wanted, Opening]:
+        if not is_thread_id(thread_id):
+            raise _no_such("thread", thread_id)
+        wanted = Wanted({"thread_id": thread_id, "run_id": None}, show)
+        return wanted, partial(self._open_thread, caller, thread_id, parse_last_id(last_id))
+
+    def _run(self, caller: Principal, run_id: str, last_id: str | None, show: Projection) -> tuple[Wanted, Opening]:
         if not is_run_id(run_id):
             raise _no_such("run", run_id)
-        return await self._answer(caller, StreamRequest(thread_of(run_id), run_id, run_event_name), last_id)
+        wanted = Wanted({"thread_id": thread_of(run_id), "run_id": run_id}, show, run_id)
+        return wanted, partial(self._open_run, caller, run_id, parse_last_id(last_id))
 
     async def of_chat(self, caller: Principal, run_id: str, hello: JSON) -> Response:
         """A run's text as chunks; `hello` is the first one."""
-        news = asyncio.Event()
-        request = StreamRequest(thread_of(run_id), run_id, run_event_name)
-        opening = asyncio.create_task(self._open(caller, request, START, news.set))
-        return ChatStream(request, opening, news=news, reader=self.fanout.reader, limits=self._limits, hello=hello)
+        wanted = Wanted({}, projections.run_sse, run_id)
+        opening = partial(self._open_run, caller, run_id, START)
+        return ChatStream(self._subscription(wanted, opening, idle_limit=True), hello)
 
-    async def _answer(self, caller: Principal, request: StreamRequest, last_id: str | None) -> Response:
-        news = asyncio.Event()
-        opening = asyncio.create_task(self._open(caller, request, parse_last_id(last_id), news.set))
-        if not self.fanout.reader.away:
-            await asyncio.wait({opening}, timeout=PATIENCE_SECONDS)
-        if opening.done() and opening.result() is None:
+    async def _answer(self, wanted: Wanted, opening: Opening) -> Response:
+        subscription = self._subscription(wanted, opening, idle_limit=True)
+        if await self._is_open(subscription) and subscription.opening.result() is None:
             return Response(status_code=204)
-        return EventStream(request, opening, news=news, reader=self.fanout.reader, limits=self._limits)
+        return EventStream(subscription)
 
-    async def _open(self, caller: Principal, request: StreamRequest, position: Position, wake: Wake) -> Cursor | None:
-        """A cursor; None when it would be at the end of a finished run. Raises AppError NOT_FOUND."""
-        ask, run_id = self.fanout.reader.ask, request.run_id
-        if run_id is None:
-            [workspace] = await ask("HMGET", ThreadKeys(request.thread_id).metadata, "workspace")
-            if _is_not(caller, workspace):
-                raise _no_such("thread", request.thread_id)
-        else:
-            run = thread_keys_of(run_id).run(run_id)
-            workspace, first, last = await ask("HMGET", run, "workspace", "first_event", "last_event")
-            if _is_not(caller, workspace):
-                raise _no_such("run", run_id)
-            if last is not None and position >= stream_position(last.decode()):
-                return None
-            position = max(position, before(stream_position(first.decode())))
-        return await self.fanout.follow(request.thread_id, position, wake, run_id=run_id)
+    async def _opened(self, wanted: Wanted, opening: Opening) -> Subscription:
+        """For a WebSocket, whose clients all come again by themselves: a Redis that is away is said before it opens.
+
+        Pings find the dead ones, so that silence is no reason to close it.
+        """
+        subscription = self._subscription(wanted, opening, idle_limit=False)
+        try:
+            # Never without waiting: that Redis is back is noticed by those who wait for it.
+            away = self.fanout.reader.away
+            await asyncio.wait({subscription.opening}, timeout=PATIENCE_SECONDS if away else SOCKET_PATIENCE_SECONDS)
+            if not await self._is_open(subscription, 0):
+                raise redis_away()
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    async def _is_open(self, subscription: Subscription, patience_seconds: float = PATIENCE_SECONDS) -> bool:
+        """Whether Redis has answered in time. Raises AppError NOT_FOUND."""
+        opening = subscription.opening
+        if not self.fanout.reader.away:
+            await asyncio.wait({opening}, timeout=patience_seconds)
+        if opening.done():
+            opening.result()
+        return opening.done()
+
+    def _subscription(self, wanted: Wanted, opening: Opening, *, idle_limit: bool) -> Subscription:
+        reader = self.fanout.reader
+        return Subscription(wanted, opening, reader=reader, limits=self._limits, idle_limit=idle_limit)
+
+    async def _open_thread(self, caller: Principal, thread_id: str, position: Position, wake: Wake) -> Cursor:
+        [workspace] = await self.fanout.reader.ask("HMGET", ThreadKeys(thread_id).metadata, "workspace")
+        if _is_not(caller, workspace):
+            raise _no_such("thread", thread_id)
+        return await self.fanout.follow(Source.of_thread(thread_id), position, wake)
+
+    async def _open_run(self, caller: Principal, run_id: str, position: Position, wake: Wake) -> Cursor | None:
+        run = thread_keys_of(run_id).run(run_id)
+        workspace, first, last = await self.fanout.reader.ask("HMGET", run, "workspace", "first_event", "last_event")
+        if _is_not(caller, workspace):
+            raise _no_such("run", run_id)
+        if last is not None and position >= stream_position(last.decode()):
+            return None
+        position = max(position, before(stream_position(first.decode())))
+        return await self.fanout.follow(Source.of_thread(thread_of(run_id)), position, wake, owners={run_id})
+
+    async def _open_flow(self, caller: Principal, alias: str, position: Position, wake: Wake) -> Cursor:
+        ask = self.fanout.reader.ask
+        while (thread_id := await ask("GET", alias)) is None:  # noqa: ASYNC110 - what is waited for is in Redis
+            await asyncio.sleep(ALIAS_SECONDS)
+        return await self._open_thread(caller, thread_id.decode(), position, wake)
 
 
 def parse_last_id(last_id: str | None) -> Position:

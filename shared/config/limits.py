@@ -57,9 +57,16 @@ class StreamSettings(Section):
     retry_ms: Count = Field(
         default=1000, description="Milliseconds that an EventSource waits before it connects again."
     )
+    slow_seconds: Seconds = Field(
+        default=30, description="Time for which a WebSocket's client may take nothing of what it is sent."
+    )
     ring_entries: Count = Field(
         default=1024, description="Newest events of a followed thread that a gateway holds in memory."
     )
+    agent_events: Count = Field(
+        default=10_000, description="Newest agent-level events of a workspace kept, about, for those who come back."
+    )
+    agent_event_seconds: Seconds = Field(default=86_400, description="How long they are kept after the last one.")
     check_seconds: Seconds = Field(default=15, description="Pause between checks that no published event was missed.")
 
 

@@ -60,7 +60,8 @@ class Attempt:
 
     Its writes go out one at a time and numbered, so that a repeated one changes nothing.
     `canceled` is set when an answer tells that somebody asked to cancel the run, `inbox` counts the messages that were
-    put into it, `taken` those that its flow has heeded. `fenced` is what its first refused write has raised.
+    put into it, `taken` those that its flow has heeded. `fenced` is what its first refused write has raised, `left` the
+    status in which it has left the run.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Attempt:
         self.inbox = run.inbox
         self.taken = 0
         self.fenced: Fenced | None = None
+        self.left: RunStatus | None = None
         self.canceled = asyncio.Event()
         if run.cancel_requested:
             self.canceled.set()
@@ -213,6 +215,8 @@ class Attempt:
         answer = await self._write("release", keys, [*head, *lists])
         if answer[:2] == ["go_on", "canceled"]:
             self.canceled.set()
+        if answer[0] not in ("go_on", "missing"):
+            self.left = status
         return answer
 
     async def _write(self, name: str, keys: list[str], args: list[Any]) -> list[str]:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from gateway.app import create_app
-from gateway.server import Protocol
+from gateway.server import Protocol, WebSocketProtocol
 from shared.config import ApiSettings, RateLimitSettings, RedisSettings, Settings, StreamSettings
 from shared.threads.attempt import Attempt
 from shared.threads.store import ThreadStore
@@ -190,7 +190,15 @@ def settings_for(redis_url: str, folder: Path, **sections: Any) -> Settings:
 async def serving(settings: Settings) -> AsyncIterator[Gateway]:
     app, port = create_app(settings), free_port()
     config = uvicorn.Config(
-        app, port=port, http=Protocol, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
+        app,
+        port=port,
+        http=Protocol,
+        ws=WebSocketProtocol,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from gateway.stream.entries import START, Entry, Gap, Position
+from gateway.stream.entries import START, Entry, Gap, Position, Source
 from gateway.stream.fanout import Cursor, Fanout, Feed
 from shared.config import StreamSettings
 from shared.ids import new_run_id, new_thread_id
@@ -114,7 +114,7 @@ async def test_a_page_shared_with_a_later_cursor_says_nothing_of_what_came_after
 ) -> None:
     binary = connect(valkey_url, timeout_seconds=5, max_connections=2, text=False)
     fanout = Fanout(binary, ring_entries=10, check_seconds=5)
-    feed, news = Feed(new_thread_id(), ring_entries=10), asyncio.Event()
+    feed, news = Feed(Source.of_thread(new_thread_id()), ring_entries=10), asyncio.Event()
     feed.reset((5, 0))
     early, late = (Cursor(fanout, feed, (1, 0), news.set, None) for _ in range(2))
     assert early.take() == []
@@ -183,7 +183,8 @@ async def _play_steps(store: ThreadStore, fanout: Fanout, attempt: Attempt, step
 async def _subscribe(fanout: Fanout, thread_id: str, after: str, run_id: str | None) -> list[str]:
     """Ids of all entries until the run's end."""
     news, found = asyncio.Event(), list[Entry]()
-    cursor = await fanout.follow(thread_id, _position(after), news.set, run_id=run_id)
+    owners = None if run_id is None else {run_id}
+    cursor = await fanout.follow(Source.of_thread(thread_id), _position(after), news.set, owners=owners)
     while not found or not found[-1].ends_run:
         taken = cursor.take()
         assert not isinstance(taken, Gap)

@@ -98,3 +98,15 @@ async def test_the_root_names_what_is_here(gateway: Gateway) -> None:
     assert root["name"] == "Trunkline"
     for link in ("docs", "openapi", "health"):
         assert (await gateway.client.get(root["links"][link])).status_code == 200
+
+
+async def test_the_websockets_are_listed_beside_what_openapi_has_words_for(gateway: Gateway) -> None:
+    listed = (await description(gateway))["x-websockets"]
+    paths = ["/ws/agent/{thread_id}", "/ws/runs/{run_id}/logs", "/ws/agents/stream", "/ws/agents/{agent_id}"]
+    expected = {f"{prefix}{path}" for prefix in ("", "/api", "/api/v1") for path in paths}
+    assert {each["path"] for each in listed} == expected
+    for each in listed:
+        assert each["summary"]
+        named = {parameter["name"]: parameter["in"] for parameter in each["parameters"]}
+        assert {name for name, place in named.items() if place == "path"} == set(re.findall(r"{(\w+)}", each["path"]))
+        assert {"last_id": "query", "ticket": "query"}.items() <= named.items()

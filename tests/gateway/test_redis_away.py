@@ -7,6 +7,7 @@ import pytest
 
 from shared.config import StreamSettings
 from tests.gateway.support import Gateway, delta, events_in, finish, ids_in, serving, settings_for, until
+from tests.gateway.websockets import refusal, websocket
 from tests.support.valkey import Valkey
 
 QUICK_CHECKS = StreamSettings(check_seconds=0.2)
@@ -183,3 +184,31 @@ async def test_a_redis_that_forgot_the_end_of_a_stream_shows_as_a_gap(tmp_path: 
                 assert (frames[0].event, frames[0].data["after"]) == ("gap", seen.id)
     finally:
         valkey.kill()
+
+
+async def test_a_websocket_says_so_once_and_goes_on_exactly(gateway: Gateway, valkey: Valkey) -> None:
+    thread_id = await gateway.thread()
+    attempt = await gateway.attempt(await gateway.execute(thread_id))
+    async with websocket(gateway, f"/ws/agent/{thread_id}") as client:
+        before = await client.take(2)
+        valkey.kill()
+        outage = await client.next()
+        assert (outage["type"], outage["status"], outage["code"]) == ("error", 503, "unavailable")
+        refused = await client.ask(type="cancel", id=1)
+        assert (refused["status"], refused["id"]) == (503, 1)
+        valkey.start()
+        await attempt.emit([delta("x")])
+        after = [await client.until(type="event")]
+    written = [entry.id for entry in await gateway.store.events(thread_id)]
+    assert [each["id"] for each in before + after] == written
+
+
+async def test_a_new_websocket_is_refused_until_redis_is_back(gateway: Gateway, valkey: Valkey) -> None:
+    """And opened then, though nobody but those who are refused has asked Redis for anything meanwhile."""
+    path = f"/ws/agent/{await gateway.thread()}"
+    valkey.kill()
+    for _ in range(2):
+        assert (await refusal(gateway, path))[0] == 503
+    valkey.start()
+    async with websocket(gateway, path) as client:
+        assert (await client.next())["type"] == "waiting"

@@ -120,7 +120,7 @@ async def test_what_is_nested_too_deeply_to_be_stored_is_refused(gateway: Gatewa
         ({"context": "x"}, "invalid_request"),
         ({"thread_id": "x"}, "invalid_request"),
         ({"project_id": "p"}, "unsupported"),
-        ({"flowUuid": "f", "flowInputUuid": "i"}, "unsupported"),
+        ({"flowUuid": "f"}, "invalid_request"),
     ],
 )
 async def test_a_thread_is_not_opened_with_what_would_be_ignored(gateway: Gateway, body: Any, code: str) -> None:

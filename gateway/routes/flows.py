@@ -1,0 +1,67 @@
+"""The legacy stream (source 001): named by a flow and its input, whichever thread it stands for."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from gateway.auth import Principal
+from gateway.deps import Services, StreamCaller, WithServices
+from gateway.errors import invalid
+from gateway.openapi import FLOW_STREAM, TAKES_TICKET, errors
+from gateway.routes.runs import LastEventId, LastId
+from shared import keys
+from shared.errors import AppError, ErrorCode, FieldError
+from shared.redis import patiently
+
+PATIENCE_SECONDS = 2.0
+
+router = APIRouter(tags=["threads"])
+root = APIRouter(tags=["threads"])
+
+FlowUuid = Annotated[str, Query(alias="flowUuid", max_length=200, examples=["order-flow"])]
+FlowInputUuid = Annotated[str, Query(alias="flowInputUuid", max_length=200, examples=["order-7"])]
+
+
+@router.get(
+    "/agent/event-stream",
+    operation_id="streamFlow",
+    summary="Follow the thread of a flow (legacy)",
+    response_class=Response,
+    responses={**FLOW_STREAM, **errors(400)},
+    openapi_extra=TAKES_TICKET,
+)
+@root.get("/agent/event-stream", operation_id="streamFlowAtRoot", include_in_schema=False)
+async def stream_flow(
+    flow_uuid: FlowUuid,
+    flow_input_uuid: FlowInputUuid,
+    *,
+    services: WithServices,
+    caller: StreamCaller,
+    last_id: LastId = None,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """For as long as no thread was opened with the pair, it waits."""
+    blank = [name for name, given in (("flowUuid", flow_uuid), ("flowInputUuid", flow_input_uuid)) if not given.strip()]
+    if blank:
+        raise invalid([FieldError(place=f"query.{name}", detail="should not be blank") for name in blank])
+    return await services.streams.of_flow(caller, flow_uuid, flow_input_uuid, last_event_id or last_id)
+
+
+async def name_stream(
+    services: Services, caller: Principal, flow_uuid: str, flow_input_uuid: str, thread_id: str
+) -> str:
+    """The thread that the name stands for from now on: the given one, or the one that it was given before and that was
+    never made. Raises AppError CONFLICT where it stands for another one.
+    """
+    alias = keys.flow(caller.workspace, flow_uuid, flow_input_uuid)
+    kept = await patiently(lambda: services.redis.set(alias, thread_id, nx=True, get=True), PATIENCE_SECONDS)
+    before = str(kept or thread_id)
+    if before == thread_id:
+        return thread_id
+    if await services.store.thread(before):
+        raise AppError(
+            ErrorCode.CONFLICT,
+            f"This flow and input have thread {before} already. Execute in it, or give another flowInputUuid.",
+        )
+    return before

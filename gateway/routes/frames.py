@@ -1,0 +1,169 @@
+"""What a client may say over a thread's WebSocket: the acts of the HTTP API, by their own endpoints."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, Field, ValidationError
+from redis.exceptions import RedisError
+from starlette.types import Scope
+
+from gateway.auth import Principal
+from gateway.deps import Services
+from gateway.errors import internal, invalid, members_of, not_valid, redis_away, too_large
+from gateway.limits import RouteClass
+from gateway.middleware import REQUEST_ID
+from gateway.routes import steps, threads
+from gateway.routes.bodies import ExecuteBody, HumanBody, MessageBody, NoBody, ResolveBody
+from gateway.stream.ws import Answered
+from shared.errors import AppError, ErrorCode, FieldError
+from shared.redis import passes
+from shared.types import JSON
+
+log = logging.getLogger("trunkline.gateway")
+
+_REFUSED = frozenset(
+    {ErrorCode.INVALID_REQUEST, ErrorCode.UNSUPPORTED, ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.RATE_LIMITED}
+)
+
+
+class Envelope(BaseModel):
+    """What every frame may have; its other fields are the act's body, as over HTTP."""
+
+    model_config = {"extra": "allow", "strict": True}
+
+    type: str
+    id: str | int | None = Field(default=None, description="The answer repeats it.")
+    idempotency_key: str | None = Field(default=None, description="As the header Idempotency-Key.")
+
+
+class ApproveFrame(BaseModel):
+    """The rest is the body of human-complete, or, with `as`, that of resolve."""
+
+    model_config = {"extra": "allow", "strict": True}
+
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends frames, and over which socket."""
+
+    services: Services
+    caller: Principal
+    scope: Scope
+    thread_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    sender: Sender
+    body: Any
+    key: str | None
+
+    @property
+    def who(self) -> tuple[Services, Principal, str | None]:
+        return self.sender.services, self.sender.caller, self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """`body`: what the fields beside the envelope's must be."""
+
+    body: type[BaseModel]
+    limit: RouteClass
+    do: Callable[[_Frame], Awaitable[BaseModel]]
+
+
+async def _execute(frame: _Frame) -> BaseModel:
+    await frame.sender.services.room.check()
+    return await threads.execute(frame.sender.thread_id, frame.body, *frame.who)
+
+
+async def _message(frame: _Frame) -> BaseModel:
+    return await threads.send_message(frame.sender.thread_id, frame.body, *frame.who)
+
+
+async def _cancel(frame: _Frame) -> BaseModel:
+    return await threads.cancel_thread(frame.sender.thread_id, *frame.who)
+
+
+async def _approve(frame: _Frame) -> BaseModel:
+    step_id, given = frame.body.step_id, frame.body.model_extra
+    if step_id.partition(".")[0] != frame.sender.thread_id:
+        raise AppError(ErrorCode.NOT_FOUND, f"The thread has no step {step_id[:100]}.")
+    if "as" in given:
+        return await steps.resolve(step_id, _parsed(ResolveBody, given), *frame.who)
+    return await steps.human_complete(step_id, _parsed(HumanBody, given), *frame.who)
+
+
+THREAD_ACTS: Mapping[str, Act] = {
+    "execute": Act(ExecuteBody, RouteClass.EXECUTE, _execute),
+    "message": Act(MessageBody, RouteClass.SIGNAL, _message),
+    "cancel": Act(NoBody, RouteClass.SIGNAL, _cancel),
+    "approve": Act(ApproveFrame, RouteClass.SIGNAL, _approve),
+}
+
+
+class Frames:
+    """Does what a client's frames say, and answers them."""
+
+    def __init__(self, sender: Sender, acts: Mapping[str, Act]) -> None:
+        self._sender = sender
+        self._acts = acts
+
+    async def answer(self, text: str) -> Answered:
+        frame_id = None
+        try:
+            envelope = self._envelope(text)
+            frame_id = envelope.id
+            done = await self._do(envelope)
+        except AppError as error:
+            return Answered(_error(frame_id, error), refused=error.code in _REFUSED)
+        except Exception as error:
+            if isinstance(error, RedisError) and passes(error):
+                log.warning("Redis is away: %s", error)
+                return Answered(_error(frame_id, redis_away()))
+            request_id = self._sender.scope[REQUEST_ID]
+            log.exception("request %s: a frame crashed", request_id)
+            return Answered(_error(frame_id, internal(request_id)))
+        shown = done.model_dump_json(by_alias=True).encode()
+        return Answered(b'{"type":"answer","id":%b,"data":%b}' % (orjson.dumps(frame_id), shown))
+
+    def _envelope(self, text: str) -> Envelope:
+        """Raises AppError INVALID_REQUEST, PAYLOAD_TOO_LARGE."""
+        most = self._sender.services.settings.api.max_body_bytes
+        if len(text) > most or len(text.encode()) > most:
+            raise too_large(most)
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise invalid([FieldError(place="body", detail=f"not JSON: {error}")]) from error
+        envelope: Envelope = _parsed(Envelope, document)
+        return envelope
+
+    async def _do(self, envelope: Envelope) -> BaseModel:
+        sender, act = self._sender, self._acts.get(envelope.type)
+        if act is None:
+            known = f"one of {', '.join(self._acts)}" if self._acts else "nothing: this socket only tells"
+            raise invalid([FieldError(place="body.type", detail=f"should be {known}")])
+        body = _parsed(act.body, envelope.model_extra)
+        await sender.services.limits.count_as(act.limit, sender.caller, sender.scope)
+        return await act.do(_Frame(sender, body, envelope.idempotency_key))
+
+
+def _parsed(model: type[Any], document: Any) -> Any:
+    """Raises AppError INVALID_REQUEST."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise not_valid([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error
+
+
+def _error(frame_id: str | int | None, error: AppError) -> bytes:
+    document: JSON = {"type": "error", "id": frame_id, **members_of(error)}
+    if error.retry_after is not None:
+        document["retry_after"] = error.retry_after
+    return orjson.dumps(document, default=str)
