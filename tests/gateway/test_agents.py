@@ -44,7 +44,8 @@ async def made(gateway: Gateway, **fields: Any) -> JSON:
 
 
 async def published(gateway: Gateway) -> list[JSON]:
-    return [entry for _, entry in await gateway.redis.xrange("channel:{default}")]
+    entries: list[Any] = await gateway.redis.xrange("channel:{default}") or []
+    return [entry for _, entry in entries]
 
 
 async def test_an_agent_is_made_read_changed_and_deleted(agents: Gateway) -> None:
