@@ -206,6 +206,11 @@ def streams(workspace: str, key_id: str) -> str:
     return f"streams:{{{workspace}/{key_id}}}"
 
 
+def response(digest: str) -> str:
+    """STRING: a model's answer to a request with this hash."""
+    return f"response:{{{digest}}}"
+
+
 def channel(workspace: str) -> str:
     """STREAM, capped: what happens to the workspace's agents."""
     return f"channel:{{{workspace}}}"
