@@ -15,7 +15,7 @@ from shared.types import AGENT_HOOKS, JSON, RunStatus
 from shared.workers.catalogue import DefinitionCard
 from tests.gateway.support import Gateway, delta, serving, settings_for, until
 from tests.gateway.test_agents import HOOKED, made, tell
-from tests.support.databases import SqliteDatabases
+from tests.support.databases import put_database
 
 
 @pytest.fixture
@@ -233,8 +233,8 @@ async def test_a_sessions_questions_are_one_conversation_and_anothers_are_not(ag
     assert len(set(threads)) == 4
 
 
-async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path, sqlite_databases: SqliteDatabases) -> None:
-    await sqlite_databases.put(tmp_path / "trunkline.db")
+async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path) -> None:
+    put_database(tmp_path)
     limits = RateLimitSettings(max_requests=3)
     settings = settings_for(redis_url, tmp_path, rate_limit=limits, llm=LlmSettings(model="openai/gpt-x"))
     async with serving(settings) as gateway:

@@ -1,5 +1,6 @@
 """What a run's agent says of it is heeded, and what its request says goes before that."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from shared.types import JSON, RunStatus
 from tests.workflow.agent.support import Worker, execute, new_thread, runtime_of, submit
 from tests.workflow.support import LookTool, Playbook, a_runtime, turn
 from workflow.agent.budget import limits_of, seconds_limit
+from workflow.llm.response_cache import InMemory
 from workflow.llm.types import ModelRequest
 
 DEFINITION: JSON = {"agent_id": "a", "definition": "coder", "version": 1, "prompt": "You count.", "sandbox": True}
@@ -56,6 +58,17 @@ async def test_an_agents_limits_count_and_a_request_may_change_them(out: Outside
     assert seconds_limit(run, Settings()) == 7
     more = await submit(out, thread, "Task 2", definition=given, parameters={"max_turns": 9})
     assert (await execute(out, runtime_of(Worker(5), client), more)).status is RunStatus.SUCCEEDED
+
+
+async def test_a_cached_answer_is_asked_for_once_and_costs_the_second_run_nothing(out: Outside, client: Redis) -> None:
+    model = Playbook([turn("Four.")])
+    runtime = replace(a_runtime(model, client=client), responses=InMemory())
+    runs = []
+    for _ in range(2):
+        thread = await new_thread(out)
+        runs.append(await execute(out, runtime, await submit(out, thread, definition=defined(temperature=0))))
+    assert [run.output for run in runs] == ["Four.", "Four."]
+    assert [run.usage["output_tokens"] for run in runs] == [5, 0]
 
 
 @pytest.mark.parametrize("allowed", [True, False])
