@@ -28,11 +28,14 @@ async def model() -> AsyncIterator[ModelServer]:
 
 
 @pytest.fixture
-def worker(model: ModelServer, redis_url: str, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(
+    model: ModelServer, database_url: str, redis_url: str, tmp_path: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
     env = {
         **os.environ,
         "TRUNKLINE__DATA": str(tmp_path),
         "TRUNKLINE__REDIS__URL": redis_url,
+        "TRUNKLINE__DATABASE__URL": database_url,
         "TRUNKLINE__LLM__MODEL": "openai/scripted",
         "TRUNKLINE__LLM__BASE_URL": model.api_url,
         "TRUNKLINE__LLM__API_KEY": "sk-test",
