@@ -54,7 +54,7 @@ from shared.events.outside import Outside
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
-from shared.slots.slots import slots_of
+from shared.slots.slots import agent_slots_of, slots_of
 from shared.snapshots.snapshots import Snapshots
 from shared.tracing import open_tracing
 from shared.version import VERSION
@@ -167,7 +167,8 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             metrics=app.state.metrics,
         )
         counters = Counters(counters_redis)
-        queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
+        slots, agent_slots = slots_of(settings, redis), agent_slots_of(settings, redis)
+        queue = RunQueue(celery_app(broker_url), redis, slots, agent_slots=agent_slots)
         outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS)
         app.state.services = services = Services(
             settings=settings,

@@ -26,7 +26,7 @@ from shared.config import Settings
 from shared.events.outside import Outside
 from shared.queue import RunQueue
 from shared.redis import connect, patiently
-from shared.slots.slots import slots_of
+from shared.slots.slots import agent_slots_of, slots_of
 from shared.tasks import cancel
 from shared.threads.store import ThreadStore
 from shared.version import VERSION
@@ -108,7 +108,8 @@ class Worker:
         )
         self._resources.push_async_callback(client.aclose)
         self._resources.push_async_callback(broker.aclose)
-        self._queue = RunQueue(self._producer, client, slots_of(self._settings, client))
+        slots, agent_slots = slots_of(self._settings, client), agent_slots_of(self._settings, client)
+        self._queue = RunQueue(self._producer, client, slots, agent_slots=agent_slots)
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
         outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
         impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=SWEEP_PATIENCE_SECONDS)

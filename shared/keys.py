@@ -207,6 +207,11 @@ def streams(workspace: str, key_id: str) -> str:
     return f"streams:{{{workspace}/{key_id}}}"
 
 
+def response(digest: str) -> str:
+    """STRING: a model's answer to a request with this hash."""
+    return f"response:{{{digest}}}"
+
+
 def channel(workspace: str) -> str:
     """STREAM of the agent-level events of a workspace, and the sharded pub/sub channel that tells of new ones."""
     return f"channel:{{{workspace}}}"

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.redis import patiently
-from shared.slots.slots import Entrant, Ring, Slots, entrants
+from shared.slots.slots import Entrant, Ring, Slots, entrants, group_of
 from shared.types import Priority, RunStatus
 
 EXECUTE_RUN = "trunkline.execute_run"
@@ -67,18 +67,22 @@ class RunQueue:
     """Tells workers of runnable runs. Kombu's publishing blocks, so it has a few threads of its own.
 
     `client` reads runs' records. `slots`: where workspaces have a limit; a run of a full one is parked instead.
+    `agent_slots`: likewise where agents have one; a run asks for its agent's slot first.
     """
 
-    def __init__(self, app: Celery, client: Redis, slots: Slots | None = None) -> None:
+    def __init__(
+        self, app: Celery, client: Redis, slots: Slots | None = None, *, agent_slots: Slots | None = None
+    ) -> None:
         self._app = app
         self._client = client
         self._slots = slots
+        self._agent_slots = agent_slots
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ring")
 
     async def ring(self, run_id: str | None, *, priority: Priority | None = None) -> None:
         """Waits for `RING_SECONDS` at most, and never raises for a Redis that is away: the sweeper rings again.
 
-        `priority`: the run's, of a caller who knows it; then its record need not be read.
+        `priority`: the run's, of a caller who knows it, and that it is no agent's; then its record need not be read.
         """
         if run_id is None:
             return
@@ -102,9 +106,9 @@ class RunQueue:
     async def admit(self, run_id: str) -> bool:
         """Whether a worker may claim the run now; otherwise somebody rings for it in time.
 
-        Where workspaces have a limit, it waits for a Redis that is away, as long as it takes.
+        Where there are limits, it waits for a Redis that is away, as long as it takes.
         """
-        if self._slots is None:
+        if self._slots is None and self._agent_slots is None:
             return True
         return await patiently(lambda: self._admit(run_id), None)
 
@@ -119,22 +123,43 @@ class RunQueue:
 
     async def leave(self, run_id: str, *, patience_seconds: float | None) -> None:
         """An attempt has ended. Unless the run goes on elsewhere, others may go on in its place."""
-        if self._slots is not None:
+        if self._slots is not None or self._agent_slots is not None:
             await patiently(lambda: self._leave(run_id), patience_seconds)
 
     async def _leave(self, run_id: str) -> None:
         await self._free(await self._records([run_id]))
 
     async def _free(self, runs: Sequence[Entrant]) -> None:
-        assert self._slots is not None
         for run in runs:
-            if not run.holds_a_slot:
+            if run.holds_a_slot:
+                continue
+            if self._slots is not None:
                 await self._tell_if_possible(await self._slots.free(run.workspace, run.run_id))
+            if self._agent_slots is not None and run.agent is not None:
+                rings = await self._agent_slots.free(group_of(run), run.run_id)
+                following = await self._records([ring.run_id for ring in rings])
+                await self._tell_if_possible(await self._into_workspaces(following))
 
     async def _records(self, run_ids: Sequence[str]) -> list[Entrant]:
         return [run for run in await entrants(self._client, run_ids) if run is not None]
 
     async def _let_in(self, runs: Sequence[Entrant]) -> list[Ring]:
+        return await self._into_workspaces(await self._past_agents(runs))
+
+    async def _past_agents(self, runs: Sequence[Entrant]) -> list[Entrant]:
+        """Those that have their agent's slot, or need none, and those that have got one by the way."""
+        if self._agent_slots is None:
+            return list(runs)
+        groups = defaultdict(list)
+        for run in runs:
+            if run.agent is not None:
+                groups[group_of(run)].append(run)
+        found = await asyncio.gather(*(self._agent_slots.ask(name, each) for name, each in groups.items()))
+        let_in, known = {ring.run_id for rings in found for ring in rings}, {run.run_id for run in runs}
+        own = [run for run in runs if run.agent is None or run.run_id in let_in]
+        return [*own, *await self._records(sorted(let_in - known))]
+
+    async def _into_workspaces(self, runs: Sequence[Entrant]) -> list[Ring]:
         if self._slots is None:
             return [Ring(run.run_id, run.priority) for run in runs]
         workspaces = defaultdict(list)

@@ -26,6 +26,7 @@ from workflow.llm.client import LiteLLMModel, close_connections
 from workflow.llm.demo import DEMO
 from workflow.llm.known_models import known_models
 from workflow.llm.pool import ModelPool
+from workflow.llm.response_cache import ResponseCache, response_cache
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
 from workflow.mcp.servers import open_mcp_tools
@@ -59,6 +60,7 @@ class Runtime:
     models: dict[str, Model] = field(default_factory=dict)
     fallbacks: list[Model] = field(default_factory=list)
     web: Web = field(default_factory=Web)
+    responses: ResponseCache | None = None
     catalogue: Catalogue = field(default_factory=lambda: Catalogue(VERSION))
     """What the gateway is told of all this, beside the tools."""
     observer: Observer = field(default_factory=Observer)
@@ -126,6 +128,7 @@ async def _opened(
             output_chars=settings.tools.max_output_chars, tool_seconds=settings.tools.timeout_seconds
         ),
         functions=functions,
+        responses=response_cache(settings.agents, client),
         web=web,
         observer=Observer(tracing=tracing, tools=frozenset(tools.names), models=_named_models(llm)),
     )

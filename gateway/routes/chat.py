@@ -70,7 +70,9 @@ async def chat(
     thread_id = await _thread(services, caller, body.session_id)
     request = ["chat", body.model_dump()]
     run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread_id))
-    await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace, _metadata(body.session_id)))
+    await services.store.create_thread(
+        NewThread(thread_of(run_id), caller.workspace, _metadata(body), agent=body.agent)
+    )
     new = NewRun(
         run_id,
         caller.workspace,
@@ -119,5 +121,5 @@ async def _thread(services: Services, caller: Principal, session_id: str | None)
     return str(kept or mine)
 
 
-def _metadata(session_id: str | None) -> JSON:
-    return {"session_id": session_id} if session_id else {}
+def _metadata(body: ChatBody) -> JSON:
+    return {"session_id": body.session_id} if body.session_id else {}

@@ -19,6 +19,7 @@ from shared.channels import ChannelEventType
 from shared.db import agents, contexts
 from shared.db.agents import Agent
 from shared.db.contexts import ContextVersion, NewVersion
+from shared.ids import new_id
 
 ContextName = Annotated[
     str, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$", description="Which of the agent's contexts.")
@@ -67,7 +68,9 @@ async def write_context(
 ) -> ContextAnswer:
     """All of the document. With `expected_version` (or If-Match) nobody's change is lost."""
     expected = expected_version(if_match, body.expected_version)
-    new = NewVersion(body.data, body.note, caller.key_id)
+    asked = ["context", agent_id, context_name, body.model_dump()]
+    request = await services.idempotency.reserve(caller.workspace, idempotency_key, asked, new_id())
+    new = NewVersion(request, body.data, body.note, caller.key_id)
     agent, version = await _written(services, caller, agent_id, context_name, new, expected=expected)
     tag(response, version.number)
     return ContextAnswer.of(agent, version)
@@ -114,6 +117,7 @@ async def rollback(
     caller: Writer,
     context_name: ContextName = "default",
     if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> ContextAnswer:
     """Makes a new version with the data of an older one: what came between stays in the history."""
     expected = expected_version(if_match, body.expected_version)
@@ -121,7 +125,9 @@ async def rollback(
         agent = await agents.existing(c, caller.workspace, agent_id)
         old = await contexts.version(c, agent, context_name, body.version)
     note = body.note or f"back to version {old.number}"
-    new = NewVersion(old.data, note, caller.key_id, restored=old.number)
+    asked = ["rollback", agent_id, context_name, body.model_dump()]
+    request = await services.idempotency.reserve(caller.workspace, idempotency_key, asked, new_id())
+    new = NewVersion(request, old.data, note, caller.key_id, restored=old.number)
     agent, version = await _written(services, caller, agent_id, context_name, new, expected=expected)
     tag(response, version.number)
     return ContextAnswer.of(agent, version)
@@ -133,7 +139,7 @@ async def _created(services: Services, caller: Principal, agent: Agent, name: st
         if there := await contexts.current(c, agent, name):  # by somebody else, just now
             return there
         keep = services.settings.agents.context_history_limit
-        return await contexts.write(c, agent, name, NewVersion({}, by=caller.key_id), keep=keep)
+        return await contexts.write(c, agent, name, NewVersion(new_id(), {}, by=caller.key_id), keep=keep)
 
 
 async def _written(

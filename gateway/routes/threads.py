@@ -84,7 +84,8 @@ async def execute(
     )
     submitted = await services.store.submit(new, queued={"task": body.task}, on_busy=body.on_busy)
     if submitted.ring:
-        known = Priority(body.parameters.priority or Priority.NORMAL) if submitted.ring == run_id else None
+        own = submitted.ring == run_id and thread.agent is None
+        known = Priority(body.parameters.priority or Priority.NORMAL) if own else None
         services.in_background(services.queue.ring(submitted.ring, priority=known))
     # Not the status of now: whoever sends the request again gets the same answer.
     return RunAccepted(thread_id=thread.id, run_id=run_id, status=RunStatus.PENDING, created_at=submitted.created_at)

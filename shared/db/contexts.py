@@ -28,10 +28,14 @@ class ContextVersion:
     restored: int | None
     created_at: datetime
     created_by: str | None
+    request: str
 
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
+    """`request` names the request for it: the same again, when it is sent again."""
+
+    request: str
     data: JSON
     note: str = ""
     by: str | None = None
@@ -51,8 +55,23 @@ async def write(
     """A new version, the first one of a new context where there is none; only the newest `keep` remain.
 
     `agent` was read in this transaction, to be changed: writers of its contexts come one after another. `expected`: the
-    version that it follows, 0 for none. Raises AppError CONFLICT where it is another one.
+    version that it follows, 0 for none. Idempotent by `new.request`. Raises AppError CONFLICT where the context is at
+    another version.
     """
+    mine = _versions(agent, name).where(context_versions.c.request == new.request)
+    if row := (await c.execute(mine)).mappings().one_or_none():
+        return _version(row)
+    made = await _append(c, agent, name, new, expected)
+    forgotten = context_versions.delete().where(
+        context_versions.c.workspace == agent.workspace,
+        context_versions.c.context == made.context,
+        context_versions.c.number <= made.number - keep,
+    )
+    await c.execute(forgotten)
+    return made
+
+
+async def _append(c: AsyncConnection, agent: Agent, name: str, new: NewVersion, expected: int | None) -> ContextVersion:
     now = datetime.now(UTC)
     known = (await c.execute(select(contexts).where(_is(agent, name)))).mappings().one_or_none()
     now_at = known["version"] if known else 0
@@ -65,15 +84,9 @@ async def write(
     else:
         changed = contexts.update().where(contexts.c.workspace == agent.workspace, contexts.c.id == context_id)
         await c.execute(changed.values(version=number, updated_at=now))
-    written = ContextVersion(context_id, name, number, new.data, new.note, new.restored, now, new.by)
+    written = ContextVersion(context_id, name, number, new.data, new.note, new.restored, now, new.by, new.request)
     row = {key: value for key, value in asdict(written).items() if key != "name"}
     await c.execute(context_versions.insert().values(workspace=agent.workspace, **row))
-    forgotten = context_versions.delete().where(
-        context_versions.c.workspace == agent.workspace,
-        context_versions.c.context == context_id,
-        context_versions.c.number <= number - keep,
-    )
-    await c.execute(forgotten)
     return written
 
 

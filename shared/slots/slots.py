@@ -1,4 +1,4 @@
-"""Slots of workspaces: with the Lua scripts beside it, the only code that changes who has one.
+"""Slots of workspaces and of agents: with the Lua scripts beside it, the only code that changes who has one.
 
 Whoever rings for a run asks for its slot first: a run that finds its workspace full is parked, and is rung for by
 whoever gives a slot back. So a tenant's flood waits here, and not in the queue that all tenants share. The worker asks
@@ -30,6 +30,8 @@ PARKED_MS = 20_000
 LEVEL = 1e13
 """In a rank, priority goes before age: more than any time in milliseconds."""
 LEVELS = tuple(Priority)
+READ = ("workspace", "status", "created_at", "parameters", "cancel", "agent_id")
+"""Of a run's record, what an entrant is made of."""
 
 log = logging.getLogger("trunkline.slots")
 
@@ -46,6 +48,7 @@ class Entrant:
     created_ms: int
     only_ends: bool = False
     """Somebody asked for its end: it needs no slot for that."""
+    agent: str | None = None
 
     @property
     def rank(self) -> float:
@@ -57,12 +60,12 @@ class Entrant:
 
     @classmethod
     def parse(cls, run_id: str, record: Sequence[str | None]) -> Self | None:
-        workspace, status, created, parameters, cancel = record
+        workspace, status, created, parameters, cancel, agent = record
         if workspace is None or status is None or created is None:
             return None
         priority = orjson.loads(parameters or "{}").get("priority")
         known = Priority(priority) if priority in LEVELS else Priority.NORMAL
-        return cls(run_id, workspace, status, known, int(created), only_ends=cancel is not None)
+        return cls(run_id, workspace, status, known, int(created), only_ends=cancel is not None, agent=agent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,21 @@ def slots_of(settings: Settings, client: Redis) -> Slots | None:
     return Slots(client, limit, ring_seconds=settings.worker.ring_seconds) if limit else None
 
 
+def agent_slots_of(settings: Settings, client: Redis) -> Slots:
+    """Those of single agents: their names are `group_of`'s."""
+    return Slots(client, settings.agents.max_concurrency, ring_seconds=settings.worker.ring_seconds)
+
+
+def group_of(run: Entrant) -> str:
+    """Under which a run of an agent asks for one of that agent's slots."""
+    return f"{run.workspace}/{run.agent}"
+
+
 async def entrants(client: Redis, run_ids: Sequence[str]) -> list[Entrant | None]:
     """In the order given, None for a run that is not there or not to be read; in one round trip. Raises RedisError."""
     pipeline = client.pipeline(transaction=False)
     for run_id in run_ids:
-        pipeline.hmget(thread_keys_of(run_id).run(run_id), "workspace", "status", "created_at", "parameters", "cancel")
+        pipeline.hmget(thread_keys_of(run_id).run(run_id), *READ)
     found = await pipeline.execute()
     return [_entrant(run_id, record) for run_id, record in zip(run_ids, found, strict=True)]
 

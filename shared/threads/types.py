@@ -99,6 +99,7 @@ class NewRun:
             "runnable_id": self.runnable_id,
             "user_uuid": self.user_uuid,
             "key_id": self.key_id,
+            "agent_id": (self.definition or {}).get("agent_id"),
             "parent": self.parent,
             "depth": self.depth or None,
             "request_id": self.correlation.request_id,

@@ -15,7 +15,7 @@ from shared.types import AGENT_HOOKS, JSON, RunStatus
 from shared.workers.catalogue import DefinitionCard
 from tests.gateway.support import Gateway, delta, serving, settings_for, until
 from tests.gateway.test_agents import HOOKED, made, tell
-from tests.support.databases import SqliteDatabases
+from tests.support.databases import put_database
 
 
 @pytest.fixture
@@ -233,8 +233,8 @@ async def test_a_sessions_questions_are_one_conversation_and_anothers_are_not(ag
     assert len(set(threads)) == 4
 
 
-async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path, sqlite_databases: SqliteDatabases) -> None:
-    await sqlite_databases.put(tmp_path / "trunkline.db")
+async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path) -> None:
+    put_database(tmp_path)
     limits = RateLimitSettings(max_requests=3)
     settings = settings_for(redis_url, tmp_path, rate_limit=limits, llm=LlmSettings(model="openai/gpt-x"))
     async with serving(settings) as gateway:
@@ -247,8 +247,7 @@ async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path, sqlit
         assert (await ask(authorization="Bearer wrong")).status_code == 401
         unknown = await ask("clerk")
         assert (unknown.status_code, unknown.json()["code"]) == (501, "not_implemented")
-        away = {"away_until": 2**43}
-        await gateway.redis.hset(keys.breaker("openai/gpt-x"), mapping=away)  # type: ignore[misc]
+        await gateway.redis.hset(keys.breaker("openai/gpt-x"), "away_until", str(2**43))
         held = await ask()
         assert (held.status_code, int(held.headers["retry-after"]) > 0) == (503, True)
         async with chatting(gateway, agent="own") as chat:

@@ -75,6 +75,18 @@ async def test_a_rollback_is_a_new_version_equal_to_the_old_one_and_told_of(agen
     assert orjson.loads(last["e"])["data"]["version"] == 4
 
 
+@pytest.mark.parametrize(("rest", "body"), [("", {"data": {"n": 2}}), ("/rollback", {"version": 1})])
+async def test_the_same_request_for_a_version_makes_one(agents: Gateway, rest: str, body: JSON) -> None:
+    path = f"/api/agents/{(await made(agents))['id']}/context"
+    await written(agents, path, data={"n": 1})
+    body = {**body, "expected_version": 1}
+    headers = {"Idempotency-Key": "v-1"}
+    first, again = [await agents.client.post(path + rest, json=body, headers=headers) for _ in range(2)]
+    assert (first.status_code, first.json()) == (again.status_code, again.json()) == (201, again.json())
+    assert first.json()["version"] == 2
+    assert (await agents.client.get(path)).json() == first.json()
+
+
 async def test_only_the_newest_versions_are_kept_and_the_others_cannot_be_gone_back_to(agents: Gateway) -> None:
     path = f"/api/agents/{(await made(agents))['id']}/context"
     for number in range(1, 9):

@@ -18,14 +18,15 @@ class Tenant:
         self.workspace = workspace
         self.store = ThreadStore(client, ring_seconds=5, patience_seconds=2)
 
-    async def pending(self, **parameters: str) -> str:
-        """Each is younger than the one before, in milliseconds of Redis."""
+    async def pending(self, agent: str | None = None, **parameters: str) -> str:
+        """Each is younger than the one before, in milliseconds of Redis. `agent`: whose run it is."""
         last = await self.store.now_ms()
         while await self.store.now_ms() == last:
             pass
         thread_id = new_thread_id()
         await self.store.create_thread(NewThread(thread_id, self.workspace))
-        run = NewRun(new_run_id(thread_id), self.workspace, {"task": "x"}, parameters)
+        definition = {"agent_id": agent} if agent else None
+        run = NewRun(new_run_id(thread_id), self.workspace, {"task": "x"}, parameters, definition=definition)
         await self.store.submit(run, queued={})
         return run.id
 

@@ -31,6 +31,15 @@ def limited(redis_url: str, client: Redis) -> Iterator[RunQueue]:
 
 
 @pytest.fixture
+def by_agent(redis_url: str, client: Redis) -> Iterator[RunQueue]:
+    """One run of an agent at the same time, and two of a workspace."""
+    slots, agent_slots = Slots(client, LIMIT, ring_seconds=5), Slots(client, 1, ring_seconds=5)
+    queue = RunQueue(celery_app(redis_url), client, slots, agent_slots=agent_slots)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
 async def away() -> AsyncIterator[Redis]:
     """A client of a Redis that is not there."""
     async with connect(f"redis://127.0.0.1:{free_port()}/0", timeout_seconds=1, max_connections=2) as client:
@@ -96,6 +105,39 @@ async def test_a_full_workspaces_run_is_parked_and_rung_for_when_another_has_end
     await limited.leave(first, patience_seconds=1)
     assert await rung(client) == [parked]
     assert await limited.admit(parked)
+
+
+async def test_a_busy_agents_run_waits_for_that_agent_and_holds_nobody_elses_up(
+    by_agent: RunQueue, client: Redis, tenant: Tenant
+) -> None:
+    first, second, other, without = [await tenant.pending(agent) for agent in ("a", "a", "b", None)]
+    for run_id in (first, second, other, without):
+        await by_agent.ring(run_id)
+    assert await rung(client) == [first, other]  # and `without` waits for its workspace
+    assert not await by_agent.admit(second)
+    await tenant.ended(first)
+    await by_agent.leave(first, patience_seconds=1)
+    assert await rung(client) == [without]
+    await tenant.ended(other)
+    await by_agent.leave(other, patience_seconds=1)
+    assert await rung(client) == [second]
+    assert await by_agent.admit(second)
+
+
+async def test_a_run_of_an_agent_that_waits_for_its_workspace_keeps_its_agents_slot(
+    by_agent: RunQueue, client: Redis, tenant: Tenant
+) -> None:
+    runs = [await tenant.pending() for _ in range(LIMIT)]
+    mine, next_one = await tenant.pending("a"), await tenant.pending("a")
+    for run_id in (*runs, mine, next_one):
+        await by_agent.ring(run_id)
+    for run_id in runs:
+        await tenant.ended(run_id)
+        await by_agent.leave(run_id, patience_seconds=1)
+    assert await rung(client) == [*runs, mine]
+    await tenant.ended(mine)
+    await by_agent.leave(mine, patience_seconds=1)
+    assert await rung(client) == [next_one]
 
 
 async def test_a_run_that_goes_on_elsewhere_keeps_its_slot(limited: RunQueue, client: Redis, tenant: Tenant) -> None:

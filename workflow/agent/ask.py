@@ -11,6 +11,7 @@ from workflow.engine.journal import StepSpec
 from workflow.engine.scope import Body, Outcome, Postponed, StepScope
 from workflow.engine.step import Step
 from workflow.llm.pool import OnDelta, OnRetry
+from workflow.llm.response_cache import CachedModel
 from workflow.llm.types import Model, ModelRequest, ModelResponse, ModelsUnavailable
 from workflow.runtime import Runtime
 
@@ -52,6 +53,8 @@ class Asker:
 
         def paid(model: Model) -> Model:
             output_tokens = answer_tokens(model, self._runtime.settings)
-            return self._budget.paid(model, scope.step_id, input_tokens=input_tokens, output_tokens=output_tokens)
+            paid = self._budget.paid(model, scope.step_id, input_tokens=input_tokens, output_tokens=output_tokens)
+            cache = self._runtime.responses
+            return paid if cache is None else CachedModel(paid, cache, self._step.run.workspace)
 
         return await self._runtime.pool(self._model, paid).complete(request, on_delta, on_retry)

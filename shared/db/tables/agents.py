@@ -84,6 +84,9 @@ context_versions = Table(
     Column("restored", Integer, nullable=True),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", ID, nullable=True),
+    # The same for a request that is sent again.
+    Column("request", ID, nullable=False),
+    UniqueConstraint("context", "request"),
     ForeignKeyConstraint(["workspace", "context"], ["contexts.workspace", "contexts.id"], ondelete="CASCADE"),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("restored < number", name="restored"),

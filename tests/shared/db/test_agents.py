@@ -44,7 +44,7 @@ async def write(database: Database, agent: Agent, data: Mapping[str, Any], **opt
     async with database.begin() as c:
         assert await agents.get(c, agent.workspace, agent.id, to_change=True)
         options = {"keep": 10, **options}
-        return (await contexts.write(c, agent, "default", NewVersion(dict(data)), **options)).number
+        return (await contexts.write(c, agent, "default", NewVersion(new_id(), dict(data)), **options)).number
 
 
 async def test_an_agent_comes_back_as_it_was_added(database: Database) -> None:

@@ -89,7 +89,9 @@ def _create_contexts() -> None:
         sa.Column("restored", sa.Integer, nullable=True),
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("created_by", sa.String(64), nullable=True),
+        sa.Column("request", sa.String(64), nullable=False),
         sa.PrimaryKeyConstraint("context", "number", name="pk_context_versions"),
+        sa.UniqueConstraint("context", "request", name="uq_context_versions_context_request"),
         sa.ForeignKeyConstraint(
             ["workspace"], ["workspaces.id"], name="fk_context_versions_workspace", ondelete="CASCADE"
         ),
