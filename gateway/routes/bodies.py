@@ -1,5 +1,6 @@
 """What requests may say. Unknown fields are errors, values are not converted: "5" is no number."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -24,9 +25,22 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _as_postgres_takes_it(value: Any) -> Any:
+    if _NUL.search(orjson.dumps(value)):
+        raise ValueError("should have no character U+0000 in it")
+    return value
+
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The character as JSON has it, after an even number of backslashes."""
+
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Name = Annotated[Text, Field(max_length=200)]
+RowJson = Annotated[JsonObject, AfterValidator(_as_postgres_takes_it)]
+RowText = Annotated[str, AfterValidator(_as_postgres_takes_it)]
+RowName = Annotated[Name, AfterValidator(_as_postgres_takes_it)]
+"""For what is kept in SQL."""
 
 
 class Body(BaseModel):
@@ -41,6 +55,11 @@ class InitiateBody(Body):
         validation_alias=AliasChoices("agent_id", "agentId"),
         description="Who does what is executed in it: an agent, or a kind of agents such as `coder`.",
     )
+    project_id: str | None = Field(
+        default=None,
+        description="The project that it belongs to.",
+        validation_alias=AliasChoices("project_id", "projectId"),
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"customer": "c-17"}}]})
 
@@ -48,7 +67,7 @@ class InitiateBody(Body):
     @classmethod
     def _refuse_what_would_be_ignored(cls, body: Any) -> Any:
         """Fields of the API that this version does not act on: better refused than silently without effect."""
-        unsupported = {"project_id", "flowUuid", "flowInputUuid"}
+        unsupported = {"flowUuid", "flowInputUuid"}
         if isinstance(body, dict) and (given := sorted(unsupported & body.keys())):
             raise PydanticCustomError(
                 "unsupported", "{names}: not supported by this version", {"names": ", ".join(given)}

@@ -61,13 +61,13 @@ class Streams:
         """A cursor; None when it would be at the end of a finished run. Raises AppError NOT_FOUND."""
         ask, run_id = self.fanout.reader.ask, request.run_id
         if run_id is None:
-            [workspace] = await ask("HMGET", ThreadKeys(request.thread_id).metadata, "workspace")
-            if _is_not(caller, workspace):
+            owner = await ask("HMGET", ThreadKeys(request.thread_id).metadata, "workspace", "project")
+            if not _sees(caller, *owner):
                 raise _no_such("thread", request.thread_id)
         else:
             run = thread_keys_of(run_id).run(run_id)
-            workspace, first, last = await ask("HMGET", run, "workspace", "first_event", "last_event")
-            if _is_not(caller, workspace):
+            *owner, first, last = await ask("HMGET", run, "workspace", "project", "first_event", "last_event")
+            if not _sees(caller, *owner):
                 raise _no_such("run", run_id)
             if last is not None and position >= stream_position(last.decode()):
                 return None
@@ -84,8 +84,8 @@ def parse_last_id(last_id: str | None) -> Position:
     return stream_position(last_id)
 
 
-def _is_not(caller: Principal, workspace: bytes | None) -> bool:
-    return workspace is None or workspace.decode() != caller.workspace
+def _sees(caller: Principal, workspace: bytes | None, project: bytes | None) -> bool:
+    return workspace is not None and caller.sees(workspace.decode(), project.decode() if project else None)
 
 
 def _no_such(kind: str, name: str) -> AppError:
