@@ -229,6 +229,8 @@ class MessageBody(Body):
     content: Text = Field(description="What the agent is told at the end of its turn.")
     run_id: str | None = Field(default=None, description="Unset: the run whose turn it is.")
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"content": "Use Python 3.12, please"}]})
+
 
 class RetryBody(Body):
     parameters: Parameters = Field(default=Parameters(), description="What changes; the rest stays as it was.")
