@@ -6,13 +6,11 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from shared.config import DatabaseSettings
 from shared.types import JSON, Scope
-from tests.gateway.support import Gateway, serving, settings_for
+from tests.gateway.support import Gateway
 from tests.gateway.tenants import (
     Route,
     Tenant,
@@ -51,13 +49,6 @@ LISTS_WITH_SEEDS = {"listThreads", "listProjects", "listKeys", "listWorkspaces",
 HIDDEN = {403, 404}
 
 
-@pytest.fixture
-async def gateway(redis_url: str, tmp_path: Path, database_url: str) -> AsyncIterator[Gateway]:
-    database = DatabaseSettings(url=database_url)  # type: ignore[arg-type]
-    async with serving(settings_for(redis_url, tmp_path, database=database)) as gateway:
-        yield gateway
-
-
 @dataclass
 class Matrix:
     """What was found of each route; a wrong answer stands out."""
@@ -90,7 +81,8 @@ class Tenants:
 
 
 @pytest.fixture
-async def tenants(gateway: Gateway) -> AsyncIterator[Tenants]:
+async def tenants(sql_gateway: Gateway) -> AsyncIterator[Tenants]:
+    gateway = sql_gateway
     a, b, c = [await new_workspace(gateway, slug) for slug in ("a", "b", "c")]
     async with AsyncExitStack() as stack:
         mine, theirs = [await stack.enter_async_context(tenant_of(gateway, each)) for each in (a, b)]
@@ -117,7 +109,8 @@ async def test_each_route_asks_for_a_key_or_is_known_not_to(gateway: Gateway) ->
                 assert status == 401, route
 
 
-async def test_each_route_is_refused_without_its_scope(gateway: Gateway, tenants: Tenants) -> None:
+async def test_each_route_is_refused_without_its_scope(sql_gateway: Gateway, tenants: Tenants) -> None:
+    gateway = sql_gateway
     schema, routes = await _described(gateway)
     workspace, seeds = tenants.mine.seeds["workspace_id"], tenants.mine.seeds
     matrix = Matrix()
@@ -133,8 +126,8 @@ async def test_each_route_is_refused_without_its_scope(gateway: Gateway, tenants
     assert not matrix.wrong
 
 
-async def test_no_route_shows_or_changes_what_is_anothers(gateway: Gateway, tenants: Tenants) -> None:
-    schema, routes = await _described(gateway)
+async def test_no_route_shows_or_changes_what_is_anothers(sql_gateway: Gateway, tenants: Tenants) -> None:
+    schema, routes = await _described(sql_gateway)
     matrix = Matrix()
     # What ends something comes last: until then it must be there to be found.
     for route in sorted((each for each in routes if each.scope), key=lambda each: each.method == "DELETE"):
