@@ -139,7 +139,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_credentials=settings.api.cors_credentials,
             allow_methods=settings.api.cors_methods,
             allow_headers=settings.api.cors_headers,
-            expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
+            expose_headers=["X-Request-Id", "ETag", "Location", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(Exchanges)
     app.add_middleware(SandboxOrigins, settings=settings)

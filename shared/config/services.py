@@ -60,7 +60,7 @@ class ApiSettings(Section):
     cors_headers: list[Text] = Field(
         default=[
             *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"),
-            *("X-Workspace-Id", "X-Workspace-Slug"),
+            *("X-Workspace-Id", "X-Workspace-Slug", "If-Match"),
         ],
         description="Request headers that those pages may send.",
     )

@@ -20,7 +20,7 @@ from shared.key_format import checked, digest, is_key, new_key
 from tests.gateway.support import KEY, Gateway, serving, settings_for, until
 from tests.gateway.tenants import client_of, new_project
 from tests.gateway.tenants import new_key as made_key
-from tests.support.databases import PostgresDatabases, SqliteDatabases
+from tests.support.databases import PostgresDatabases, put_database
 from tests.support.postgres import Postgres
 
 
@@ -239,10 +239,8 @@ async def test_while_postgres_is_away_known_keys_work_and_others_are_asked_to_wa
         assert await status(gateway, known["key"]) == 401
 
 
-async def test_an_address_that_guesses_is_told_to_stop_and_locks_nobody_out(
-    redis_url: str, tmp_path: Path, sqlite_databases: SqliteDatabases
-) -> None:
-    await sqlite_databases.put(tmp_path / "trunkline.db")
+async def test_an_address_that_guesses_is_told_to_stop_and_locks_nobody_out(redis_url: str, tmp_path: Path) -> None:
+    put_database(tmp_path)
     async with serving(settings_for(redis_url, tmp_path, auth=AuthSettings(max_failures=5))) as gateway:
         known = (await create(gateway)).json()["key"]
         unseen = (await create(gateway)).json()["key"]
