@@ -46,6 +46,7 @@ class AuditLog:
         self._settings = settings
         self._waiting: deque[Entry] = deque()
         self._told = 0
+        self._one_at_a_time = asyncio.Lock()
 
     def record(self, entry: Entry) -> None:
         """Takes no time, and never fails."""
@@ -68,17 +69,22 @@ class AuditLog:
     async def write(self) -> bool:
         """All that waits; False where SQL is away and something still waits. Never raises."""
         try:
-            while self._waiting:
-                batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
-                await self._write(batch)
-                for _ in batch:
-                    self._waiting.popleft()
+            async with self._one_at_a_time:
+                await self._write_waiting()
         except AppError as error:
             log.warning("%d entries of the audit log wait: %s", len(self._waiting), error.detail)
             return False
         finally:
             self._tell_of_dropped()
         return True
+
+    async def _write_waiting(self) -> None:
+        """Raises AppError UNAVAILABLE."""
+        while self._waiting:
+            batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
+            await self._write(batch)
+            for _ in batch:
+                self._waiting.popleft()
 
     async def _write(self, batch: list[Entry]) -> None:
         """Raises AppError UNAVAILABLE."""

@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from gateway.auth.failures import Failures, address_of
 from gateway.auth.keyring import KeyRing
 from gateway.auth.pages import Pages
-from gateway.auth.principal import DEFAULT_WORKSPACE, LOCAL, Principal
+from gateway.auth.principal import ALL_SCOPES, DEFAULT_WORKSPACE, LOCAL, Principal
 from gateway.auth.tokens import Tokens
 from gateway.auth.workspaces import Workspaces
 from gateway.counters import Counters
@@ -144,7 +144,7 @@ class Authenticator:
 
 
 def _operator(key_id: str, workspace: str = DEFAULT_WORKSPACE) -> Principal:
-    return Principal(workspace, key_id, workspaces=None)
+    return Principal(workspace, key_id, ALL_SCOPES, workspaces=None)
 
 
 def _presented_key(connection: HTTPConnection) -> str | None:

@@ -18,7 +18,7 @@ class Principal:
 
     workspace: str
     key_id: str
-    scopes: frozenset[Scope] = ALL_SCOPES
+    scopes: frozenset[Scope]
     project: str | None = None
     """The only project of the workspace that the caller sees; None: all of it."""
     user: str | None = None

@@ -140,7 +140,7 @@ async def change_project(
     responses=errors(404, 409),
 )
 async def delete_project(project_id: str, services: WithServices, caller: Writer) -> None:
-    """409 while something is in it: threads, keys, agents."""
+    """With its revoked keys. 409 while something else is in it: threads, keys that count, agents."""
     caller.check_whole_workspace()
     known = await _project_of(services, caller, project_id)
     if await services.store.thread_ids(known.workspace, before=None, limit=1, project=known.id):

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db import rows
-from shared.db.tables.tenants import projects
+from shared.db.tables.tenants import keys, projects
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 
@@ -66,8 +66,10 @@ async def change(
 
 
 async def remove(c: AsyncConnection, workspace: str, id: str) -> bool:
-    """Raises AppError CONFLICT where something is still in it."""
+    """With its revoked keys. Raises AppError CONFLICT where something is still in it."""
+    revoked = and_(keys.c.workspace == workspace, keys.c.project == id, keys.c.revoked_at.is_not(None))
     try:
+        await c.execute(delete(keys).where(revoked))
         return (await c.execute(delete(projects).where(_is(workspace, id)))).rowcount > 0
     except IntegrityError as error:
         raise AppError(ErrorCode.CONFLICT, f"Something is still in project {id}: delete or move it first.") from error

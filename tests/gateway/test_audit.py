@@ -1,5 +1,6 @@
 """The audit log: what was changed, by whom, and who was refused; whatever becomes of SQL meanwhile."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -57,7 +58,7 @@ async def test_refused_accesses_are_written_down(sql_gateway: Gateway) -> None:
     async with client_of(sql_gateway, key) as client, client_of(sql_gateway, "tl_wrong") as stranger:
         assert (await client.post("/api/agent/initiate")).status_code == 403
         assert (await client.get("/api/audit")).status_code == 403
-        assert (await stranger.get("/api/runs/x\0y")).status_code == 401
+        assert (await stranger.get("/api/runs/x%00y")).status_code == 401
     [unknown] = await logged(sql_gateway, outcome="refused")
     assert (unknown["actor"], unknown["action"], unknown["resource_id"]) == (
         None,
@@ -145,6 +146,16 @@ async def test_what_sql_would_never_take_keeps_nothing_else_from_it(
     assert log.dropped == 1
     async with database.connect() as c:
         assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 1
+
+
+async def test_two_that_write_at_once_write_each_entry_once(database: Database) -> None:
+    log = AuditLog(database, AuditSettings())
+    for _ in range(50):
+        log.record(entry())
+    assert await asyncio.gather(*(log.write() for _ in range(3))) == [True] * 3
+    assert log.dropped == 0
+    async with database.connect() as c:
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=99)) == 50
 
 
 async def test_a_log_that_is_off_writes_nothing(database: Database) -> None:

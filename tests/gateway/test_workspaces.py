@@ -41,8 +41,9 @@ async def test_a_workspace_is_made_changed_and_deleted(sql_gateway: Gateway) -> 
         **made.json(), "name": "Acme Ltd", "version": 2, "updated_at": changed.json()["updated_at"]
     }  # fmt: skip
     assert (await client.get(path)).json() == changed.json()
-    for stale in ({"headers": {"If-Match": 'W/"1"'}}, {"json": {"name": "x", "expected_version": 1}}):
-        assert (await client.patch(path, **{"json": {"name": "x"}, **stale})).status_code == 409
+    tag = {"If-Match": 'W/"1"'}
+    assert (await client.patch(path, json={"name": "x"}, headers=tag)).status_code == 409
+    assert (await client.patch(path, json={"name": "x", "expected_version": 1})).status_code == 409
     assert (await client.patch(path, json={}, headers={"If-Match": "x"})).status_code == 400
     assert (await client.delete(path)).status_code == 204
     assert (await client.get(path)).status_code == 404

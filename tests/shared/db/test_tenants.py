@@ -105,11 +105,14 @@ async def test_pages_go_on_where_the_last_one_ended_even_at_the_same_time(rows: 
     assert found == ["a", "q4", "q3", "q2", "q1", "q0", "p"]
 
 
-async def test_a_project_with_a_key_stays(rows: Database) -> None:
+async def test_a_project_with_a_key_stays_until_the_key_is_revoked(rows: Database) -> None:
     with pytest.raises(AppError) as error:
         async with rows.begin() as c:
             await projects.remove(c, "w2", "p")
     assert error.value.code is ErrorCode.CONFLICT
+    async with rows.begin() as c:
+        await keys.revoke(c, "w2", "k", NOW)
+        assert await projects.remove(c, "w2", "p")
 
 
 async def test_a_workspace_takes_what_is_its_own_with_it_but_for_the_audit_log(rows: Database) -> None:
