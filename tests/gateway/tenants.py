@@ -150,6 +150,9 @@ async def _seeds(gateway: Gateway, client: httpx.AsyncClient, workspace: str, pr
         "key_id": await _posted(client, "/api/keys", {"name": "another"}, "id"),
         "thread_id": await _posted(client, "/api/agent/initiate", {}, "thread_id"),
     }
+    agent = await _posted(client, "/api/agents", {"name": "theirs", "definition_id": "chat"}, "id")
+    message = await _posted(client, f"/api/agents/{agent}/messages", {"content": "hello"}, "id")
+    made |= {"agent_id": agent, "message_id": message}
     question = {"runnable_type": "function", "runnable_id": "ask", "thread_id": made["thread_id"]}
     made["run_id"] = await _posted(client, "/api/runs", question, "run_id")
     await _work(gateway, made["run_id"])
