@@ -62,7 +62,7 @@ log = logging.getLogger("trunkline.gateway")
 PATIENCE_SECONDS = 2.0
 """How long a request waits for a Redis that is away, before 503: a restart passes unnoticed."""
 
-LAST_WRITES_SECONDS = 1.0
+LAST_WRITES_SECONDS = 0.5
 
 API_PREFIXES = ("/api", "/api/v1")
 
