@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from gateway.auth import Authenticator
+from gateway.auth import settings_keys
 from gateway.server import serve
 from shared.config import load_settings
 from shared.db.schema import check_at_start
@@ -15,7 +15,7 @@ from shared.tracing import check_tracing
 def main() -> None:
     try:
         settings = load_settings()
-        Authenticator.from_settings(settings)
+        settings_keys(settings)
         configure_logging(settings.log, "gateway")
         check_tracing(settings.tracing)
         asyncio.run(check_at_start(settings))

@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.auth import Authenticator
+from gateway.audit import Audited, AuditLog
+from gateway.auth import Authenticator, settings_keys
 from gateway.counters import Counters
 from gateway.deps import Services
 from gateway.errors import add_error_handlers
@@ -24,15 +25,18 @@ from gateway.room import Room
 from gateway.routes import (
     agent_messages,
     agents,
+    audit,
     chat,
     contexts,
     events,
     files,
     flows,
     health,
+    keys,
     logs,
     metrics,
     ports,
+    projects,
     root,
     runs,
     session,
@@ -41,6 +45,7 @@ from gateway.routes import (
     threads,
     tools,
     workers,
+    workspaces,
 )
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
@@ -65,6 +70,8 @@ log = logging.getLogger("trunkline.gateway")
 PATIENCE_SECONDS = 2.0
 """How long a request waits for a Redis that is away, before 503: a restart passes unnoticed."""
 
+LAST_WRITES_SECONDS = 0.5
+
 API_PREFIXES = ("/api", "/api/v1")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -76,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Trunkline",
         version=VERSION,
         summary="Durable AI agents behind one resumable event stream",
-        lifespan=_lifespan(settings, Authenticator.from_settings(settings)),
+        lifespan=_lifespan(settings, settings_keys(settings)),
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
@@ -127,6 +134,10 @@ def _api() -> APIRouter:
         chat.router,
         tools.router,
         workers.router,
+        workspaces.router,
+        projects.router,
+        keys.router,
+        audit.router,
         session.api,
     ):
         api.include_router(router)
@@ -135,6 +146,7 @@ def _api() -> APIRouter:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Innermost first. What must stand in every answer is outermost, a crash's answer still gets CORS headers."""
+    app.add_middleware(Audited)
     app.add_middleware(UsageHeaders)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, max_upload_bytes=settings.sandbox.upload_bytes)
     app.add_middleware(Faults)
@@ -145,13 +157,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_credentials=settings.api.cors_credentials,
             allow_methods=settings.api.cors_methods,
             allow_headers=settings.api.cors_headers,
-            expose_headers=["ETag", "X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
+            expose_headers=["ETag", "Location", "X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(Exchanges, settings=settings.api, metrics=app.state.metrics, tracing=app.state.tracing)
     app.add_middleware(SandboxOrigins, settings=settings)
 
 
-def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
+def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout, connections = settings.redis.timeout_seconds, settings.redis.max_connections
@@ -170,12 +182,13 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         slots, agent_slots = slots_of(settings, redis), agent_slots_of(settings, redis)
         queue = RunQueue(celery_app(broker_url), redis, slots, agent_slots=agent_slots)
         outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS)
+        db = Database.from_settings(settings)
         app.state.services = services = Services(
             settings=settings,
-            auth=auth,
+            auth=Authenticator.over(settings, operator_keys, db, counters),
             redis=redis,
             broker=broker,
-            db=Database.from_settings(settings),
+            db=db,
             outside=outside,
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
             queue=queue,
@@ -186,10 +199,12 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
             channels=Channels(redis, settings.stream),
+            audit=AuditLog(db, settings.audit),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
             metrics=app.state.metrics,
         )
-        chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
+        own = (services.open_streams.keep, services.auth.ring.keep, services.audit.run)
+        chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, *own)}
         for chore in chores:
             chore.add_done_callback(_stop_if_crashed)
         services.in_background(services.queue.warm_up())
@@ -197,6 +212,7 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         for chore in chores:
             chore.cancel()
         await asyncio.wait({*chores, *services.tasks}, timeout=1)
+        await _write_last(services)
         await services.outside.close()
         await services.sandboxes.close()
         for client in (redis, broker, counters_redis, streams_redis):
@@ -206,6 +222,15 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         await asyncio.to_thread(app.state.tracing.close)
 
     return lifespan
+
+
+async def _write_last(services: Services) -> None:
+    """What SQL is told later otherwise. A SQL that is away does not keep the gateway from stopping."""
+    try:
+        async with asyncio.timeout(LAST_WRITES_SECONDS):
+            await asyncio.gather(services.audit.write(), services.auth.ring.write_uses())
+    except TimeoutError:
+        log.warning("the last entries of the audit log are lost: SQL does not answer")
 
 
 def _stop_if_crashed(chore: asyncio.Task[None]) -> None:

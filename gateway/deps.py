@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header
 from redis.asyncio import Redis
 from starlette.requests import HTTPConnection
 
+from gateway.audit import PRINCIPAL, AuditLog
 from gateway.auth import Authenticator, Principal
 from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits, RouteClass, class_of
@@ -30,6 +31,7 @@ from shared.queue import RunQueue
 from shared.snapshots.snapshots import Snapshots
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
+from shared.types import Scope
 from shared.workers.registry import WorkerRegistry
 
 log = logging.getLogger("trunkline.gateway")
@@ -55,6 +57,7 @@ class Services:
     sandboxes: SandboxHost
     snapshots: Snapshots
     channels: Channels
+    audit: AuditLog
     metrics: GatewayMetrics
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -82,14 +85,14 @@ class Services:
     async def thread_of(self, caller: Principal, thread_id: str) -> Thread:
         """Raises AppError NOT_FOUND, for a thread of somebody else too."""
         thread = await self.store.thread(thread_id) if is_thread_id(thread_id) else None
-        if thread is None or thread.workspace != caller.workspace:
+        if thread is None or not caller.sees(thread.workspace, thread.project):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_id[:100]}.")
         return thread
 
     async def run_of(self, caller: Principal, run_id: str) -> Run:
         """Raises AppError NOT_FOUND, for a run of somebody else too."""
         run = await self.store.run(run_id) if is_run_id(run_id) else None
-        if run is None or run.workspace != caller.workspace:
+        if run is None or not caller.sees(run.workspace, run.project):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no run {run_id[:100]}.")
         return run
 
@@ -99,44 +102,66 @@ async def services(connection: HTTPConnection) -> Services:
     return found
 
 
-async def caller(request: Request, services: Annotated[Services, Depends(services)]) -> Principal:
-    """Whoever calls, if not too often."""
-    principal = services.auth.caller(request)
-    await services.limits.count(principal, request)
+WithServices = Annotated[Services, Depends(services)]
+
+
+async def identified(connection: HTTPConnection, services: WithServices) -> Principal:
+    """Whoever calls, if not too often; what for is not checked."""
+    return await _identified(connection, services, ticket=None)
+
+
+async def _identified(connection: HTTPConnection, services: Services, ticket: str | None) -> Principal:
+    principal = connection.scope[PRINCIPAL] = await services.auth.caller(connection, ticket=ticket)
+    await services.limits.count(principal, connection)
     return principal
 
 
-async def stream_caller(
-    connection: HTTPConnection, services: Annotated[Services, Depends(services)], ticket: str | None = None
-) -> AsyncIterator[Principal]:
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Whoever calls with this scope."""
+
+    scope: Scope
+
+    async def __call__(self, principal: Annotated[Principal, Depends(identified)]) -> Principal:
+        principal.check(self.scope)
+        return principal
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNeeds:
     """Streams, WebSockets among them, also take a ticket: a browser can send no header with one. Open ones count."""
-    principal = services.auth.caller(connection, ticket=ticket)
-    await services.limits.count(principal, connection)
-    if class_of(connection) is not RouteClass.STREAM:
-        yield principal
-        return
-    stream = await services.open_streams.open(principal)
-    try:
-        yield principal
-    finally:
-        services.in_background(services.open_streams.close(stream))
+
+    scope: Scope
+
+    async def __call__(
+        self, connection: HTTPConnection, services: WithServices, ticket: str | None = None
+    ) -> AsyncIterator[Principal]:
+        principal = await _identified(connection, services, ticket)
+        principal.check(self.scope)
+        if class_of(connection) is not RouteClass.STREAM:
+            yield principal
+            return
+        stream = await services.open_streams.open(principal)
+        try:
+            yield principal
+        finally:
+            services.in_background(services.open_streams.close(stream))
 
 
-WithServices = Annotated[Services, Depends(services)]
-Caller = Annotated[Principal, Depends(caller)]
+Caller = Annotated[Principal, Depends(Needs(Scope.READ))]
 """May read. The others may more: execute and answer; change the catalogue; say who may what."""
-Runner = Caller
-Writer = Caller
-Admin = Caller
+Runner = Annotated[Principal, Depends(Needs(Scope.RUN))]
+Writer = Annotated[Principal, Depends(Needs(Scope.WRITE))]
+Admin = Annotated[Principal, Depends(Needs(Scope.ADMIN))]
+StreamCaller = Annotated[Principal, Depends(StreamNeeds(Scope.READ))]
 
 
-async def has_room(services: WithServices, _: Caller) -> None:
+async def has_room(services: WithServices, _: Annotated[Principal, Depends(identified)]) -> None:
     await services.room.check()
 
 
 BEGINS_WORK = [Depends(has_room)]
 """For endpoints whose work needs room in Redis."""
-StreamCaller = Annotated[Principal, Depends(stream_caller)]
 IdempotencyKey = Annotated[
     str | None,
     Header(

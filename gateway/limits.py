@@ -8,37 +8,24 @@ will be answered 503 all the same.
 """
 
 import asyncio
-import logging
 import math
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
 
 from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import RedisError
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Principal
-from gateway.counters import Counters
+from gateway.counters import Counters, WindowStorage, unless_away
 from shared.config import RateLimitSettings
 from shared.errors import AppError, ErrorCode
 
-log = logging.getLogger("trunkline.gateway.limits")
-
-PATIENCE_SECONDS = 2.0
-"""How long a request waits to be counted: long enough that a gateway under load, which is late itself, still counts."""
-AWAY_SECONDS = 0.05
-"""The same while Redis is known to be away. That it is back is noticed within half a second."""
 USAGE = "trunkline.usage"
 """A request's Usage in the ASGI scope, for the headers of its answer."""
-
-T = TypeVar("T")
 
 
 class RouteClass(StrEnum):
@@ -71,9 +58,9 @@ def class_of(request: HTTPConnection) -> RouteClass:
     operation = request.scope["route"].operation_id
     if operation in _STREAM_IF_ACCEPTED and "text/event-stream" in request.headers.get("accept", ""):
         return RouteClass.STREAM
-    return _CLASSES.get(operation) or (
-        RouteClass.READ if request.scope["method"] in ("GET", "HEAD") else RouteClass.WRITE
-    )
+    if operation in _CLASSES:
+        return _CLASSES[operation]
+    return RouteClass.READ if request.scope["method"] in ("GET", "HEAD") else RouteClass.WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +88,7 @@ class RateLimits:
     def __init__(self, settings: RateLimitSettings, counters: Counters) -> None:
         self._enabled = settings.enabled
         self._counters = counters
-        self._window = SlidingWindowCounterRateLimiter(_Storage(counters))
+        self._window = SlidingWindowCounterRateLimiter(WindowStorage(counters))
         self._items = {name: _item(name, settings) for name in RouteClass}
 
     async def count(self, caller: Principal, request: HTTPConnection) -> None:
@@ -152,28 +139,6 @@ class UsageHeaders:
             await send(message)
 
         await self.app(scope, receive, send_on)
-
-
-class _Storage(RedisStorage):
-    """The library's scripts, over our client."""
-
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
-        super().__init__("redis://", implementation="redispy", key_prefix="rate")
-
-    def configure_bridge(self) -> None:
-        bridge: Any = self.bridge
-        bridge.storage, bridge.connection_getter = self._counters, lambda _: self._counters
-
-
-async def unless_away(counters: Counters, counting: Awaitable[T]) -> T | None:
-    """None where Redis does not answer in time."""
-    try:
-        async with asyncio.timeout(AWAY_SECONDS if counters.away else PATIENCE_SECONDS):
-            return await counting
-    except (RedisError, TimeoutError) as error:
-        log.warning("a request was not counted for its limits: %r", error)
-        return None
 
 
 def _item(name: RouteClass, settings: RateLimitSettings) -> RateLimitItem:

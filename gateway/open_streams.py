@@ -10,8 +10,7 @@ import secrets
 from redis.exceptions import RedisError
 
 from gateway.auth import Principal
-from gateway.counters import Counters
-from gateway.limits import unless_away
+from gateway.counters import Counters, unless_away
 from shared import keys
 from shared.errors import AppError, ErrorCode
 from shared.scripts import Scripts

@@ -11,8 +11,9 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from gateway.errors import PROBLEM_JSON
+from gateway.scopes import scope_of
 from shared.errors import ErrorCode
-from shared.types import JSON
+from shared.types import JSON, Scope
 
 ASSETS = "/docs-assets"
 ASSETS_PACKAGE = ("fastapi_offline", "static")
@@ -20,8 +21,8 @@ ASSETS_PACKAGE = ("fastapi_offline", "static")
 _MEANINGS = {
     400: "The request is wrong; `errors` lists each place and rule.",
     401: "No valid credentials.",
-    403: "The caller may not do this.",
-    404: "It is not there, or not the caller's.",
+    403: "The credentials lack the scope, or are not for this.",
+    404: "It is not there, or not the caller's; so with the workspace that is selected.",
     409: "In conflict with the present state, or the Idempotency-Key was used for another request.",
     412: "`If-Match` does not hold: the file is another one by now.",
     413: "The body is too large.",
@@ -30,7 +31,7 @@ _MEANINGS = {
     501: "There is no such kind of agent, or this installation offers no agents (`agents.enabled`).",
     503: "Redis is away. Nothing is lost: try again after `Retry-After` seconds.",
 }
-_ALWAYS = (401, 403, 429, 500, 503)
+_ALWAYS = (401, 403, 404, 429, 500, 503)
 
 _PROBLEM_SCHEMA: JSON = {
     "title": "Problem",
@@ -66,8 +67,22 @@ _PROBLEM_SCHEMA: JSON = {
 }
 
 _SECURITY: JSON = {
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT."},
     "keyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_SELECTORS: JSON = {
+    "WorkspaceId": {
+        "name": "X-Workspace-Id",
+        "in": "header",
+        "description": "Which of the caller's workspaces, by its id. Unset: that of the key. Also `?workspace_id=`.",
+        "schema": {"type": "string"},
+    },
+    "WorkspaceSlug": {
+        "name": "X-Workspace-Slug",
+        "in": "header",
+        "description": "The same by its slug. Also `?workspace_slug=`.",
+        "schema": {"type": "string"},
+    },
 }
 _TICKET: JSON = {
     "type": "apiKey",
@@ -147,11 +162,15 @@ def describe(app: FastAPI) -> None:
                 "ticket": _TICKET,
                 "metricsToken": _METRICS_TOKEN,
             }
-            schema["security"] = [{name: []} for name in _SECURITY]
+            schema["components"]["parameters"] = _SELECTORS
             schema["x-websockets"] = sockets_of(app)
+            scopes = {
+                getattr(route, "operation_id", None): scope_of(route) for route in iter_route_contexts(app.routes)
+            }
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+                    _state_access(operation, scopes[operation["operationId"]])
         assert app.openapi_schema is not None
         return app.openapi_schema
 
@@ -170,6 +189,19 @@ def sockets_of(app: FastAPI) -> list[JSON]:
         summary = inspect.getdoc(route.endpoint)
         found.append({"path": context.path, "name": route.name, "summary": summary, "parameters": parameters})
     return found
+
+
+def _state_access(operation: JSON, scope: Scope | None) -> None:
+    """What the operation asks of its caller, and how a workspace is selected."""
+    if scope is None:
+        operation["security"] = []
+        return
+    ways = operation.get("security", [{name: []} for name in _SECURITY])
+    operation["security"] = [{name: [scope.value] for name in way} for way in ways]
+    told = operation.get("description", "")
+    operation["description"] = f"{told}\n\nScope: `{scope}`.".strip()
+    selectors = [{"$ref": f"#/components/parameters/{name}"} for name in _SELECTORS]
+    operation["parameters"] = [*operation.get("parameters", []), *selectors]
 
 
 def serve_docs(app: FastAPI) -> None:

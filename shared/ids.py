@@ -22,6 +22,8 @@ TIME_CHARS = 10  # 50 bits of milliseconds since 1970
 
 THREAD_ID = re.compile(rf"[{ALPHABET}]{{26}}")
 RUN_ID = re.compile(rf"([{ALPHABET}]{{26}})\.([{ALPHABET}]{{15}})")
+ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Of a row in SQL: ours, and those that are named by people, such as `default`."""
 STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")
 
 
@@ -63,6 +65,10 @@ def is_thread_id(text: str) -> bool:
 def is_run_id(text: str) -> bool:
     match = RUN_ID.fullmatch(text)
     return match is not None and is_thread_id(match[1])
+
+
+def is_row_id(text: str) -> bool:
+    return ROW_ID.fullmatch(text) is not None
 
 
 def thread_of(run_or_step_id: str) -> str:

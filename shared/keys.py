@@ -183,9 +183,9 @@ def slots_checked(workspace: str) -> str:
     return f"slots-checked:{{{workspace}}}"
 
 
-def threads(workspace: str) -> str:
-    """ZSET of a workspace's thread ids, all with score 0: ids sort by time."""
-    return f"threads:{{{workspace}}}"
+def threads(workspace: str, project: str | None = None) -> str:
+    """ZSET of the thread ids of a workspace, or of one of its projects, all with score 0: ids sort by time."""
+    return f"threads:{{{workspace}}}" if project is None else f"threads:{{{workspace}/{project}}}"
 
 
 def worker(name: str) -> str:
@@ -217,14 +217,19 @@ def channel(workspace: str) -> str:
     return f"channel:{{{workspace}}}"
 
 
-def flow(workspace: str, flow_uuid: str, flow_input_uuid: str) -> str:
+def flow(tenant: str, flow_uuid: str, flow_input_uuid: str) -> str:
     """STRING: the thread that a legacy stream's name stands for."""
-    return f"stream:{{{workspace}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
+    return f"stream:{{{tenant}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
 
 
 def session(workspace: str, name: str) -> str:
     """STRING: the thread of a client's session."""
     return f"session:{{{workspace}:{name}}}"
+
+
+def revoked(key_id: str) -> str:
+    """STRING: that an API key is revoked, for longer than any gateway remembers the key."""
+    return f"revoked:{{{key_id}}}"
 
 
 def ticket(digest: str) -> str:

@@ -26,6 +26,18 @@ RESERVED = "trunkline."
 AGENT_HOOKS = f"{RESERVED}agent_hooks"
 
 
+class Scope(StrEnum):
+    """What a caller may do. Each stands alone, but for `admin`, which has all of them."""
+
+    READ = "read"
+    RUN = "run"
+    """Open threads, execute, answer, cancel."""
+    WRITE = "write"
+    """Change the catalogue: agents, tools, workflows, projects."""
+    ADMIN = "admin"
+    """Say who may what."""
+
+
 class RunStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"

@@ -60,7 +60,7 @@ async def send_message(
 ) -> AgentMessageAnswer:
     """It is kept, and told (`agent_message`) to those who watch the agent's channels. It starts no run."""
     request = ["agent message", agent_id, body.model_dump()]
-    message_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_id())
+    message_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     until = now + timedelta(seconds=services.settings.agents.message_ack_window_seconds)
     async with services.db.begin() as c:

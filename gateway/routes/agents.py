@@ -84,8 +84,9 @@ async def create_agent(
     """Of a definition; what the agent says itself goes before it, and what a run's request says before both."""
     values = body.values(base_url=services.settings.llm.base_url)
     await check_named(services, {"definition": body.definition_id, **values})
+    await services.auth.workspaces.project_of(caller, values.get("project"))
     request = ["agent", body.model_dump()]
-    agent_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_id())
+    agent_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     new = Agent(agent_id, caller.workspace, body.definition_id, body.name, now, now)
     async with services.db.begin() as c:
@@ -118,6 +119,7 @@ async def update_agent(
     expected = expected_version(if_match, body.expected_version)
     values = body.values(base_url=services.settings.llm.base_url)
     await check_named(services, values)
+    await services.auth.workspaces.project_of(caller, values.get("project"))
     agent = await _changed(services, caller, agent_id, values, to=body.status, expected=expected)
     return await _answer(services, agent, response)
 

@@ -37,6 +37,7 @@ class ThreadOpened(BaseModel):
 
 
 class ThreadAnswer(ThreadOpened):
+    project_id: str | None
     metadata: JSON
     context: JSON
     agent_id: str | None = Field(description="Who does what is executed in it.")
@@ -49,6 +50,7 @@ class ThreadAnswer(ThreadOpened):
             thread_id=thread.id,
             created_at=thread.created_at,
             status=thread.status,
+            project_id=thread.project,
             metadata=thread.metadata,
             context=thread.context,
             agent_id=thread.agent,
@@ -79,6 +81,7 @@ class Reference(BaseModel):
 class RunAnswer(BaseModel):
     run_id: str
     thread_id: str
+    project_id: str | None = Field(description="Its thread's.")
     runnable_type: Runnable
     runnable_id: str | None
     status: RunStatus
@@ -109,6 +112,7 @@ class RunAnswer(BaseModel):
         return cls(
             run_id=run.id,
             thread_id=run.thread_id,
+            project_id=run.project,
             runnable_type=run.runnable_type,
             runnable_id=run.runnable_id,
             status=run.status,

@@ -1,10 +1,10 @@
 """What requests may say. Unknown fields are errors, values are not converted: "5" is no number."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from shared.config.types import Permission
 from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
@@ -24,9 +24,22 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _as_postgres_takes_it(value: Any) -> Any:
+    if _NUL.search(orjson.dumps(value)):
+        raise ValueError("should have no character U+0000 in it")
+    return value
+
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The character as JSON has it, after an even number of backslashes."""
+
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Name = Annotated[Text, Field(max_length=200)]
+RowJson = Annotated[JsonObject, AfterValidator(_as_postgres_takes_it)]
+RowText = Annotated[str, AfterValidator(_as_postgres_takes_it)]
+RowName = Annotated[Name, AfterValidator(_as_postgres_takes_it)]
+"""For what is kept in SQL."""
 
 
 class Body(BaseModel):
@@ -45,6 +58,11 @@ class InitiateBody(Body):
         validation_alias=AliasChoices("agent_id", "agentId"),
         description="Who does what is executed in it: an agent, or a kind of agents such as `coder`.",
     )
+    project_id: str | None = Field(
+        default=None,
+        description="The project that it belongs to.",
+        validation_alias=AliasChoices("project_id", "projectId"),
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"customer": "c-17"}}]})
 
@@ -53,17 +71,6 @@ class InitiateBody(Body):
         if (self.flow_uuid is None) is not (self.flow_input_uuid is None):
             raise ValueError("flowUuid and flowInputUuid belong together")
         return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_what_would_be_ignored(cls, body: Any) -> Any:
-        """Fields of the API that this version does not act on: better refused than silently without effect."""
-        unsupported = {"project_id"}
-        if isinstance(body, dict) and (given := sorted(unsupported & body.keys())):
-            raise PydanticCustomError(
-                "unsupported", "{names}: not supported by this version", {"names": ", ".join(given)}
-            )
-        return body
 
 
 class ContextItem(BaseModel):
@@ -219,6 +226,8 @@ class ResolveBody(HumanBody):
 class MessageBody(Body):
     content: Text = Field(description="What the agent is told at the end of its turn.")
     run_id: str | None = Field(default=None, description="Unset: the run whose turn it is.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"content": "Use Python 3.12, please"}]})
 
 
 class RetryBody(Body):

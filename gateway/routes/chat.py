@@ -69,16 +69,18 @@ async def chat(
     definition = await _definition(services, caller, body.agent)
     thread_id = await _thread(services, caller, body.session_id)
     request = ["chat", body.model_dump()]
-    run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread_id))
-    await services.store.create_thread(
-        NewThread(thread_of(run_id), caller.workspace, _metadata(body), agent=body.agent)
-    )
+    project = await services.auth.workspaces.project_of(caller, None)
+    run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread_id))
+    metadata = {"session_id": body.session_id} if body.session_id else {}
+    thread = NewThread(thread_of(run_id), caller.workspace, metadata, agent=body.agent, project=project)
+    await services.store.create_thread(thread)
     new = NewRun(
         run_id,
         caller.workspace,
         {"task": body.input},
         runnable_id=body.agent,
         definition=definition,
+        user_uuid=caller.user,
         key_id=caller.key_id,
     )
     submitted = await services.store.submit(new, queued={"task": body.input})
@@ -116,10 +118,6 @@ async def _thread(services: Services, caller: Principal, session_id: str | None)
     mine = new_thread_id()
     if session_id is None:
         return mine
-    name = keys.session(caller.workspace, session_id)
+    name = keys.session(caller.tenant, session_id)
     kept = await patiently(lambda: services.redis.set(name, mine, nx=True, get=True), PATIENCE_SECONDS)
     return str(kept or mine)
-
-
-def _metadata(body: ChatBody) -> JSON:
-    return {"session_id": body.session_id} if body.session_id else {}

@@ -69,7 +69,7 @@ async def write_context(
     """All of the document. With `expected_version` (or If-Match) nobody's change is lost."""
     expected = expected_version(if_match, body.expected_version)
     asked = ["context", agent_id, context_name, body.model_dump()]
-    request = await services.idempotency.reserve(caller.workspace, idempotency_key, asked, new_id())
+    request = await services.idempotency.reserve(caller.tenant, idempotency_key, asked, new_id())
     new = NewVersion(request, body.data, body.note, caller.key_id)
     agent, version = await _written(services, caller, agent_id, context_name, new, expected=expected)
     tag(response, version.number)
@@ -126,7 +126,7 @@ async def rollback(
         old = await contexts.version(c, agent, context_name, body.version)
     note = body.note or f"back to version {old.number}"
     asked = ["rollback", agent_id, context_name, body.model_dump()]
-    request = await services.idempotency.reserve(caller.workspace, idempotency_key, asked, new_id())
+    request = await services.idempotency.reserve(caller.tenant, idempotency_key, asked, new_id())
     new = NewVersion(request, old.data, note, caller.key_id, restored=old.number)
     agent, version = await _written(services, caller, agent_id, context_name, new, expected=expected)
     tag(response, version.number)

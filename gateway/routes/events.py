@@ -5,7 +5,7 @@ import logging
 from fastapi import APIRouter
 from redis.exceptions import RedisError
 
-from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, WithServices
+from gateway.deps import BEGINS_WORK, IdempotencyKey, Runner, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Published
 from gateway.routes.bodies import EventBody
@@ -28,13 +28,15 @@ router = APIRouter(prefix="/events", tags=["events"], route_class=StrictJsonRout
     responses=errors(400, 404, 409, 413),
 )
 async def publish(
-    body: EventBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+    body: EventBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> Published:
     """Whoever waits for it goes on; who comes to wait for it later finds it, for as long as events are kept."""
     if body.run_id is not None:
         await services.run_of(caller, body.run_id)
+    else:
+        caller.check_whole_workspace()  # runs of any project may wait for it
     event_key = await services.idempotency.reserve(
-        caller.workspace, idempotency_key, ["event", body.model_dump()], new_id()
+        caller.tenant, idempotency_key, ["event", body.model_dump()], new_id()
     )
     topic = Topic.of(caller.workspace, body.name, key=body.key, run_id=body.run_id)
     event_id, waited_for = await services.outside.bus.publish(topic, body.payload, key=body.key, event_key=event_key)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.auth import Principal
-from gateway.deps import Caller, Services, WithServices
+from gateway.deps import Caller, Runner, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Timestamp
 from shared.errors import AppError, ErrorCode
@@ -130,7 +130,7 @@ async def download_file(
     openapi_extra=_BODY,
 )
 async def upload_archive(
-    thread_id: str, request: Request, services: WithServices, caller: Caller, archive: Archive = "tar.gz"
+    thread_id: str, request: Request, services: WithServices, caller: Runner, archive: Archive = "tar.gz"
 ) -> FileWritten:
     """Each entry replaces what was there under its name; what else is there stays."""
     return await _incoming(services, caller, thread_id, {"op": "unpack", "path": WORKSPACE}, request)
@@ -149,7 +149,7 @@ async def upload_file(
     *,
     request: Request,
     services: WithServices,
-    caller: Caller,
+    caller: Runner,
     archive: Archive = None,
     if_match: Annotated[
         str | None,

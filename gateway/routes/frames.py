@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import RedisError
-from starlette.types import Scope
+from starlette.types import Scope as AsgiScope
 
 from gateway.auth import Principal
 from gateway.deps import Services
@@ -20,7 +20,7 @@ from gateway.routes.bodies import ExecuteBody, HumanBody, MessageBody, NoBody, R
 from gateway.stream.ws import Answered
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.redis import passes
-from shared.types import JSON
+from shared.types import JSON, Scope
 
 log = logging.getLogger("trunkline.gateway")
 
@@ -53,7 +53,7 @@ class Sender:
 
     services: Services
     caller: Principal
-    scope: Scope
+    scope: AsgiScope
     thread_id: str = ""
 
 
@@ -149,6 +149,7 @@ class Frames:
         if act is None:
             known = f"one of {', '.join(self._acts)}" if self._acts else "nothing: this socket only tells"
             raise invalid([FieldError(place="body.type", detail=f"should be {known}")])
+        sender.caller.check(Scope.RUN)
         body = _parsed(act.body, envelope.model_extra)
         await sender.services.limits.count_as(act.limit, sender.caller, sender.scope)
         return await act.do(_Frame(sender, body, envelope.idempotency_key))

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from gateway.auth import Principal
-from gateway.deps import Caller, Services, WithServices
+from gateway.deps import Runner, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Timestamp
 from gateway.routes.json_route import StrictJsonRoute
@@ -40,7 +40,7 @@ class PortLink(BaseModel):
     responses=errors(400, 404, 413),
 )
 async def create_port_link(
-    thread_id: str, port: PortNumber, services: WithServices, caller: Caller, body: LinkBody | None = None
+    thread_id: str, port: PortNumber, services: WithServices, caller: Runner, body: LinkBody | None = None
 ) -> PortLink:
     """It is good whether or not something listens yet. Whoever has it can open it."""
     body = body or LinkBody()
@@ -56,7 +56,7 @@ async def create_port_link(
     status_code=204,
     responses=errors(400, 404),
 )
-async def end_port_links(thread_id: str, port: PortNumber, services: WithServices, caller: Caller) -> None:
+async def end_port_links(thread_id: str, port: PortNumber, services: WithServices, caller: Runner) -> None:
     """Those that agents have given, too; the port is not public any more. What is open is closed within seconds."""
     await links.revoke(services.redis, await _sandbox_of(services, caller, thread_id), port)
 
@@ -64,7 +64,7 @@ async def end_port_links(thread_id: str, port: PortNumber, services: WithService
 @root.get("/sandboxes/{thread_id}/{port}", include_in_schema=False)
 @root.get("/sandboxes/{thread_id}/{port}/{path:path}", include_in_schema=False)
 async def open_port(
-    thread_id: str, port: PortNumber, request: Request, services: WithServices, caller: Caller
+    thread_id: str, port: PortNumber, request: Request, services: WithServices, caller: Runner
 ) -> RedirectResponse:
     """For whoever is signed in: leads to the port's own origin, with a link that is good for an hour."""
     link = await _issue(services, caller, thread_id, port, seconds=3600)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway.agents.snapshots import snapshot
 from gateway.auth import Principal
-from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
@@ -43,7 +43,7 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
     responses=errors(400, 404, 409, 413, 501),
 )
 async def create_run(
-    body: RunBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+    body: RunBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> RunAnswer:
     """An agent or a durable function, in a thread of its own or in one that there is.
 
@@ -53,11 +53,12 @@ async def create_run(
     thread = None if body.thread_id is None else await services.thread_of(caller, body.thread_id)
     who = body.runnable_id or (thread.agent if thread and body.runnable_type == "agent" else None)
     request = ["run", body.model_dump()]
-    run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread_id))
+    run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread_id))
     agent = who if body.runnable_type == "agent" else None
     definition = await snapshot(services, caller, agent, run_id=run_id)
     if body.thread_id is None:
-        await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace))
+        project = await services.auth.workspaces.project_of(caller, None)
+        await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace, project=project))
     new = NewRun(
         run_id,
         caller.workspace,
@@ -65,7 +66,7 @@ async def create_run(
         parameters=body.parameters.model_dump(exclude_none=True),
         runnable_type=Runnable(body.runnable_type),
         runnable_id=who,
-        user_uuid=body.user_uuid,
+        user_uuid=body.user_uuid or caller.user,
         key_id=caller.key_id,
         definition=definition,
     )
@@ -99,14 +100,14 @@ async def list_steps(
 
 @router.post("/{run_id}/cancel", operation_id="cancelRun", summary="Cancel a run", responses=errors(400, 404, 409))
 async def cancel_run(
-    run_id: str, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, _: NoBody | None = None
+    run_id: str, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None, _: NoBody | None = None
 ) -> RunAnswer:
     """The answer shows the run as it now is: `canceled` only once it is, until then with `cancel_requested`.
 
     A run that has ended stays as it is.
     """
     run = await services.run_of(caller, run_id)
-    await services.idempotency.reserve(caller.workspace, idempotency_key, ["cancel", run.id], run.id)
+    await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", run.id], run.id)
     run, next_run = await services.store.cancel(run.id, reason="canceled by request")
     if next_run:
         services.in_background(services.queue.ring(next_run))
@@ -124,7 +125,7 @@ async def cancel_run(
 async def retry_run(
     run_id: str,
     services: WithServices,
-    caller: Caller,
+    caller: Runner,
     idempotency_key: IdempotencyKey = None,
     body: RetryBody | None = None,
 ) -> RunAnswer:
@@ -135,7 +136,7 @@ async def retry_run(
     if run.runnable_type is Runnable.FUNCTION and (unheeded := changes.unheeded_by_functions):
         raise invalid([FieldError(place="body.parameters", detail=unheeded)])
     request = ["retry", run.id, parameters]
-    new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(run.thread_id))
+    new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(run.thread_id))
     submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id, parameters=parameters)
     return await _accepted(services, caller, new_id, submitted)
 
@@ -151,7 +152,7 @@ async def retry_run(
 async def fork_run(
     run_id: str,
     services: WithServices,
-    caller: Caller,
+    caller: Runner,
     idempotency_key: IdempotencyKey = None,
     body: ForkBody | None = None,
 ) -> RunAnswer:
@@ -164,9 +165,11 @@ async def fork_run(
     run = await services.run_of(caller, run_id)
     step = step_number(run, body.step_id)
     request = ["fork", run.id, body.model_dump()]
-    new_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(new_thread_id()))
+    new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(new_thread_id()))
     agent = run.runnable_id if run.runnable_type is Runnable.AGENT else None
-    thread = NewThread(thread_of(new_id), run.workspace, {"forked_from": run.thread_id}, agent=agent)
+    thread = NewThread(
+        thread_of(new_id), run.workspace, {"forked_from": run.thread_id}, agent=agent, project=run.project
+    )
     await services.copy_files(run.thread_id, thread.id, up_to=run.id)
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)

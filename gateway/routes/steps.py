@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from redis.exceptions import ResponseError
 
 from gateway.auth import Principal
-from gateway.deps import Caller, IdempotencyKey, Services, WithServices
+from gateway.deps import Caller, IdempotencyKey, Runner, Services, WithServices
 from gateway.idempotency import token
 from gateway.openapi import errors
 from gateway.routes.answers import Page, StepAnswer
@@ -89,7 +89,7 @@ async def get_step(step_id: str, services: WithServices, caller: Caller) -> Step
     responses=errors(400, 404, 409, 413),
 )
 async def human_complete(
-    step_id: str, body: HumanBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+    step_id: str, body: HumanBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> StepAnswer:
     given = _Given(["human-complete", step_id, body.model_dump()], idempotency_key, WaitKind.HUMAN)
     return await _answer(services, caller, step_id, given, Answer(StepStatus.SUCCEEDED, result=body.output))
@@ -102,7 +102,7 @@ async def human_complete(
     responses=errors(400, 404, 409, 413),
 )
 async def resolve(
-    step_id: str, body: ResolveBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+    step_id: str, body: ResolveBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> StepAnswer:
     """For a step that was at work when its worker died, and whose effect must not be repeated unseen."""
     given = _Given(["resolve", step_id, body.model_dump()], idempotency_key, WaitKind.OUTCOME)
@@ -121,7 +121,7 @@ class _Given:
 
 async def _answer(services: Services, caller: Principal, step_id: str, given: _Given, answer: Answer) -> StepAnswer:
     """The step as it is then. Raises AppError CONFLICT where it does not wait for this kind of answer."""
-    await services.idempotency.reserve(caller.workspace, given.key, given.request, step_id)
+    await services.idempotency.reserve(caller.tenant, given.key, given.request, step_id)
     run_id, step = await _step_of(services, caller, step_id)
     by = token(given.key, given.request)
     signaled = await services.store.signal(run_id, step.key, answer, [given.kind], by=by)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from gateway.agents.snapshots import agent_named, snapshot
 from gateway.auth import Principal
-from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Services, StreamCaller, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import (
@@ -42,16 +42,17 @@ router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRout
     responses=errors(400, 404, 409, 413, 501),
 )
 async def initiate(
-    services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
+    services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
 ) -> ThreadOpened:
     body = body or InitiateBody()
+    project = await services.auth.workspaces.project_of(caller, body.project_id)
     request = ["initiate", body.model_dump()]
-    thread_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
+    thread_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_thread_id())
     if body.agent_id is not None:
         await agent_named(services, caller, body.agent_id)
     if body.flow_uuid and body.flow_input_uuid:
         thread_id = await name_stream(services, caller, body.flow_uuid, body.flow_input_uuid, thread_id)
-    new = NewThread(thread_id, caller.workspace, body.metadata, body.context, agent=body.agent_id)
+    new = NewThread(thread_id, caller.workspace, body.metadata, body.context, agent=body.agent_id, project=project)
     thread = await services.store.create_thread(new)
     return ThreadOpened(thread_id=thread.id, created_at=thread.created_at, status=thread.status)
 
@@ -64,13 +65,13 @@ async def initiate(
     responses=errors(400, 404, 409, 413, 501),
 )
 async def execute(
-    thread_id: str, body: ExecuteBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+    thread_id: str, body: ExecuteBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> RunAccepted:
     """The run is accepted at once and waits for a worker. Follow it on the thread's stream."""
     thread = await services.thread_of(caller, thread_id)
     _check_limits(body, services.settings.api.max_task_chars, services.settings.tools)
     request = ["execute", thread.id, body.model_dump()]
-    run_id = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_run_id(thread.id))
+    run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread.id))
     definition = await snapshot(services, caller, thread.agent, run_id=run_id)
     new = NewRun(
         run_id,
@@ -79,7 +80,7 @@ async def execute(
         definition=definition,
         input={"task": body.task, "context_data": [item.model_dump() for item in body.context_data]},
         parameters=body.parameters.model_dump(exclude_none=True),
-        user_uuid=body.user_uuid,
+        user_uuid=body.user_uuid or caller.user,
         key_id=caller.key_id,
     )
     submitted = await services.store.submit(new, queued={"task": body.task}, on_busy=body.on_busy)
@@ -98,7 +99,7 @@ async def execute(
     responses=errors(400, 404, 409, 413),
 )
 async def send_message(
-    thread_id: str, body: MessageBody, services: WithServices, caller: Caller, idempotency_key: IdempotencyKey = None
+    thread_id: str, body: MessageBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> MessageAccepted:
     """It reads the message at the end of its turn. 409 where no agent is under way: execute a task instead.
 
@@ -107,11 +108,11 @@ async def send_message(
     thread = await services.thread_of(caller, thread_id)
     request = ["message", thread.id, body.model_dump()]
     # The run is part of what is reserved: sent again when that run has ended, the message is not for the next one.
-    reserved = await services.idempotency.reserved(caller.workspace, idempotency_key, request)
+    reserved = await services.idempotency.reserved(caller.tenant, idempotency_key, request)
     if reserved is None:
         run_id = await _agent_under_way(services, caller, thread, body.run_id)
         mine = f"{run_id} {new_id()}"
-        reserved = await services.idempotency.reserve(caller.workspace, idempotency_key, request, mine)
+        reserved = await services.idempotency.reserve(caller.tenant, idempotency_key, request, mine)
     run_id, message_id = reserved.split()
     if not await services.store.inject(run_id, {"role": "user", "content": body.content, "id": message_id}):
         raise AppError(ErrorCode.CONFLICT, f"Run {run_id} has ended. Execute a task instead.")
@@ -137,13 +138,13 @@ async def _agent_under_way(services: Services, caller: Principal, thread: Thread
 async def cancel_thread(
     thread_id: str,
     services: WithServices,
-    caller: Caller,
+    caller: Runner,
     idempotency_key: IdempotencyKey = None,
     _: NoBody | None = None,
 ) -> ThreadCanceled:
     """The run whose turn it is, and those that wait for theirs."""
     thread = await services.thread_of(caller, thread_id)
-    await services.idempotency.reserve(caller.workspace, idempotency_key, ["cancel", thread.id], thread.id)
+    await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", thread.id], thread.id)
     runs = []
     for run_id in reversed(await services.store.unfinished(thread.id)):
         run, ring = await services.store.cancel(run_id, reason="canceled by request")
@@ -162,7 +163,7 @@ async def cancel_thread(
 async def fork_thread(
     thread_id: str,
     services: WithServices,
-    caller: Caller,
+    caller: Runner,
     idempotency_key: IdempotencyKey = None,
     body: ForkThreadBody | None = None,
 ) -> ThreadOpened:
@@ -174,7 +175,7 @@ async def fork_thread(
     body = body or ForkThreadBody()
     thread = await services.thread_of(caller, thread_id)
     request = ["fork", thread.id, body.model_dump()]
-    new_thread = await services.idempotency.reserve(caller.workspace, idempotency_key, request, new_thread_id())
+    new_thread = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_thread_id())
     messages, up_to = await services.store.messages(thread.id), None
     if body.step_id is not None:
         run = await services.run_of(caller, body.step_id.rpartition(".")[0])
@@ -185,7 +186,7 @@ async def fork_thread(
         messages = await again.conversation(services.store, run, steps)
     await services.copy_files(thread.id, new_thread, up_to=up_to)
     metadata = {**thread.metadata, "forked_from": thread.id}
-    new = NewThread(new_thread, caller.workspace, metadata, thread.context, agent=thread.agent)
+    new = NewThread(new_thread, caller.workspace, metadata, thread.context, agent=thread.agent, project=thread.project)
     forked = await services.store.create_thread(new, messages)
     return ThreadOpened(thread_id=forked.id, created_at=forked.created_at, status=forked.status)
 
@@ -196,7 +197,7 @@ async def list_threads(
 ) -> Page[ThreadAnswer]:
     if cursor is not None and not is_thread_id(cursor):
         raise bad_cursor()
-    ids = await services.store.thread_ids(caller.workspace, before=cursor, limit=limit + 1)
+    ids = await services.store.thread_ids(caller.workspace, before=cursor, limit=limit + 1, project=caller.project)
     threads = await services.store.threads(ids[:limit])
     more = len(ids) > limit
     return Page(items=[ThreadAnswer.of(thread) for thread in threads], next_cursor=ids[limit - 1] if more else None)

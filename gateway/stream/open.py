@@ -60,7 +60,7 @@ class Streams:
         """The stream of the thread that a legacy name stands for; waits for one. Raises AppError INVALID_REQUEST."""
         about = {"flowUuid": flow_uuid, "flowInputUuid": flow_input_uuid}
         wanted = Wanted(about, projections.thread_sse, awaited=True)
-        alias = keys.flow(caller.workspace, flow_uuid, flow_input_uuid)
+        alias = keys.flow(caller.tenant, flow_uuid, flow_input_uuid)
         opening = partial(self._open_flow, caller, alias, parse_last_id(last_id))
         subscription = self._subscription(wanted, opening, idle_limit=True)
         await self._is_open(subscription, ALIAS_PATIENCE_SECONDS)
@@ -147,15 +147,16 @@ class Streams:
         return Subscription(wanted, opening, reader=reader, limits=self._limits, idle_limit=idle_limit)
 
     async def _open_thread(self, caller: Principal, thread_id: str, position: Position, wake: Wake) -> Cursor:
-        [workspace] = await self.fanout.reader.ask("HMGET", ThreadKeys(thread_id).metadata, "workspace")
-        if _is_not(caller, workspace):
+        owner = await self.fanout.reader.ask("HMGET", ThreadKeys(thread_id).metadata, "workspace", "project")
+        if not _sees(caller, *owner):
             raise _no_such("thread", thread_id)
         return await self.fanout.follow(Source.of_thread(thread_id), position, wake)
 
     async def _open_run(self, caller: Principal, run_id: str, position: Position, wake: Wake) -> Cursor | None:
         run = thread_keys_of(run_id).run(run_id)
-        workspace, first, last = await self.fanout.reader.ask("HMGET", run, "workspace", "first_event", "last_event")
-        if _is_not(caller, workspace):
+        names = ("workspace", "project", "first_event", "last_event")
+        *owner, first, last = await self.fanout.reader.ask("HMGET", run, *names)
+        if not _sees(caller, *owner):
             raise _no_such("run", run_id)
         if last is not None and position >= stream_position(last.decode()):
             return None
@@ -178,8 +179,8 @@ def parse_last_id(last_id: str | None) -> Position:
     return stream_position(last_id)
 
 
-def _is_not(caller: Principal, workspace: bytes | None) -> bool:
-    return workspace is None or workspace.decode() != caller.workspace
+def _sees(caller: Principal, workspace: bytes | None, project: bytes | None) -> bool:
+    return workspace is not None and caller.sees(workspace.decode(), project.decode() if project else None)
 
 
 def _no_such(kind: str, name: str) -> AppError:

@@ -1,5 +1,6 @@
 """Settings from config.toml and the environment: typed sections, frozen, loaded once by a program and passed on."""
 
+from shared.config.access import AuditSettings, JwtSettings
 from shared.config.agents import AgentDefinition, AgentsSettings
 from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
@@ -31,12 +32,14 @@ __all__ = [
     "AgentSettings",
     "AgentsSettings",
     "ApiSettings",
+    "AuditSettings",
     "AuthSettings",
     "BudgetSettings",
     "DatabaseSettings",
     "DaytonaSettings",
     "DockerSettings",
     "E2BSettings",
+    "JwtSettings",
     "LlmSettings",
     "LogSettings",
     "McpServerSettings",

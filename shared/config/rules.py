@@ -44,6 +44,16 @@ RULES = (
         "leave auth.enabled = true, or set api.host to 127.0.0.1, or auth.allow_insecure to true",
     ),
     Rule(
+        ("jwt.secret", "jwt.public_key", "jwt.jwks_url"),
+        lambda s: s.jwt.ways <= 1,
+        "tokens are checked in one way: set only one of jwt.secret, jwt.public_key and jwt.jwks_url",
+    ),
+    Rule(
+        ("jwt.secret", "jwt.public_key", "jwt.jwks_url", "jwt.issuer", "jwt.audience"),
+        lambda s: not s.jwt.enabled or bool(s.jwt.issuer and s.jwt.audience),
+        "tokens that were made for others must not count here: set jwt.issuer and jwt.audience",
+    ),
+    Rule(
         ("api.cors_origins", "api.cors_credentials"),
         lambda s: not ("*" in s.api.cors_origins and s.api.cors_credentials),
         "cookies must not be accepted from every page: name the origins, or set api.cors_credentials to false",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from shared.config.access import AuditSettings, JwtSettings
 from shared.config.agents import AgentsSettings
 from shared.config.clouds import DaytonaSettings, DockerSettings, E2BSettings
 from shared.config.limits import (
@@ -50,6 +51,8 @@ class Settings(Section):
     redis: RedisSettings = RedisSettings()
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
+    jwt: JwtSettings = JwtSettings()
+    audit: AuditSettings = AuditSettings()
     rate_limit: RateLimitSettings = RateLimitSettings()
     stream: StreamSettings = StreamSettings()
     llm: LlmSettings = LlmSettings()

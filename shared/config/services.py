@@ -140,6 +140,13 @@ class AuthSettings(Section):
     keys: list[ApiKey] = Field(
         default=[], description="Further keys that are accepted, of at least 16 characters each."
     )
+    remember_seconds: Seconds = Field(
+        default=3600, description="How long keys that a gateway has seen go on working while SQL is away."
+    )
+    max_failures: Count = Field(
+        default=30,
+        description="Refused credentials of one address in a minute; after that only those known already count.",
+    )
 
 
 class LlmSettings(Section):

@@ -69,7 +69,8 @@ class ThreadStore:
 
     async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
         """Idempotent by id. `messages`: the conversation that it begins with."""
-        await self._do(lambda: self._client.zadd(keys.threads(new.workspace), {new.id: 0}))
+        for project in {None, new.project}:
+            await self._do(partial(self._client.zadd, keys.threads(new.workspace, project), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
         args = [len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
         record = await self._scripts.call("create", [k.metadata, k.messages], args)
@@ -84,11 +85,13 @@ class ThreadStore:
         found = await self._hashes([ThreadKeys(thread_id).metadata for thread_id in thread_ids])
         return [Thread.parse(i, record) for i, record in zip(thread_ids, found, strict=True) if record]
 
-    async def thread_ids(self, workspace: str, *, before: str | None, limit: int) -> list[str]:
-        """Newest first, those older than `before`."""
+    async def thread_ids(
+        self, workspace: str, *, before: str | None, limit: int, project: str | None = None
+    ) -> list[str]:
+        """Newest first, those older than `before`; of one project, or of the whole workspace."""
         newest = f"({before}" if before else "+"
         found = await self._do(
-            lambda: self._client.zrevrangebylex(keys.threads(workspace), newest, "-", start=0, num=limit)
+            lambda: self._client.zrevrangebylex(keys.threads(workspace, project), newest, "-", start=0, num=limit)
         )
         return list(found)
 

@@ -47,6 +47,8 @@ end
 local now = now_ms()
 redis.call('HSET', KEYS[2], 'status', 'pending', 'epoch', 0, 'seq', 1, 'stalls', 0, 'step', 1, 'created_at', now,
   unpack(fields))
+local project = redis.call('HGET', KEYS[1], 'project')
+if project then redis.call('HSET', KEYS[2], 'project', project) end
 if copied > 0 then
   for i = 10, 11 do
     redis.call('RENAME', KEYS[i + 2], KEYS[i])

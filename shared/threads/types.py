@@ -28,11 +28,12 @@ class NewThread:
     """The thread whose sandbox it uses, where that is not its own."""
     agent: str | None = None
     """Who does what is executed in it, where that is not said: an agent's id, or a kind of agents."""
+    project: str | None = None
 
     def fields(self) -> list[str | bytes]:
         fields: list[str | bytes] = ["workspace", self.workspace, "metadata", orjson.dumps(self.metadata)]
         fields += ["context", orjson.dumps(self.context)]
-        optional = {"sandbox_of": self.sandbox_of, "agent": self.agent}
+        optional = {"sandbox_of": self.sandbox_of, "agent": self.agent, "project": self.project}
         for name, value in optional.items():
             fields += [name, value] if value else []
         return fields
@@ -53,6 +54,7 @@ class Thread:
     sandbox: JSON | None
     sandbox_of: str
     agent: str | None
+    project: str | None
     head: str | None
     last_id: str
 
@@ -68,6 +70,7 @@ class Thread:
             sandbox=_json(record.get("sandbox")),
             sandbox_of=record.get("sandbox_of", thread_id),
             agent=record.get("agent"),
+            project=record.get("project"),
             head=record.get("head"),
             last_id=record["last_id"],
         )
@@ -154,6 +157,8 @@ class Origin:
 class Run:
     id: str
     workspace: str
+    project: str | None
+    """Its thread's."""
     runnable_type: Runnable
     runnable_id: str | None
     version: int | None
@@ -222,6 +227,7 @@ class Run:
         return cls(
             id=run_id,
             workspace=record["workspace"],
+            project=record.get("project"),
             runnable_type=Runnable(record["runnable_type"]),
             runnable_id=record.get("runnable_id"),
             version=int(record["version"]) if "version" in record else None,

@@ -111,7 +111,7 @@ async def test_what_is_not_there_or_wrong_is_refused_with_its_place(gateway: Gat
 
 async def test_a_project_that_is_not_there_is_refused(agents: Gateway) -> None:
     answer = await agents.client.post("/api/agents", json={"name": "A", "projectId": "nope"})
-    assert (answer.status_code, "such as a project" in answer.text) == (400, True)
+    assert (answer.status_code, "no project nope" in answer.text) == (404, True)
 
 
 async def test_the_kinds_of_agents_are_those_that_workers_tell_of(gateway: Gateway) -> None:

@@ -119,7 +119,6 @@ async def test_what_is_nested_too_deeply_to_be_stored_is_refused(gateway: Gatewa
         ({"metadata": []}, "invalid_request"),
         ({"context": "x"}, "invalid_request"),
         ({"thread_id": "x"}, "invalid_request"),
-        ({"project_id": "p"}, "unsupported"),
         ({"flowUuid": "f"}, "invalid_request"),
     ],
 )

@@ -1,0 +1,178 @@
+"""The audit log: each change that was asked for and done, and each access that was refused.
+
+Entries are written behind the requests' backs, many at once. While SQL is away they wait, as many as there is room
+for; those beyond are counted in `dropped`, and the log says so.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from datetime import UTC, datetime, timedelta
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.auth.principal import DEFAULT_WORKSPACE, Principal
+from gateway.middleware import REQUEST_ID
+from shared.config import AuditSettings
+from shared.db import audit
+from shared.db.audit import Entry, Outcome
+from shared.db.engine import Database
+from shared.errors import AppError
+from shared.ids import new_id
+
+log = logging.getLogger("trunkline.gateway.audit")
+
+PRINCIPAL = "trunkline.principal"
+"""A request's Principal in the ASGI scope."""
+WRITE_SECONDS = 1.0
+"""Pause between writes, and so what a gateway that is killed may lose."""
+AWAY_SECONDS = 5.0
+BATCH = 500
+FORGET_SECONDS = 3600.0
+NOT_AUDITED = frozenset({"createStreamTicket"})
+"""Changes nothing, and comes before each stream of a page."""
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+REFUSED = frozenset({401, 403})
+
+_ID_CHARS, _ACTION_CHARS = 200, 100
+
+
+class AuditLog:
+    def __init__(self, db: Database, settings: AuditSettings) -> None:
+        self.dropped = 0
+        """Entries that were lost: there was no room for them, or SQL would not have them."""
+        self._db = db
+        self._settings = settings
+        self._waiting: deque[Entry] = deque()
+        self._told = 0
+        self._one_at_a_time = asyncio.Lock()
+
+    def record(self, entry: Entry) -> None:
+        """Takes no time, and never fails."""
+        if not self._settings.enabled:
+            return
+        if len(self._waiting) >= self._settings.max_waiting:
+            self.dropped += 1
+            return
+        self._waiting.append(entry)
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        forget_at = asyncio.get_running_loop().time() + FORGET_SECONDS
+        while True:
+            await asyncio.sleep(WRITE_SECONDS if await self.write() else AWAY_SECONDS)
+            if asyncio.get_running_loop().time() >= forget_at:
+                forget_at += FORGET_SECONDS
+                await self._forget()
+
+    async def write(self) -> bool:
+        """All that waits; False where SQL is away and something still waits. Never raises."""
+        try:
+            async with self._one_at_a_time:
+                await self._write_waiting()
+        except AppError as error:
+            log.warning("%d entries of the audit log wait: %s", len(self._waiting), error.detail)
+            return False
+        finally:
+            self._tell_of_dropped()
+        return True
+
+    async def _write_waiting(self) -> None:
+        """Raises AppError UNAVAILABLE."""
+        while self._waiting:
+            batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
+            await self._write(batch)
+            for _ in batch:
+                self._waiting.popleft()
+
+    async def _write(self, batch: list[Entry]) -> None:
+        """Raises AppError UNAVAILABLE."""
+        try:
+            async with self._db.begin() as c:
+                await audit.add(c, batch)
+        except AppError:
+            raise
+        except Exception:
+            self.dropped += len(batch)
+            log.exception("the database would not have %d entries of the audit log", len(batch))
+
+    async def _forget(self) -> None:
+        before = datetime.now(UTC) - timedelta(days=self._settings.retention_days)
+        try:
+            async with self._db.begin() as c:
+                await audit.forget(c, before)
+        except AppError as error:
+            log.warning("old entries of the audit log are deleted later: %s", error.detail)
+
+    def _tell_of_dropped(self) -> None:
+        if self.dropped > self._told:
+            log.error("%d entries of the audit log were lost", self.dropped - self._told)
+            self._told = self.dropped
+
+
+class Audited:
+    """Records requests by their answers. Pure ASGI; what is a change is told by the method."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start" and (outcome := _outcome(scope, message["status"])):
+                scope["app"].state.services.audit.record(_entry(scope, message, outcome))
+            await send(message)
+
+        await self.app(scope, receive, send_on if scope["type"] == "http" else send)
+
+
+def _outcome(scope: Scope, status: int) -> Outcome | None:
+    """None for what is not written down: reads, and requests that were wrong or came too often."""
+    if status in REFUSED:
+        return "refused"
+    if scope["method"] in READS or PRINCIPAL not in scope or _operation(scope) in NOT_AUDITED:
+        return None
+    if status < 400:
+        return "done"
+    return "failed" if status >= 500 else None
+
+
+def _entry(scope: Scope, start: Message, outcome: Outcome) -> Entry:
+    caller: Principal | None = scope.get(PRINCIPAL)
+    kind, resource = _resource(scope, Headers(raw=start["headers"]).get("location", ""))
+    path = None if caller else {"path": _text(scope["path"], _ID_CHARS)}
+    return Entry(
+        id=new_id(),
+        # Whom nobody knows is the operator's concern, whose own workspace is the default one.
+        workspace=caller.workspace if caller else DEFAULT_WORKSPACE,
+        at=datetime.now(UTC),
+        actor=caller.key_id if caller else None,
+        user_uuid=caller.user if caller else None,
+        action=_text(_operation(scope), _ACTION_CHARS),
+        resource_type=kind,
+        resource_id=resource,
+        outcome=outcome,
+        request_id=scope.get(REQUEST_ID),
+        address=str(scope["client"][0])[:64] if scope.get("client") else None,
+        detail={"status": start["status"], **(path or {})},
+    )
+
+
+def _operation(scope: Scope) -> str:
+    """The operation's id, or what was asked for where there is none."""
+    operation = getattr(scope.get("route"), "operation_id", None)
+    return operation or f"{scope['method']} {getattr(scope.get('route'), 'path', scope['path'])}"
+
+
+def _resource(scope: Scope, location: str) -> tuple[str | None, str | None]:
+    """What the path names first; of what was made, what the answer says."""
+    for name, value in scope.get("path_params", {}).items():
+        return name.removesuffix("_id")[:50], _text(str(value), _ID_CHARS)
+    _, _, place = location.rpartition("/api/")
+    kind, _, made = place.partition("/")
+    return (kind.removesuffix("s")[:50], _text(made, _ID_CHARS)) if made else (None, None)
+
+
+def _text(value: str, most_chars: int) -> str:
+    """As Postgres takes it."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:most_chars]

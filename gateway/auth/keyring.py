@@ -1,0 +1,97 @@
+"""API keys of the SQL database, as a gateway remembers them."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from functools import partial
+
+from redis.asyncio import Redis
+
+from gateway.auth.failures import Failures
+from gateway.auth.principal import Principal
+from gateway.auth.remembered import FRESH_SECONDS, Remembered
+from gateway.counters import Counters, unless_away
+from shared import keys as names
+from shared.db import keys
+from shared.db.engine import Database
+from shared.db.keys import Key
+from shared.errors import AppError, ErrorCode
+from shared.key_format import digest, is_key
+from shared.redis import patiently
+
+log = logging.getLogger("trunkline.gateway.auth")
+
+WRITE_USES_SECONDS = 30.0
+"""Pause between writes of when keys were used last."""
+PATIENCE_SECONDS = 2.0
+
+
+class KeyRing:
+    """A revoked key is refused at once, because each request asks Redis whether it is; with Redis away after
+    FRESH_SECONDS, when SQL is asked again. With SQL away too, after `remember_seconds`."""
+
+    def __init__(self, db: Database, counters: Counters, failures: Failures, *, remember_seconds: float) -> None:
+        self._db = db
+        self._counters = counters
+        self._failures = failures
+        self._remember_seconds = remember_seconds
+        self._keys = Remembered(self._load, max_seconds=remember_seconds)
+        self._used: dict[str, datetime] = {}
+
+    async def principal(self, key: str, address: str) -> Principal:
+        """Raises AppError UNAUTHORIZED; RATE_LIMITED where the address may have nothing more looked up; UNAVAILABLE."""
+        if not is_key(key):
+            raise AppError(ErrorCode.UNAUTHORIZED, "This API key is not known here. Was all of it copied?")
+        name = digest(key).hex()
+        if not self._keys.knows(name):
+            await self._failures.check(address)
+        found = await self._keys.get(name)
+        if found is None:
+            raise AppError(ErrorCode.UNAUTHORIZED, "This API key is not known here.")
+        await self._check(found)
+        self._used[found.id] = datetime.now(UTC)
+        return Principal(found.workspace, found.id, found.scopes, found.project)
+
+    async def check_not_revoked(self, key_id: str) -> None:
+        """Raises AppError UNAUTHORIZED. A Redis that is away says nothing."""
+        if await unless_away(self._counters, self._counters.get(names.revoked(key_id))) is not None:
+            raise _revoked()
+
+    async def revoke(self, client: Redis, revoked: list[str]) -> None:
+        """Tells all gateways of keys that SQL knows as revoked, or not at all any more. Idempotent."""
+        seconds = int(self._remember_seconds + 4 * FRESH_SECONDS)
+        for key_id in revoked:
+            await patiently(partial(client.set, names.revoked(key_id), "1", ex=seconds), PATIENCE_SECONDS)
+
+    async def keep(self) -> None:
+        """Writes when keys were used, until cancelled."""
+        while True:
+            await asyncio.sleep(WRITE_USES_SECONDS)
+            await self.write_uses()
+
+    async def write_uses(self) -> None:
+        """Never raises: what cannot be written now is written with the next ones."""
+        written, self._used = self._used, {}
+        if not written:
+            return
+        try:
+            async with self._db.begin() as c:
+                await keys.used(c, written)
+        except AppError as error:
+            self._used = written | self._used
+            log.warning("when %d keys were used last is not written yet: %s", len(written), error.detail)
+
+    async def _load(self, name: str) -> Key | None:
+        async with self._db.connect() as c:
+            return await keys.by_digest(c, name)
+
+    async def _check(self, key: Key) -> None:
+        if key.revoked_at is not None:
+            raise _revoked()
+        if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+            raise AppError(ErrorCode.UNAUTHORIZED, f"This API key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC.")
+        await self.check_not_revoked(key.id)
+
+
+def _revoked() -> AppError:
+    return AppError(ErrorCode.UNAUTHORIZED, "This API key was revoked.")

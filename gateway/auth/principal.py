@@ -1,0 +1,90 @@
+"""Who calls, and what that caller may do."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from shared.errors import AppError, ErrorCode
+from shared.types import JSON, Scope
+
+DEFAULT_WORKSPACE = "default"
+LOCAL = "local"
+"""The key's id where nobody is asked for a key."""
+ALL_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, and for which workspace. `key_id` is the same for a key for ever, and tells nothing of it."""
+
+    workspace: str
+    key_id: str
+    scopes: frozenset[Scope]
+    project: str | None = None
+    """The only project of the workspace that the caller sees; None: all of it."""
+    user: str | None = None
+    """For whom, where the credentials say so."""
+    workspaces: frozenset[str] | None = frozenset()
+    """Those that may be selected beside `workspace`; None: all that there are."""
+
+    @property
+    def operator(self) -> bool:
+        """Who has a key of the settings runs the installation, and has all of its workspaces."""
+        return self.workspaces is None
+
+    @property
+    def tenant(self) -> str:
+        """Whom nothing is shared beyond, such as what Idempotency-Keys name."""
+        return self.workspace if self.project is None else f"{self.workspace}/{self.project}"
+
+    def sees(self, workspace: str | None, project: str | None) -> bool:
+        """Whether something of this workspace and project exists for the caller. None: it is in none."""
+        return workspace == self.workspace and self.project in (None, project)
+
+    def may_select(self, workspace: str) -> bool:
+        return self.workspaces is None or workspace == self.workspace or workspace in self.workspaces
+
+    def in_workspace(self, workspace: str) -> Self:
+        """As a caller for another workspace: one of those that may be selected."""
+        mine = None if self.workspaces is None else self.workspaces | {self.workspace}
+        return replace(self, workspace=workspace, workspaces=mine)
+
+    def check(self, scope: Scope) -> None:
+        """Raises AppError FORBIDDEN."""
+        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
+            held = ", ".join(sorted(self.scopes)) or "none"
+            raise AppError(
+                ErrorCode.FORBIDDEN, f"This needs the scope `{scope}`, and the credentials have {held}. Use others."
+            )
+
+    def check_operator(self) -> None:
+        """Raises AppError FORBIDDEN."""
+        if not self.operator:
+            raise AppError(ErrorCode.FORBIDDEN, "Only a key of the settings (auth.keys, or the key file) may do this.")
+
+    def check_whole_workspace(self) -> None:
+        """For what concerns more than one project. Raises AppError FORBIDDEN."""
+        if self.project is not None:
+            raise AppError(
+                ErrorCode.FORBIDDEN,
+                f"The credentials are for project {self.project} only, and this concerns the whole workspace.",
+            )
+
+    def claims(self) -> JSON:
+        """What a ticket says of its caller. It is for the selected workspace alone."""
+        return {
+            "workspace": self.workspace,
+            "key_id": self.key_id,
+            "scopes": sorted(self.scopes),
+            "project": self.project,
+            "user": self.user,
+        }
+
+    @classmethod
+    def of_claims(cls, claims: JSON) -> Self:
+        return cls(
+            workspace=claims["workspace"],
+            key_id=claims["key_id"],
+            scopes=frozenset(scope for scope in Scope if scope in claims["scopes"]),
+            project=claims["project"],
+            user=claims["user"],
+        )

@@ -1,0 +1,170 @@
+"""Projects: what a workspace is divided into."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.auth import Principal
+from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
+from gateway.openapi import errors
+from gateway.routes.answers import Page, Timestamp
+from gateway.routes.bodies import Body, RowJson, RowName, RowText
+from gateway.routes.json_route import StrictJsonRoute
+from gateway.routes.paging import Cursor, Limit, page_of, place_of
+from gateway.routes.versions import IfMatch, expected_version, tag
+from shared.db import projects
+from shared.db.projects import Project
+from shared.db.rows import Place
+from shared.errors import AppError, ErrorCode
+from shared.ids import is_row_id, new_id
+from shared.types import JSON
+
+router = APIRouter(prefix="/projects", tags=["projects"], route_class=StrictJsonRoute)
+
+Description = Annotated[RowText, Field(max_length=10_000)]
+
+
+class ProjectBody(Body):
+    name: RowName = Field(description="No other project of the workspace has it.")
+    description: Description = ""
+    metadata: RowJson = Field(default={}, description="Whatever the client wants to keep with it.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "website", "description": "The public pages"}]})
+
+
+class ProjectPatch(Body):
+    name: RowName | None = None
+    description: Description | None = None
+    metadata: RowJson | None = Field(default=None, description="All of it anew.")
+    expected_version: int | None = Field(default=None, description="As `If-Match`.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "The public pages and the blog"}]})
+
+
+class ProjectAnswer(BaseModel):
+    id: str
+    workspace_id: str
+    name: str
+    description: str
+    metadata: JSON
+    version: int
+    created_at: Timestamp
+    updated_at: Timestamp
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        return cls(
+            id=project.id,
+            workspace_id=project.workspace,
+            name=project.name,
+            description=project.description,
+            metadata=project.metadata,
+            version=project.version,
+            created_at=project.created_at,
+            updated_at=project.updated_at,
+        )
+
+
+@router.get("", operation_id="listProjects", summary="The workspace's projects, newest first", responses=errors(400))
+async def list_projects(
+    services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ProjectAnswer]:
+    after = place_of(cursor)
+    async with services.db.connect() as c:
+        found = await projects.page(c, caller.workspace, only=caller.project, after=after, limit=limit + 1)
+    return page_of(found, limit, ProjectAnswer.of, lambda each: Place(each.created_at, each.id))
+
+
+@router.post(
+    "",
+    operation_id="createProject",
+    summary="Make a project",
+    status_code=201,
+    responses=errors(400, 409, 413),
+)
+async def create_project(
+    body: ProjectBody,
+    services: WithServices,
+    caller: Writer,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> ProjectAnswer:
+    """Threads and keys may belong to it; what is limited to it sees nothing else of the workspace."""
+    caller.check_whole_workspace()
+    request = ["project", body.model_dump()]
+    project_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
+    now = datetime.now(UTC)
+    new = Project(project_id, caller.workspace, **body.model_dump(), version=1, created_at=now, updated_at=now)
+    async with services.db.begin() as c:
+        made = await projects.add(c, new)
+    response.headers["Location"] = f"/api/projects/{made.id}"
+    return _tagged(response, made)
+
+
+@router.get("/{project_id}", operation_id="getProject", summary="A project", responses=errors(404))
+async def get_project(project_id: str, services: WithServices, caller: Caller, response: Response) -> ProjectAnswer:
+    return _tagged(response, await _project_of(services, caller, project_id))
+
+
+@router.patch(
+    "/{project_id}", operation_id="changeProject", summary="Change a project", responses=errors(400, 404, 409, 413)
+)
+async def change_project(
+    project_id: str,
+    body: ProjectPatch,
+    *,
+    services: WithServices,
+    caller: Writer,
+    response: Response,
+    if_match: IfMatch = None,
+) -> ProjectAnswer:
+    """What is not given stays as it is."""
+    known = await _project_of(services, caller, project_id)
+    given = body.model_dump(exclude_none=True, exclude={"expected_version"})
+    values: dict[str, Any] = {**given, "updated_at": datetime.now(UTC)}
+    expected = expected_version(if_match, body.expected_version)
+    async with services.db.begin() as c:
+        changed = await projects.change(c, known.workspace, known.id, values, expected=expected)
+    if changed is None:
+        raise _no_such(project_id)
+    return _tagged(response, changed)
+
+
+@router.delete(
+    "/{project_id}",
+    operation_id="deleteProject",
+    summary="Delete a project",
+    status_code=204,
+    responses=errors(404, 409),
+)
+async def delete_project(project_id: str, services: WithServices, caller: Writer) -> None:
+    """With its revoked keys. 409 while something else is in it: threads, keys that count, agents."""
+    caller.check_whole_workspace()
+    known = await _project_of(services, caller, project_id)
+    if await services.store.thread_ids(known.workspace, before=None, limit=1, project=known.id):
+        raise AppError(ErrorCode.CONFLICT, "The project has threads: delete them first.")
+    async with services.db.begin() as c:
+        await projects.remove(c, known.workspace, known.id)
+    services.auth.workspaces.forget_project(known.workspace, known.id)
+
+
+async def _project_of(services: Services, caller: Principal, project_id: str) -> Project:
+    """Raises AppError NOT_FOUND, for one that the caller does not see too."""
+    found = None
+    if is_row_id(project_id) and caller.project in (None, project_id):
+        async with services.db.connect() as c:
+            found = await projects.get(c, caller.workspace, project_id)
+    if found is None:
+        raise _no_such(project_id)
+    return found
+
+
+def _tagged(response: Response, project: Project) -> ProjectAnswer:
+    tag(response, project.version)
+    return ProjectAnswer.of(project)
+
+
+def _no_such(project_id: str) -> AppError:
+    return AppError(ErrorCode.NOT_FOUND, f"There is no project {project_id[:100]}.")

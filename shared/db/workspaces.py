@@ -1,0 +1,82 @@
+"""The tenants of an installation."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db import rows
+from shared.db.tables.tenants import workspaces
+from shared.errors import AppError, ErrorCode
+from shared.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    id: str
+    slug: str
+    name: str
+    metadata: JSON
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+async def get(c: AsyncConnection, id: str) -> Workspace | None:
+    return await _one(c, workspaces.c.id == id)
+
+
+async def by_slug(c: AsyncConnection, slug: str) -> Workspace | None:
+    return await _one(c, workspaces.c.slug == slug)
+
+
+async def page(
+    c: AsyncConnection, among: Collection[str] | None, *, after: rows.Place | None, limit: int
+) -> list[Workspace]:
+    """Newest first. `among`: of these ids only."""
+    query = select(workspaces) if among is None else select(workspaces).where(workspaces.c.id.in_(among))
+    found = await c.execute(rows.newest_first(query, workspaces, after, limit, time="created_at"))
+    return [_workspace(row) for row in found]
+
+
+async def add(c: AsyncConnection, new: Workspace) -> Workspace:
+    """Idempotent by id. Raises AppError CONFLICT where another one has the slug."""
+    try:
+        async with c.begin_nested():
+            await c.execute(insert(workspaces).values({name: getattr(new, name) for name in Workspace.__slots__}))
+    except IntegrityError as error:
+        if (known := await get(c, new.id)) is None:
+            raise _slug_taken(new.slug) from error
+        return known
+    return new
+
+
+async def change(c: AsyncConnection, id: str, values: Mapping[str, Any], *, expected: int | None) -> Workspace | None:
+    """Raises AppError CONFLICT: another has the slug, or it was changed meanwhile."""
+    try:
+        row = await rows.change(c, workspaces, workspaces.c.id == id, values, expected=expected)
+    except IntegrityError as error:
+        raise _slug_taken(values["slug"]) from error
+    return None if row is None else _workspace(row)
+
+
+async def remove(c: AsyncConnection, id: str) -> bool:
+    """With all rows of it."""
+    return (await c.execute(delete(workspaces).where(workspaces.c.id == id))).rowcount > 0
+
+
+async def _one(c: AsyncConnection, where: ColumnElement[bool]) -> Workspace | None:
+    row = (await c.execute(select(workspaces).where(where))).one_or_none()
+    return None if row is None else _workspace(row)
+
+
+def _workspace(row: Row[Any]) -> Workspace:
+    return Workspace(**row._mapping)
+
+
+def _slug_taken(slug: str) -> AppError:
+    return AppError(ErrorCode.CONFLICT, f"Another workspace has the slug {slug!r}.")

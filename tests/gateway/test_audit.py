@@ -1,0 +1,176 @@
+"""The audit log: what was changed, by whom, and who was refused; whatever becomes of SQL meanwhile."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.audit import AuditLog
+from shared.config import AuditSettings, DatabaseSettings
+from shared.db import audit
+from shared.db.audit import Entry
+from shared.db.engine import Database
+from shared.ids import new_id
+from tests.gateway.support import Gateway, serving, settings_for, until
+from tests.gateway.tenants import client_of, new_key, new_workspace
+from tests.support.databases import PostgresDatabases
+from tests.support.postgres import Postgres
+
+
+async def logged(gateway: Gateway, **params: Any) -> list[dict[str, Any]]:
+    await gateway.app.state.services.audit.write()
+    answer = await gateway.client.get("/api/audit", params=params)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def entry(**fields: Any) -> Entry:
+    known = dict.fromkeys(Entry.__slots__)
+    needed = {"id": new_id(), "workspace": "default", "at": datetime.now(UTC), "action": "a", "outcome": "done"}
+    return Entry(**{**known, **needed, **fields})
+
+
+async def test_changes_are_written_down_with_who_and_what(sql_gateway: Gateway) -> None:
+    headers = {"X-Request-Id": "request-0001"}
+    made = (await sql_gateway.client.post("/api/keys", json={"name": "k"}, headers=headers)).json()
+    thread = await sql_gateway.thread()
+    await sql_gateway.execute(thread)
+    await sql_gateway.client.get(f"/api/agent/{thread}")
+    await sql_gateway.client.post(f"/api/agent/{thread}/execute", json={"nonsense": 1})
+    await sql_gateway.client.post("/api/stream-tickets")
+    execute, initiate, create = await logged(sql_gateway)
+    assert [create["action"], initiate["action"], execute["action"]] == ["createKey", "initiateThread", "execute"]
+    assert (create["resource_type"], create["resource_id"]) == ("key", made["id"])
+    assert (execute["resource_type"], execute["resource_id"]) == ("thread", thread)
+    assert (create["request_id"], create["address"], create["outcome"]) == ("request-0001", "127.0.0.1", "done")
+    assert create["actor"] == made["created_by"] == execute["actor"]
+    assert made["key"] not in str(create)
+
+
+async def test_refused_accesses_are_written_down(sql_gateway: Gateway) -> None:
+    workspace = await new_workspace(sql_gateway, "acme")
+    key = await new_key(sql_gateway, workspace, scopes=["read"])
+    async with client_of(sql_gateway, key) as client, client_of(sql_gateway, "tl_wrong") as stranger:
+        assert (await client.post("/api/agent/initiate")).status_code == 403
+        assert (await client.get("/api/audit")).status_code == 403
+        assert (await stranger.get("/api/runs/x%00y")).status_code == 401
+    [unknown] = await logged(sql_gateway, outcome="refused")
+    assert (unknown["actor"], unknown["action"], unknown["resource_id"]) == (
+        None,
+        "getRun",
+        "x\N{REPLACEMENT CHARACTER}y",
+    )
+    refused = await logged(sql_gateway, outcome="refused", workspace_id=workspace)
+    assert [each["action"] for each in refused] == ["listAudit", "initiateThread"]
+    assert len({each["actor"] for each in refused}) == 1
+
+
+async def test_the_log_is_searched_and_read_page_by_page(sql_gateway: Gateway) -> None:
+    for _ in range(5):
+        await sql_gateway.thread()
+    await sql_gateway.client.post("/api/projects", json={"name": "p"})
+    assert len(await logged(sql_gateway, action="initiateThread")) == 5
+    assert len(await logged(sql_gateway, action="createProject", since="2020-01-01T00:00:00Z")) == 1
+    assert await logged(sql_gateway, until="2020-01-01T00:00:00Z") == []
+    first = (await sql_gateway.client.get("/api/audit", params={"limit": 4})).json()
+    rest = (await sql_gateway.client.get("/api/audit", params={"cursor": first["next_cursor"]})).json()
+    ids = [each["id"] for each in [*first["items"], *rest["items"]]]
+    assert len(set(ids)) == 6
+    assert rest["next_cursor"] is None
+    for wrong in ({"since": "yesterday"}, {"since": "2020-01-01T00:00:00"}, {"until": "9999-12-31T23:00:00-14:00"},
+                  {"outcome": "x"}, {"actor": "\0"}):  # fmt: skip
+        assert (await sql_gateway.client.get("/api/audit", params=wrong)).status_code == 400, wrong
+
+
+async def test_entries_are_written_by_themselves(gateway: Gateway) -> None:
+    thread = await gateway.thread()
+
+    async def there() -> bool:
+        answer = await gateway.client.get("/api/audit", params={"action": "initiateThread"})
+        return len(answer.json()["items"]) == 1
+
+    await until(there)
+    assert thread
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    server.start()
+    yield server
+    server.remove()
+
+
+async def test_while_postgres_is_away_entries_wait_and_none_is_lost(
+    own_postgres: Postgres, redis_url: str, tmp_path: Path
+) -> None:
+    database = DatabaseSettings(url=await PostgresDatabases(own_postgres).new())  # type: ignore[arg-type]
+    async with serving(settings_for(redis_url, tmp_path, database=database)) as gateway:
+        own_postgres.stop()
+        threads = [await gateway.thread() for _ in range(20)]
+        log: AuditLog = gateway.app.state.services.audit
+        assert not await log.write()
+        own_postgres.start()
+        assert len(await logged(gateway, action="initiateThread")) == len(threads)
+        assert log.dropped == 0
+
+
+async def test_what_there_is_no_room_for_is_counted_and_told(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AuditLog(database, AuditSettings(max_waiting=3))
+    for _ in range(5):
+        log.record(entry())
+    assert await log.write()
+    assert await log.write()
+    assert log.dropped == 2
+    assert caplog.text.count("2 entries of the audit log were lost") == 1
+    async with database.connect() as c:
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 3
+
+
+async def test_what_sql_would_never_take_keeps_nothing_else_from_it(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AuditLog(database, AuditSettings())
+    log.record(entry(outcome="nonsense"))
+    with caplog.at_level(logging.ERROR):
+        assert await log.write()
+    log.record(entry())
+    assert await log.write()
+    assert log.dropped == 1
+    async with database.connect() as c:
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 1
+
+
+async def test_two_that_write_at_once_write_each_entry_once(database: Database) -> None:
+    log = AuditLog(database, AuditSettings())
+    for _ in range(50):
+        log.record(entry())
+    assert await asyncio.gather(*(log.write() for _ in range(3))) == [True] * 3
+    assert log.dropped == 0
+    async with database.connect() as c:
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=99)) == 50
+
+
+async def test_a_log_that_is_off_writes_nothing(database: Database) -> None:
+    log = AuditLog(database, AuditSettings(enabled=False))
+    log.record(entry())
+    assert await log.write()
+    async with database.connect() as c:
+        assert await audit.page(c, "default", audit.Filter(), after=None, limit=9) == []
+
+
+async def test_old_entries_are_forgotten(database: Database) -> None:
+    log = AuditLog(database, AuditSettings(retention_days=30))
+    log.record(entry(at=datetime.now(UTC) - timedelta(days=31)))
+    log.record(entry())
+    await log.write()
+    await log._forget()
+    async with database.connect() as c:
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 1
