@@ -52,6 +52,11 @@ def _on_a_shard(prefix: str, start: int) -> str:
     raise AssertionError("unreachable: 15 free bits reach every remainder modulo 64")
 
 
+def minted_ms(run_id: str) -> int:
+    """When the run's id was made, by the clock of its maker; a child's: its parent's thread."""
+    return sum(ALPHABET.index(char) << 5 * place for place, char in enumerate(run_id[27:37][::-1]))
+
+
 def new_run_id(thread_id: str) -> str:
     return f"{thread_id}.{new_id(random_chars=5)}"
 

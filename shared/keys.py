@@ -60,6 +60,14 @@ class ThreadKeys:
     def timers(self) -> str:
         return timers(shard_of(self.thread_id))
 
+    @cached_property
+    def dirty(self) -> str:
+        return dirty(shard_of(self.thread_id))
+
+    @cached_property
+    def idle(self) -> str:
+        return idle(shard_of(self.thread_id))
+
     def run(self, run_id: str) -> str:
         return f"{self.prefix}:run:{run_id}"
 
@@ -70,7 +78,7 @@ class ThreadKeys:
         """The keys that a run's end or its way back to pending may change, in the order of the scripts."""
         return [
             *(self.run(run_id), self.metadata, self.stream, self.queue, self.live, self.rings, self.timers),
-            *(self.messages, self.journal(run_id), self.waits(run_id), self.inbox(run_id)),
+            *(self.messages, self.journal(run_id), self.waits(run_id), self.inbox(run_id), self.dirty),
         ]
 
     def waits(self, run_id: str) -> str:
@@ -111,6 +119,16 @@ def live(shard: int) -> str:
 def rings(shard: int) -> str:
     """ZSET of pending runs by when (milliseconds) the queue is to be told of them again."""
     return f"rings:{{{shard_tags()[shard]}}}"
+
+
+def dirty(shard: int) -> str:
+    """HASH of what SQL does not have yet: run id, or thread id -> its `seq`; `deleted` for what is to go from there."""
+    return f"dirty:{{{shard_tags()[shard]}}}"
+
+
+def idle(shard: int) -> str:
+    """ZSET of threads in which nothing is under way and that SQL has whole, by since when (milliseconds)."""
+    return f"idle:{{{shard_tags()[shard]}}}"
 
 
 def timers(shard: int) -> str:

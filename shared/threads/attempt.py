@@ -106,7 +106,7 @@ class Attempt:
         k = self._keys
         run_id = self.run.id
         names = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers]
-        names.append(k.steps(run_id))
+        names += [k.steps(run_id), k.dirty]
         messages = [(self.payloads.encoded(message, "A message"),) for message in change.messages]
         events = [event.flat() for event in change.events]
         fields = [*_counted(list(change.run.items())), *_counted(list(change.thread.items()))]

@@ -6,7 +6,7 @@ What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
-from shared.ids import stream_position, thread_of
+from shared.ids import minted_ms, stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
@@ -43,12 +43,21 @@ SCRIPTS = ("create", "submit", "claim", "emit", "commit", "release", "expire", "
 EVENTS_IN_ONE_READ = 500
 
 
+class Cold(Protocol):
+    """Where evicted threads are (shared.history)."""
+
+    async def revive(self, thread_id: str, run_id: str | None = None) -> bool:
+        """Whether the thread is in Redis now, with the run if there is one. Raises AppError UNAVAILABLE."""
+        ...
+
+
 class ThreadStore:
     """Threads in one Redis.
 
     `patience_seconds`, `replicas`: as of `Scripts`.
     `ring_seconds`: how long a runnable run may stay unclaimed before the sweeper tells the queue again.
     `payloads`: where large results are; by default with their threads.
+    `cold`: brings evicted threads back when a run is submitted in one; None: nothing is ever evicted.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class ThreadStore:
         patience_seconds: float | None,
         replicas: int = 0,
         payloads: Payloads | None = None,
+        cold: Cold | None = None,
     ) -> None:
         self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
         self.copies = Copies(client, self.payloads, patience_seconds=patience_seconds)
@@ -66,13 +76,14 @@ class ThreadStore:
         self._scripts = Scripts(client, __package__, *SCRIPTS, patience_seconds=patience_seconds, replicas=replicas)
         self._patience_seconds = patience_seconds
         self._ring_ms = int(ring_seconds * 1000)
+        self._cold = cold
 
     async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
         """Idempotent by id. `messages`: the conversation that it begins with."""
         await self._do(lambda: self._client.zadd(keys.threads(new.workspace), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
-        args = [len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
-        record = await self._scripts.call("create", [k.metadata, k.messages], args)
+        args = [new.id, len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
+        record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty], args)
         return Thread.parse(new.id, _pairs(record))
 
     async def thread(self, thread_id: str) -> Thread | None:
@@ -93,16 +104,22 @@ class ThreadStore:
         return list(found)
 
     async def submit(self, new: NewRun, *, queued: dict[str, Any], on_busy: BusyPolicy = "enqueue") -> Submitted:
-        """Puts a run into its thread; idempotent by id. `queued` is the data of its `run.queued` event.
+        """Puts a run into its thread, evicted or not; idempotent by id. `queued` is the data of its `run.queued` event.
 
         Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject),
-        RESULT_TOO_LARGE (its input), UNAVAILABLE (its steps were copied more than an hour ago).
+        RESULT_TOO_LARGE (its input), UNAVAILABLE (its steps were copied more than an hour ago, or its thread is only in
+        SQL, which is away).
         """
         data = self.payloads.encoded(new.input, "The run's input")
         input_ref = await self.payloads.kept(thread_of(new.id), data)
-        answer = await self._submit(new, input_ref, queued, on_busy, [])
+        answer, interrupted, sought = ["changed"], list[str](), False
         while answer == ["changed"]:
-            answer = await self._submit(new, input_ref, queued, on_busy, await self.unfinished(thread_of(new.id)))
+            answer = await self._submit(new, input_ref, queued, on_busy, interrupted, sought=sought)
+            if answer == ["changed"]:
+                interrupted = await self.unfinished(thread_of(new.id))
+            elif answer[0] in ("not_found", "evicted") and self._cold and not sought:
+                sought = await self._cold.revive(thread_of(new.id), new.id)
+                answer = ["changed"] if sought else answer
         match answer:
             case ["accepted", created_at, status, ring]:
                 return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
@@ -120,17 +137,19 @@ class ThreadStore:
         raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
 
     async def _submit(
-        self, new: NewRun, input_ref: Ref | None, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]
+        self, new: NewRun, input_ref: Ref | None, queued: JSON, on_busy: BusyPolicy, interrupted: list[str], *, sought: bool
     ) -> list[Any]:
         k = thread_keys_of(new.id)
         steps = [k.journal(new.id), k.steps(new.id)]
         names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages, *steps]
+        names.append(k.dirty)
         names += [new.steps.journal, new.steps.index] if new.steps else steps
         for run_id in interrupted:
             names += [k.run(run_id), k.journal(run_id), k.waits(run_id), k.inbox(run_id)]
         fields = new.fields(input_ref)
         blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
         head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
+        head.append("" if sought else minted_ms(new.id))
         lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
         lists.append(new.steps.count if new.steps else 0)
         answer: list[Any] = await self._scripts.call("submit", names, [*head, *lists])
@@ -215,7 +234,7 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
-            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings, k.steps(run_id)],
+            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings, k.steps(run_id), k.dirty],
             [k.thread_id, run_id, worker, call, *_known(known, functions)],
         )
         if answer[0] == "lacking":
@@ -284,7 +303,7 @@ class ThreadStore:
         `by`: a name for who answers. The run remembers it, so that a repetition is told that it has answered.
         """
         k = thread_keys_of(run_id)
-        waits = [k.waits(run_id), k.live, k.rings, k.timers]
+        waits = [k.waits(run_id), k.live, k.rings, k.timers, k.dirty]
         ill = answer.status in (StepStatus.FAILED, StepStatus.CANCELED)
         event = EventType.STEP_FAILED if ill else EventType.STEP_COMPLETED
         shown = orjson.dumps({"key": step_key, **answer.shown()})
@@ -304,7 +323,7 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "inject",
-            [k.run(run_id), k.metadata, k.stream, k.inbox(run_id)],
+            [k.run(run_id), k.metadata, k.stream, k.inbox(run_id), k.dirty],
             [k.thread_id, run_id, orjson.dumps(message), encode_brief(message)],
         )
         return bool(answer[0] == "accepted")
