@@ -81,6 +81,11 @@ class ThreadKeys:
             *(self.messages, self.journal(run_id), self.waits(run_id), self.inbox(run_id), self.dirty),
         ]
 
+    def of_run(self, run_id: str) -> list[str]:
+        """All that is the run's own; its record first."""
+        own = (self.journal, self.steps, self.waits, self.inbox)
+        return [self.run(run_id), *(name(run_id) for name in own)]
+
     def waits(self, run_id: str) -> str:
         """HASH step key -> the kind of wait, of the run's open waits."""
         return f"{self.prefix}:run:{run_id}:waits"
@@ -203,6 +208,11 @@ def slots_checked(workspace: str) -> str:
 def threads(workspace: str) -> str:
     """ZSET of a workspace's thread ids, all with score 0: ids sort by time."""
     return f"threads:{{{workspace}}}"
+
+
+def current_runs(workspace: str) -> str:
+    """ZSET of a workspace's runs that have not ended, or that SQL does not have yet, all with score 0."""
+    return f"current-runs:{{{workspace}}}"
 
 
 def worker(name: str) -> str:

@@ -13,6 +13,7 @@ from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.sections import Settings
 from shared.config.services import (
     ApiSettings,
+    ArchiveSettings,
     AuthSettings,
     DatabaseSettings,
     LlmSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "AgentSettings",
     "AgentsSettings",
     "ApiSettings",
+    "ArchiveSettings",
     "AuthSettings",
     "BudgetSettings",
     "DatabaseSettings",

@@ -23,6 +23,7 @@ from shared.config.rules import broken_rules
 from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.services import (
     ApiSettings,
+    ArchiveSettings,
     AuthSettings,
     DatabaseSettings,
     EventsSettings,
@@ -46,6 +47,7 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     redis: RedisSettings = RedisSettings()
     database: DatabaseSettings = DatabaseSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     auth: AuthSettings = AuthSettings()
     rate_limit: RateLimitSettings = RateLimitSettings()
     stream: StreamSettings = StreamSettings()

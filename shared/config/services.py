@@ -118,6 +118,25 @@ class DatabaseSettings(Section):
     pool_size: Count = Field(default=5, description="Connections that one process keeps open.")
 
 
+class ArchiveSettings(Section):
+    """What runs leave behind in the SQL database, and what stays in Redis."""
+
+    every_seconds: Seconds = Field(default=2, description="How often a worker copies to SQL what changed.")
+    keep_events_seconds: Seconds = Field(
+        default=3600,
+        description="For how long an event stays in Redis once SQL has it; older ones are read from SQL.",
+    )
+    evict_after_seconds: Annotated[Seconds, Field(ge=10)] = Field(
+        default=86_400,
+        description="A thread in which nothing has gone on for so long leaves Redis. It comes back when it is used.",
+    )
+    retention_days: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Threads in which nothing has gone on for so many days are deleted from SQL, with their runs, "
+        "steps and events. 0: they are kept.",
+    )
+
+
 class AuthSettings(Section):
     """Who may use the API."""
 

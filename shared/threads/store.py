@@ -112,6 +112,7 @@ class ThreadStore:
         """
         data = self.payloads.encoded(new.input, "The run's input")
         input_ref = await self.payloads.kept(thread_of(new.id), data)
+        await self._do(lambda: self._client.zadd(keys.current_runs(new.workspace), {new.id: 0}))
         answer, interrupted, sought = ["changed"], list[str](), False
         while answer == ["changed"]:
             answer = await self._submit(new, input_ref, queued, on_busy, interrupted, sought=sought)
@@ -120,24 +121,24 @@ class ThreadStore:
             elif answer[0] in ("not_found", "evicted") and self._cold and not sought:
                 sought = await self._cold.revive(thread_of(new.id), new.id)
                 answer = ["changed"] if sought else answer
-        match answer:
-            case ["accepted", created_at, status, ring]:
-                return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
-            case ["busy", head]:
-                raise AppError(
-                    ErrorCode.CONFLICT,
-                    f"The thread is busy with run {head}. Wait for its end, cancel it, or send on_busy=enqueue.",
-                )
-            case ["missing"] if not new.steps:
-                return await self.submit(new, queued=queued, on_busy=on_busy)
-            case ["missing"]:
-                raise AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
-            case ["archived"]:
-                raise AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
-        raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
+        status = RunStatus(answer[2]) if answer[0] == "accepted" else None
+        if status is None or status.terminal:
+            await self._do(lambda: self._client.zrem(keys.current_runs(new.workspace), new.id))
+        if status:
+            return Submitted(status, time_of(str(answer[1])), answer[3] or None)
+        if answer == ["missing"] and not new.steps:
+            return await self.submit(new, queued=queued, on_busy=on_busy)
+        raise _refused(new, answer)
 
     async def _submit(
-        self, new: NewRun, input_ref: Ref | None, queued: JSON, on_busy: BusyPolicy, interrupted: list[str], *, sought: bool
+        self,
+        new: NewRun,
+        input_ref: Ref | None,
+        queued: JSON,
+        on_busy: BusyPolicy,
+        interrupted: list[str],
+        *,
+        sought: bool,
     ) -> list[Any]:
         k = thread_keys_of(new.id)
         steps = [k.journal(new.id), k.steps(new.id)]
@@ -234,7 +235,17 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
-            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings, k.steps(run_id), k.dirty],
+            [
+                k.metadata,
+                k.run(run_id),
+                k.journal(run_id),
+                k.messages,
+                k.stream,
+                k.live,
+                k.rings,
+                k.steps(run_id),
+                k.dirty,
+            ],
             [k.thread_id, run_id, worker, call, *_known(known, functions)],
         )
         if answer[0] == "lacking":
@@ -396,6 +407,19 @@ class ThreadStore:
 def after(one: str, other: str) -> bool:
     """Whether a stream id is later than another."""
     return stream_position(one) > stream_position(other)
+
+
+def _refused(new: NewRun, answer: Sequence[str]) -> AppError:
+    """Why a run was not taken."""
+    match answer:
+        case ["busy", head]:
+            detail = f"The thread is busy with run {head}. Wait for its end, cancel it, or send on_busy=enqueue."
+            return AppError(ErrorCode.CONFLICT, detail)
+        case ["missing"]:
+            return AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
+        case ["archived"]:
+            return AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
+    return AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
 
 
 def _entry(entry_id: str, fields: Mapping[str, str]) -> StreamEntry:

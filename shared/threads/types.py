@@ -27,11 +27,12 @@ class NewThread:
     """The thread whose sandbox it uses, where that is not its own."""
     agent: str | None = None
     """Who does what is executed in it, where that is not said: an agent's id, or a kind of agents."""
+    project: str | None = None
 
     def fields(self) -> list[str | bytes]:
         fields: list[str | bytes] = ["workspace", self.workspace, "metadata", orjson.dumps(self.metadata)]
         fields += ["context", orjson.dumps(self.context)]
-        optional = {"sandbox_of": self.sandbox_of, "agent": self.agent}
+        optional = {"sandbox_of": self.sandbox_of, "agent": self.agent, "project": self.project}
         for name, value in optional.items():
             fields += [name, value] if value else []
         return fields
@@ -54,6 +55,10 @@ class Thread:
     agent: str | None
     head: str | None
     last_id: str
+    name: str | None
+    project: str | None
+    was_evicted: bool
+    """Once or now: only SQL has some of its runs and events."""
 
     @classmethod
     def parse(cls, thread_id: str, record: Mapping[str, str]) -> Self:
@@ -69,6 +74,9 @@ class Thread:
             agent=record.get("agent"),
             head=record.get("head"),
             last_id=record["last_id"],
+            name=record.get("name") or None,
+            project=record.get("project"),
+            was_evicted="evicted_at" in record,
         )
 
 
@@ -89,6 +97,9 @@ class NewRun:
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     depth: int = 0
     """How many runs stand above it, each of which called the next."""
+    project: str | None = None
+    task_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     origin: "Origin | None" = None
     steps: "CopiedSteps | None" = None
 
@@ -99,6 +110,9 @@ class NewRun:
             "key_id": self.key_id,
             "parent": self.parent,
             "depth": self.depth or None,
+            "project": self.project,
+            "task_id": self.task_id,
+            **({"labels": orjson.dumps(dict(self.labels)).decode()} if self.labels else {}),
             **(self.origin.fields() if self.origin else {}),
         }
         given = {name: value for name, value in optional.items() if value is not None}
@@ -192,6 +206,10 @@ class Run:
     """What it added to the conversation is there no more, once it has ended."""
     culprits: Sequence[str]
     """The keys of the steps whose failure ended it, where it was that of steps."""
+    name: str | None
+    labels: Mapping[str, str]
+    project: str | None
+    task_id: str | None
     first_event: str
     last_event: str | None
     """Stream ids of `run.queued` and of the terminal event."""
@@ -246,6 +264,10 @@ class Run:
             base=int(record["base"]) if "base" in record else None,
             rolled_back="rollback" in record,
             culprits=_json(record.get("culprits")) or (),
+            name=record.get("name") or None,
+            labels=_json(record.get("labels")) or {},
+            project=record.get("project"),
+            task_id=record.get("task_id"),
             first_event=record["first_event"],
             last_event=record.get("last_event"),
         )
