@@ -39,6 +39,7 @@ from gateway.routes import (
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
 from gateway.stream.fanout import Fanout
+from gateway.stream.older import Older
 from gateway.stream.open import Streams
 from shared.channels import Channels
 from shared.config import Settings, load_settings
@@ -142,18 +143,22 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
         broker = connect(broker_url, timeout_seconds=timeout, max_connections=connections)
         counters_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=1)
         streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
+        database = Database.from_settings(settings)
         fanout = Fanout(
-            streams_redis, ring_entries=settings.stream.ring_entries, check_seconds=settings.stream.check_seconds
+            streams_redis,
+            Older(database),
+            ring_entries=settings.stream.ring_entries,
+            check_seconds=settings.stream.check_seconds,
         )
         counters = Counters(counters_redis)
         queue = RunQueue(celery_app(broker_url), redis, slots_of(settings, redis))
-        outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS)
+        outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS, database=database)
         app.state.services = services = Services(
             settings=settings,
             auth=auth,
             redis=redis,
             broker=broker,
-            db=Database.from_settings(settings),
+            db=database,
             outside=outside,
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
             queue=queue,

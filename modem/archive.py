@@ -18,7 +18,7 @@ from shared.errors import AppError, ErrorCode
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.redis import passes
-from shared.threads.archiving import Archiving, Chunk, Marks, Resting, marked_for_deletion
+from shared.threads.archiving import Archiving, Chunk, Marks, RecordCopy, Resting, marked_for_deletion
 from shared.workers.registry import WorkerRegistry
 
 log = logging.getLogger("trunkline.archive")
@@ -95,10 +95,13 @@ class Archiver:
             async with self._database.begin() as c:
                 await archive.forget(c, gone)
         last_ids: dict[str, str] = {}
+        runs: list[RecordCopy] = []
         async for chunk in self._archiving.copies(marks, done):
             last_ids |= {thread.id: thread.record["last_id"] for thread in chunk.threads}
+            runs += [run for run in chunk.runs if run.ended]
             await self._write(chunk)
         keep_ms = int(self._settings.keep_events_seconds * 1000)
+        await self._archiving.no_longer_current(runs)
         for thread_id, marked in marks.items():
             await self._archiving.archived(thread_id, marked, last_ids.get(thread_id, "0-0"), keep_ms=keep_ms)
 

@@ -59,6 +59,11 @@ class Gap:
     until: Position
 
 
+def following(position: Position) -> Position:
+    """The first that can come after it."""
+    return (position[0], position[1] + 1)
+
+
 def before(position: Position) -> Position:
     """The cursor whose next entry may be the one at `position`."""
     ms, sequence = position

@@ -9,14 +9,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.stream.entries import START, Entry, Gap, Position, text_of
+from gateway.stream.entries import START, Entry, Gap, Position, following, text_of
 from gateway.stream.listener import Listener
+from gateway.stream.older import Older
 from gateway.stream.reader import Reader
+from shared.errors import AppError
 from shared.ids import stream_position
 from shared.keys import ThreadKeys
 from shared.tasks import cancel
@@ -26,8 +27,13 @@ log = logging.getLogger("trunkline.gateway.stream")
 PAGE_ENTRIES = 200  # entries in one read
 RING_BYTES = 4 << 20  # of events in one thread's ring
 
-UNREADABLE = (RedisError, LookupError, ValueError)
-"""What reading a stream raises that is none: a key of another type, entries that are not ours."""
+STALE_SECONDS = 30.0
+"""A feed that was not read for so long looks whether events have left the stream meanwhile. Less than they stay there
+(archive.keep_events_seconds)."""
+
+UNREADABLE = (RedisError, LookupError, ValueError, AppError)
+"""What reading a stream raises that is none (a key of another type, entries that are not ours), or whose older part is
+away."""
 
 Wake = Callable[[], None]
 
@@ -47,6 +53,8 @@ class Feed:
         """To be resolved by a read that began after they were put here."""
         self.error: Exception | None = None
         """Why the stream cannot be read, though Redis is there."""
+        self.read_at = 0.0
+        """When it was read last, by the loop's clock."""
         self._ring: deque[Entry] = deque()
         self._ring_entries = ring_entries
         self._ring_bytes = 0
@@ -87,7 +95,8 @@ class Feed:
 class Fanout:
     """All feeds of a gateway process: one reading and one subscriber connection, whatever their number."""
 
-    def __init__(self, client: Redis, *, ring_entries: int, check_seconds: float) -> None:
+    def __init__(self, client: Redis, older: Older, *, ring_entries: int, check_seconds: float) -> None:
+        self.older = older
         self.reader = Reader(client, on_change=self._wake_all)
         self._listener = Listener(
             client, on_news=self._on_news, on_subscribed=self._on_subscribed, on_lost=self._verify_all
@@ -99,6 +108,7 @@ class Fanout:
         """Feeds to read, and whether to look where the stream ends as well."""
         self._work = asyncio.Event()
         self._pages: dict[tuple[Feed, Position], Page] = {}
+        self._turning: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until it is cancelled. Raises what crashed, if something does."""
@@ -135,10 +145,9 @@ class Fanout:
         page = self._pages.get(key)
         if page is None:
             page = self._pages[key] = Page(feed.tail, asyncio.get_running_loop().create_future())
-            answer = self.reader.ask(
-                "XRANGE", feed.keys.stream, f"({text_of(position)}", text_of(page.until), "COUNT", PAGE_ENTRIES
-            )
-            answer.add_done_callback(lambda done: self._turn_page(key, done))
+            turning = asyncio.create_task(self._turn_page(key, page))
+            self._turning.add(turning)
+            turning.add_done_callback(self._turning.discard)
         return page
 
     def leave(self, feed: Feed, wake: Wake) -> None:
@@ -149,12 +158,30 @@ class Fanout:
             self._dirty.pop(feed, None)
             self._listener.unsubscribe(channel)
 
-    def _turn_page(self, key: tuple[Feed, Position], answer: asyncio.Future[Any]) -> None:
-        entries = self._pages.pop(key).entries
+    async def _turn_page(self, key: tuple[Feed, Position], page: "Page") -> None:
         try:
-            entries.set_result(_entries(answer.result()))
+            found = await self._read_page(*key, page.until)
         except UNREADABLE as error:
-            entries.set_exception(error)
+            page.found.set_exception(error)
+        else:
+            page.found.set_result(found)
+        finally:
+            del self._pages[key]
+
+    async def _read_page(self, feed: Feed, position: Position, until: Position) -> list[Entry] | Gap:
+        """What comes next, from SQL where the stream no longer reaches."""
+        k, first = feed.keys, f"({text_of(position)}"
+        asked = self.reader.ask("XRANGE", k.stream, first, text_of(until), "COUNT", PAGE_ENTRIES)
+        # Asked after it: what has not left by now had not then.
+        known = self.reader.ask("HMGET", k.metadata, "last_id", "kept_from")
+        entries = _entries(await asked)
+        last_id, kept_from = await known
+        reaches = _position(kept_from)
+        if last_id is not None and following(position) >= reaches:
+            return entries or Gap(position, until)
+        below = following(until) if last_id is None else min(reaches, following(until))
+        older = await self.older.page(k.thread_id, position, below, PAGE_ENTRIES)
+        return older or entries or Gap(position, until)
 
     def _on_news(self, channel: bytes) -> None:
         if feed := self._feeds.get(channel):
@@ -189,7 +216,7 @@ class Fanout:
             await self._work.wait()
             self._work.clear()
             dirty, self._dirty = self._dirty, {}
-            reads = [_Read(self.reader, feed, verify=verify) for feed, verify in dirty.items() if feed.heard]
+            reads = [_Read(self, feed, verify=verify) for feed, verify in dirty.items() if feed.heard]
             for read in reads:
                 if await read.finish():
                     self._look(read.feed, verify=False)
@@ -197,23 +224,27 @@ class Fanout:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries read from Redis, up to where the feed ended when they were asked for."""
+    """Entries, up to where the feed ended when they were asked for."""
 
     until: Position
-    entries: asyncio.Future[list[Entry]]
+    found: asyncio.Future[list[Entry] | Gap]
 
 
 class _Read:
     """One look at one feed: begun for all dirty feeds before the first is awaited, so that one pipeline serves all."""
 
-    def __init__(self, reader: Reader, feed: Feed, *, verify: bool) -> None:
+    def __init__(self, fanout: Fanout, feed: Feed, *, verify: bool) -> None:
         self.feed = feed
+        self._older = fanout.older
+        reader, now = fanout.reader, asyncio.get_running_loop().time()
+        verify = verify or now > feed.read_at + STALE_SECONDS
+        feed.read_at = now
         self._checks: list[asyncio.Future[None]] = []
         self._end = self._entries = None
         keys = feed.keys
         if verify or not feed.known:
             self._checks, feed.checks = feed.checks, []
-            self._end = reader.ask("HGET", keys.metadata, "last_id")
+            self._end = reader.ask("HMGET", keys.metadata, "last_id", "kept_from")
         if feed.known:
             self._entries = reader.ask("XRANGE", keys.stream, f"({text_of(feed.tail)}", "+", "COUNT", PAGE_ENTRIES)
 
@@ -221,13 +252,14 @@ class _Read:
         """Puts what was found into the feed, and tells its followers. Whether there may be more to read."""
         feed, more = self.feed, False
         try:
-            end = _position(await self._end) if self._end else None
+            end, reaches = await self._ends()
             entries = _entries(await self._entries) if self._entries else []
         except UNREADABLE as error:
             log.error("the stream of thread %s cannot be read: %r", feed.keys.thread_id, error)
             feed.error = error
         else:
-            if end is not None and (not feed.known or end < feed.tail):
+            feed.error = None
+            if end is not None and (not feed.known or end < feed.tail or reaches > following(feed.tail)):
                 feed.reset(end)
                 more = True
             else:
@@ -238,6 +270,16 @@ class _Read:
             if not check.done():
                 check.set_result(None)
         return more
+
+    async def _ends(self) -> tuple[Position | None, Position]:
+        """Where the stream ends, if that was asked for, and from where on Redis has it."""
+        if self._end is None:
+            return None, START
+        last_id, kept_from = await self._end
+        if last_id is None:
+            end = await self._older.end(self.feed.keys.thread_id)
+            return end or START, START
+        return _position(last_id), _position(kept_from)
 
 
 class Cursor:
@@ -285,12 +327,12 @@ class Cursor:
             if found is not None:
                 return found
             self._page = self._fanout.page(feed, self.position)
-            self._page.entries.add_done_callback(lambda _: self._wake())
+            self._page.found.add_done_callback(lambda _: self._wake())
         page = self._page
-        if not page.entries.done():
+        if not page.found.done():
             return None
         self._page = None
-        return page.entries.result() or Gap(self.position, page.until)
+        return page.found.result()
 
 
 def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

@@ -53,7 +53,7 @@ class Streams:
         opening = asyncio.create_task(self._open(caller, request, parse_last_id(last_id), news.set))
         if not self.fanout.reader.away:
             await asyncio.wait({opening}, timeout=PATIENCE_SECONDS)
-        if opening.done() and opening.result() is None:
+        if opening.done() and not _away(opening) and opening.result() is None:
             return Response(status_code=204)
         return EventStream(request, opening, news=news, reader=self.fanout.reader, limits=self._limits)
 
@@ -62,11 +62,15 @@ class Streams:
         ask, run_id = self.fanout.reader.ask, request.run_id
         if run_id is None:
             [workspace] = await ask("HMGET", ThreadKeys(request.thread_id).metadata, "workspace")
+            if workspace is None:
+                workspace = await self.fanout.older.workspace(request.thread_id)
             if _is_not(caller, workspace):
                 raise _no_such("thread", request.thread_id)
         else:
             run = thread_keys_of(run_id).run(run_id)
             workspace, first, last = await ask("HMGET", run, "workspace", "first_event", "last_event")
+            if workspace is None:
+                workspace, first, last = await self.fanout.older.run(run_id)
             if _is_not(caller, workspace):
                 raise _no_such("run", run_id)
             if last is not None and position >= stream_position(last.decode()):
@@ -82,6 +86,12 @@ def parse_last_id(last_id: str | None) -> Position:
     if not STREAM_ID.fullmatch(last_id):
         raise invalid([FieldError(place="last_id", detail="should be the id of an event, such as 1732150000000-0")])
     return stream_position(last_id)
+
+
+def _away(opening: asyncio.Task[Cursor | None]) -> bool:
+    """Whether it failed only because SQL is away: the stream says so, and the client comes again."""
+    error = opening.exception()
+    return isinstance(error, AppError) and error.code is ErrorCode.UNAVAILABLE
 
 
 def _is_not(caller: Principal, workspace: bytes | None) -> bool:

@@ -126,7 +126,7 @@ class ArchiveSettings(Section):
         default=3600,
         description="For how long an event stays in Redis once SQL has it; older ones are read from SQL.",
     )
-    evict_after_seconds: Annotated[Seconds, Field(ge=10)] = Field(
+    evict_after_seconds: Annotated[Seconds, Field(ge=60)] = Field(
         default=86_400,
         description="A thread in which nothing has gone on for so long leaves Redis. It comes back when it is used.",
     )

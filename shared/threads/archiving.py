@@ -16,7 +16,7 @@ from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.scripts import Scripts
 from shared.threads.steps import StepRecord
-from shared.types import JSON
+from shared.types import JSON, RunStatus
 
 DELETED = "deleted"
 """The mark of a thread or run that is to go from SQL."""
@@ -38,6 +38,11 @@ class RecordCopy:
     @property
     def seq(self) -> int:
         return int(self.record["seq"])
+
+    @property
+    def ended(self) -> bool:
+        """Of a run."""
+        return RunStatus(self.record["status"]).terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,13 @@ class Archiving:
             "archived", [k.metadata, k.stream, k.dirty, k.idle], [thread_id, last_id, keep_ms, len(marks), *read]
         )
 
+    async def no_longer_current(self, runs: Iterable[RecordCopy]) -> None:
+        """Ended runs that SQL has: lists find them there."""
+        pipeline = self._client.pipeline(transaction=False)
+        for run in runs:
+            pipeline.zrem(keys.current_runs(run.record["workspace"]), run.id)
+        await pipeline.execute()
+
     async def idle(self, shards: Iterable[int], *, seconds: float, limit: int) -> list[str]:
         """Threads in which nothing has gone on for so long, but for those of which something is on the agenda."""
         now, _ = await self._client.time()
@@ -189,7 +201,10 @@ class Archiving:
         head = [resting.thread_id, record.get("last_id", ""), record.get("seq", ""), len(resting.messages)]
         lists = [len(resting.runs), *resting.runs, len(resting.snapshots), *resting.snapshots]
         answer = await self._scripts.call("evict", names, [*head, *lists])
-        return bool(answer[0] == "evicted")
+        if answer[0] != "evicted":
+            return False
+        await self._client.zrem(keys.threads(record["workspace"]), resting.thread_id)
+        return True
 
     async def _record(self, member: str, name: str) -> RecordCopy | None:
         record: Any = await self._client.hgetall(name)

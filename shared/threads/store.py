@@ -3,6 +3,7 @@
 What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,6 +42,8 @@ from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 SCRIPTS = ("create", "submit", "claim", "emit", "commit", "release", "expire", "cancel", "signal", "inject")
 EVENTS_IN_ONE_READ = 500
+YOUNG_MS = 30_000
+"""No thread whose id is younger was evicted."""
 
 
 class Cold(Protocol):
@@ -79,7 +82,9 @@ class ThreadStore:
         self._cold = cold
 
     async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
-        """Idempotent by id. `messages`: the conversation that it begins with."""
+        """Idempotent by id, evicted or not. `messages`: the conversation that it begins with."""
+        if self._cold and not new.derived and minted_ms(new.id) < time.time() * 1000 - YOUNG_MS:
+            await self._cold.revive(new.id)
         await self._do(lambda: self._client.zadd(keys.threads(new.workspace), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
         args = [new.id, len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
@@ -217,6 +222,12 @@ class ThreadStore:
                 break
             start = f"({found[-1][0]}"
         return events[:count]
+
+    async def kept_from(self, thread_id: str) -> str | None:
+        """The stream has all events from this id on; older ones are in SQL. None: the thread is not in Redis."""
+        k = ThreadKeys(thread_id)
+        known, there = await self._do(lambda: self._client.hmget(k.metadata, ["kept_from", "created_at"]))
+        return (known or "0-0") if there else None
 
     async def claim(
         self,

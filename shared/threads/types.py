@@ -28,6 +28,8 @@ class NewThread:
     agent: str | None = None
     """Who does what is executed in it, where that is not said: an agent's id, or a kind of agents."""
     project: str | None = None
+    derived: bool = False
+    """Its id says nothing of its age: it was made from another's."""
 
     def fields(self) -> list[str | bytes]:
         fields: list[str | bytes] = ["workspace", self.workspace, "metadata", orjson.dumps(self.metadata)]

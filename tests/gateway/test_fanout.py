@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from gateway.stream.entries import START, Entry, Gap, Position
 from gateway.stream.fanout import Cursor, Fanout, Feed
+from gateway.stream.older import Older
 from shared.config import StreamSettings
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
@@ -109,11 +110,20 @@ def test_every_subscriber_gets_exactly_what_came_after_its_cursor(
     asyncio.run(_play(valkey_url, steps, ring_entries))
 
 
+class Nothing(Older):
+    """An archive without anything."""
+
+    def __init__(self) -> None: ...
+
+    async def page(self, *_: object) -> list[Entry]:
+        return []
+
+
 async def test_a_page_shared_with_a_later_cursor_says_nothing_of_what_came_after_it_was_asked_for(
     valkey_url: str,
 ) -> None:
     binary = connect(valkey_url, timeout_seconds=5, max_connections=2, text=False)
-    fanout = Fanout(binary, ring_entries=10, check_seconds=5)
+    fanout = Fanout(binary, Nothing(), ring_entries=10, check_seconds=5)
     feed, news = Feed(new_thread_id(), ring_entries=10), asyncio.Event()
     feed.reset((5, 0))
     early, late = (Cursor(fanout, feed, (1, 0), news.set, None) for _ in range(2))
@@ -135,7 +145,7 @@ async def _play(url: str, steps: Sequence[Joins | Writes], ring_entries: int) ->
     text = connect(url, timeout_seconds=5, max_connections=10)
     binary = connect(url, timeout_seconds=5, max_connections=2, text=False)
     store = ThreadStore(text, ring_seconds=5, patience_seconds=5)
-    fanout = Fanout(binary, ring_entries=ring_entries, check_seconds=5)
+    fanout = Fanout(binary, Nothing(), ring_entries=ring_entries, check_seconds=5)
     following = asyncio.create_task(fanout.run())
     try:
         await _play_steps(store, fanout, await _attempt(store), steps)

@@ -60,7 +60,7 @@ class House:
         return run_id
 
     async def left(self) -> list[str]:
-        return [key async for key in self.client.scan_iter("*") if not key.startswith(("threads:", "current-runs:"))]
+        return [key async for key in self.client.scan_iter("*")]
 
 
 def a_step(number: int, result: str = "") -> Change:

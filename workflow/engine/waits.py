@@ -126,7 +126,9 @@ class Waits:
         kind = Runnable(asked["type"])
         metadata = {"parent_run_id": parent.id}
         inherited = {name: parent.parameters[name] for name in INHERITED if name in parent.parameters}
-        thread = NewThread(thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"])
+        thread = NewThread(
+            thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"], derived=True
+        )
         await self._outside.store.create_thread(thread)
         new = NewRun(
             child_id,
