@@ -45,6 +45,9 @@ from shared.channels import Channels
 from shared.config import Settings, load_settings
 from shared.db.engine import Database
 from shared.events.outside import Outside
+from shared.history.changes import Changes
+from shared.history.lists import Lists
+from shared.history.reads import History
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
@@ -170,6 +173,15 @@ def _lifespan(settings: Settings, auth: Authenticator) -> Lifespan:
             sandboxes=SandboxHost(settings),
             channels=Channels(redis, settings.stream),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
+            history=History(outside.store, database),
+            lists=Lists(redis, outside.store, database, patience_seconds=PATIENCE_SECONDS),
+            changes=Changes(
+                redis,
+                outside.store,
+                database,
+                patience_seconds=PATIENCE_SECONDS,
+                replicas=settings.redis.replicas,
+            ),
         )
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, services.open_streams.keep)}
         for chore in chores:

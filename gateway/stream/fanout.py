@@ -161,7 +161,7 @@ class Fanout:
     async def _turn_page(self, key: tuple[Feed, Position], page: "Page") -> None:
         try:
             found = await self._read_page(*key, page.until)
-        except UNREADABLE as error:
+        except Exception as error:  # noqa: BLE001 - it is for those who wait for the page
             page.found.set_exception(error)
         else:
             page.found.set_result(found)

@@ -19,6 +19,7 @@ from shared.threads.steps import StepRecord
 from shared.threads.types import StreamEntry
 
 Position = tuple[int, int]
+MOST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +152,15 @@ async def _events(
     c: AsyncConnection, mine: ColumnElement[bool], after: Position, before: Position | None, count: int
 ) -> list[StreamEntry]:
     place = tuple_(events.c.ms, events.c.n)
-    query = select(events).where(mine, place > tuple_(*after))
-    query = query if before is None else query.where(place < tuple_(*before))
+    query = select(events).where(mine, place > tuple_(*_in_range(after)))
+    query = query if before is None else query.where(place < tuple_(*_in_range(before)))
     found = await c.execute(query.order_by(events.c.ms, events.c.n).limit(count))
     return [StreamEntry(f"{row.ms}-{row.n}", row.type, row.run_id, row.event.encode()) for row in found]
+
+
+def _in_range(position: Position) -> Position:
+    """What a column can be compared with; no event's number is that high."""
+    return min(position[0], MOST), min(position[1], MOST)
 
 
 async def blob(c: AsyncConnection, thread_id: str, name: str) -> bytes | None:

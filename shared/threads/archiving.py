@@ -16,13 +16,15 @@ from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.scripts import Scripts
 from shared.threads.steps import StepRecord
-from shared.types import JSON, RunStatus
+from shared.types import RunStatus
 
 DELETED = "deleted"
 """The mark of a thread or run that is to go from SQL."""
 PAGE = 200
 """Events of a thread, or steps of a run, in one chunk."""
 ENDED_STEP = frozenset({"succeeded", "failed", "skipped", "canceled"})
+
+REFS = ("input_ref", "output_ref")
 
 Marks = Mapping[str, str]
 """Run or thread id -> its `seq` when it was marked, or DELETED."""
@@ -184,8 +186,8 @@ class Archiving:
         found: list[Ref] = []
         for run_id in run_ids:
             k = thread_keys_of(run_id)
-            for text in await self._client.hmget(k.run(run_id), ["input_ref", "output_ref"]):
-                found += [Ref.parse(orjson.loads(text))] if text else []
+            values: Any = await self._client.hmget(k.run(run_id), REFS)
+            found += refs_of_record({name: text for name, text in zip(REFS, values, strict=True) if text})
             async for key, entry in self._client.hscan_iter(k.journal(run_id), count=PAGE):
                 found += StepRecord.parse(key, entry).refs
         return found
@@ -251,6 +253,10 @@ def marked_for_deletion(marks: Marks) -> list[str]:
     return [member for member, mark in marks.items() if mark == DELETED]
 
 
-def snapshot_refs(lines: Iterable[str]) -> list[Ref]:
-    parts: list[JSON] = [part for line in lines for part in orjson.loads(line)["parts"]]
-    return [Ref.parse(part) for part in parts]
+def refs_of_record(record: Mapping[str, str]) -> list[Ref]:
+    """The large values that a run's record names."""
+    return [Ref.parse(orjson.loads(record[name])) for name in REFS if record.get(name)]
+
+
+def refs_of_snapshots(lines: Iterable[str]) -> list[Ref]:
+    return [Ref.parse(part) for line in lines for part in orjson.loads(line)["parts"]]

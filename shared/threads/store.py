@@ -91,6 +91,13 @@ class ThreadStore:
         record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty], args)
         return Thread.parse(new.id, _pairs(record))
 
+    async def bring_back(self, thread_id: str, run_id: str | None = None) -> None:
+        """Into Redis where it was evicted, with that run. Raises AppError UNAVAILABLE."""
+        k = ThreadKeys(thread_id)
+        wanted = k.run(run_id) if run_id else k.metadata
+        if self._cold and not await self._do(lambda: self._client.exists(wanted)):
+            await self._cold.revive(thread_id, run_id)
+
     async def thread(self, thread_id: str) -> Thread | None:
         record = await self._do(lambda: self._client.hgetall(ThreadKeys(thread_id).metadata))
         return Thread.parse(thread_id, record) if record else None
