@@ -35,6 +35,7 @@ from gateway.routes import (
     steps,
     threads,
     tools,
+    usage,
 )
 from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
@@ -113,6 +114,7 @@ def _api() -> APIRouter:
         agent_messages.router,
         chat.router,
         tools.router,
+        usage.router,
         session.api,
     ):
         api.include_router(router)

@@ -20,10 +20,12 @@ from modem.agenda import Agenda
 from modem.archive import Archiver
 from modem.lease import Lease
 from modem.orphans import OrphanSweeper
+from modem.retention import Retention
 from modem.sweep import Sweeper
 from shared.config import Settings
 from shared.db.engine import Database
 from shared.events.outside import Outside
+from shared.history.changes import Changes
 from shared.queue import RunQueue
 from shared.redis import connect, patiently
 from shared.slots.slots import slots_of
@@ -127,6 +129,8 @@ class Worker:
         self._agenda = Agenda(impatient)
         archiving = Archiving(client, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas)
         self._archiver = Archiver(self._settings.archive, client, database, impatient.store.payloads, archiving)
+        changes = Changes(client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        self._retention = Retention(self._settings.archive.retention_days, database, changes, WorkerRegistry(client))
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
@@ -144,6 +148,7 @@ class Worker:
             self._sweeper.run(self._lease),
             self._agenda.run(self._lease, self._settings.worker.sweep_seconds),
             self._archiver.run(self._lease),
+            self._retention.run(self._lease),
             self._keep_told(),
         ]
         if self._orphans:

@@ -122,7 +122,7 @@ class ArchiveSettings(Section):
     """What runs leave behind in the SQL database, and what stays in Redis."""
 
     every_seconds: Seconds = Field(default=2, description="How often a worker copies to SQL what changed.")
-    keep_events_seconds: Seconds = Field(
+    keep_events_seconds: Annotated[Seconds, Field(ge=60)] = Field(
         default=3600,
         description="For how long an event stays in Redis once SQL has it; older ones are read from SQL.",
     )
@@ -132,8 +132,8 @@ class ArchiveSettings(Section):
     )
     retention_days: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Threads in which nothing has gone on for so many days are deleted from SQL, with their runs, "
-        "steps and events. 0: they are kept.",
+        description="Runs that ended so many days ago are deleted, with their steps and events, and threads in which "
+        "nothing has gone on for as long. 0: all are kept.",
     )
 
 

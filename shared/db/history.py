@@ -76,8 +76,15 @@ async def run(c: AsyncConnection, run_id: str) -> RecordCopy | None:
 
 
 async def runs_of(c: AsyncConnection, run_ids: Sequence[str]) -> list[RecordCopy]:
-    query = select(runs.c.id, runs.c.record).where(runs.c.id.in_(run_ids), runs.c.deleted_at.is_(None))
-    return [RecordCopy(row.id, orjson.loads(row.record)) for row in await c.execute(query)]
+    return await archived_runs(c, runs.c.id.in_(run_ids))
+
+
+async def archived_runs(
+    c: AsyncConnection, *conditions: ColumnElement[bool], order: Sequence[Any] = (), limit: int | None = None
+) -> list[RecordCopy]:
+    query = select(runs.c.id, runs.c.record).where(runs.c.deleted_at.is_(None), *conditions)
+    found = await c.execute(query.order_by(*order).limit(limit))
+    return [RecordCopy(row.id, orjson.loads(row.record)) for row in found]
 
 
 async def run_page(
@@ -90,15 +97,13 @@ async def run_page(
     oldest_first: bool = False,
 ) -> list[RecordCopy]:
     """In the order of their making, newest first unless said otherwise; those behind `after`."""
-    query = select(runs.c.id, runs.c.record).where(runs.c.workspace == workspace, runs.c.deleted_at.is_(None))
-    query = query.where(*_conditions(wanted))
+    conditions = [runs.c.workspace == workspace, *_conditions(wanted)]
     place = tuple_(runs.c.created_at, runs.c.id)
     if after is not None:
         mark = tuple_(*after, types=[runs.c.created_at.type, runs.c.id.type])
-        query = query.where(place > mark if oldest_first else place < mark)
+        conditions.append(place > mark if oldest_first else place < mark)
     order = [runs.c.created_at, runs.c.id] if oldest_first else [runs.c.created_at.desc(), runs.c.id.desc()]
-    found = await c.execute(query.order_by(*order).limit(limit))
-    return [RecordCopy(row.id, orjson.loads(row.record)) for row in found]
+    return await archived_runs(c, *conditions, order=order, limit=limit)
 
 
 def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:

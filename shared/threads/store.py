@@ -131,8 +131,8 @@ class ThreadStore:
             if answer == ["changed"]:
                 interrupted = await self.unfinished(thread_of(new.id))
             elif answer[0] in ("not_found", "evicted") and self._cold and not sought:
-                sought = await self._cold.revive(thread_of(new.id), new.id)
-                answer = ["changed"] if sought else answer
+                found, sought = await self._cold.revive(thread_of(new.id), new.id), True
+                answer = ["changed"] if found or answer[0] == "evicted" else answer
         status = RunStatus(answer[2]) if answer[0] == "accepted" else None
         if status is None or status.terminal:
             await self._do(lambda: self._client.zrem(keys.current_runs(new.workspace), new.id))

@@ -1,17 +1,23 @@
 """Over HTTP nobody can tell whether a thread is in Redis or in SQL."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from sqlalchemy import update
 
 from modem.archive import Archiver
+from modem.retention import Retention
 from shared.config import ArchiveSettings, DatabaseSettings
 from shared.db.engine import Database
+from shared.db.tables.archive import runs, threads
 from shared.ids import SHARDS
 from shared.payloads.payloads import Payloads
 from shared.threads.archiving import Archiving
@@ -257,3 +263,48 @@ async def test_while_sql_is_away_live_threads_work_and_evicted_ones_say_503(hous
     assert len((await house.get(f"/runs/{await house.run(live)}/events"))["items"]) == 9
     services.db.engine = engine
     await house.gateway.execute(old)
+
+
+async def test_usage_is_summed_up_by_what_is_asked(house: House) -> None:
+    thread_id = await house.gateway.thread()
+    for model, cost in (("m1", 0.5), ("m1", 0.25), ("m2", None)):
+        attempt = await house.gateway.attempt(await house.gateway.execute(thread_id))
+        usage = orjson.dumps({"input_tokens": 10, "output_tokens": 2, "cost": cost})
+        await attempt.commit(Change(run={"usage": usage, "model": model}))
+        await attempt.end(RunStatus.SUCCEEDED, {}, {})
+    await house.evict()
+    [today] = await house.get("/usage")
+    assert (today["runs"], today["input_tokens"], today["output_tokens"], today["cost"]) == (3, 30, 6, 0.75)
+    assert today["day"] == (await house.get("/runs"))["items"][0]["created_at"][:10]
+    by_model = await house.get("/usage?by=model&by=runnable_type")
+    assert [(row["model"], row["runnable_type"], row["cost"]) for row in by_model] == [
+        *(("m1", "agent", 0.75), ("m2", "agent", 0.0)),
+    ]
+    assert await house.get("/usage?agent_id=other") == []
+
+
+async def test_what_is_too_old_is_deleted_and_readers_are_told_of_the_gap(house: House) -> None:
+    thread_id = await house.gateway.thread()
+    old = await house.run(thread_id)
+    gone = await house.gateway.thread()
+    await house.evict()
+    services = house.gateway.app.state.services
+    retention = Retention(10, services.db, services.changes, services.workers)
+    await retention.tick(time.time())
+    assert len((await house.get("/agent"))["items"]) == 2
+    new, long_ago = await house.run(thread_id), datetime.now(UTC) - timedelta(days=11)
+    async with services.db.begin() as c:
+        await c.execute(update(runs).where(runs.c.id == old).values(ended_at=long_ago))
+        silent = {"created_at": long_ago, "last_ms": int(long_ago.timestamp() * 1000)}
+        await c.execute(update(threads).where(threads.c.id == gone).values(**silent))
+    await retention.tick(time.time())
+    await house.archive()
+    assert [item["thread_id"] for item in (await house.get("/agent"))["items"]] == [thread_id]
+    assert (await house.gateway.client.get(f"/api/agent/{gone}")).status_code == 404
+    assert [item["run_id"] for item in (await house.get("/runs"))["items"]] == [new]
+    async with house.gateway.stream(f"/api/agent/{thread_id}/stream") as stream:
+        frames = await stream.frames(10)
+    assert frames[0].event == "gap"
+    assert {frame.data["run_id"] for frame in frames[1:]} == {new}
+    assert len((await house.get(f"/agent/{thread_id}/messages"))["items"]) == 6
+    assert (await house.gateway.client.get(f"/api/runs/{old}")).status_code == 404
