@@ -8,8 +8,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from redis.asyncio import Redis
-
 from modem.sweep import NameSource, share_of
 from shared.config import ArchiveSettings
 from shared.db import archive
@@ -26,23 +24,28 @@ log = logging.getLogger("trunkline.archive")
 THREADS_AT_ONCE = 20
 """Read together and written in one transaction."""
 EVICTED_AT_ONCE = 50
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 15.0
 """Seconds between tries while SQL is away."""
 SET_ASIDE_PASSES = 100
 """For so many passes a thread that cannot be archived (its data are broken) keeps no other waiting."""
 
 
 class Archiver:
-    """`client` has the threads, `payloads` their large values."""
+    """`archiving` has the threads, `payloads` their large values."""
 
     def __init__(
-        self, settings: ArchiveSettings, client: Redis, database: Database, payloads: Payloads, archiving: Archiving
+        self,
+        settings: ArchiveSettings,
+        database: Database,
+        payloads: Payloads,
+        archiving: Archiving,
+        registry: WorkerRegistry,
     ) -> None:
         self._settings = settings
         self._database = database
         self._payloads = payloads
         self._archiving = archiving
-        self._registry = WorkerRegistry(client)
+        self._registry = registry
         self._set_aside: dict[str, int] = {}
 
     async def run(self, my_name: NameSource) -> None:
@@ -67,10 +70,11 @@ class Archiver:
         self._set_aside = {thread_id: left - 1 for thread_id, left in self._set_aside.items() if left > 1}
         async for marks in self._archiving.dirty(shards, THREADS_AT_ONCE):
             await self._archive({i: marked for i, marked in marks.items() if i not in self._set_aside})
-        for thread_id in await self._archiving.idle(
+        while idle := await self._archiving.idle(
             shards, seconds=self._settings.evict_after_seconds, limit=EVICTED_AT_ONCE
         ):
-            await self.evict(thread_id)
+            if not any([await self.evict(thread_id) for thread_id in idle]):
+                break
 
     async def _archive(self, marks: Mapping[str, Marks]) -> None:
         """Together; where that fails, one by one, so that a broken thread is the only one that stays behind."""

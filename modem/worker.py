@@ -128,7 +128,9 @@ class Worker:
         self._resources.push_async_callback(self._runner.close)
         self._agenda = Agenda(impatient)
         archiving = Archiving(client, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas)
-        self._archiver = Archiver(self._settings.archive, client, database, impatient.store.payloads, archiving)
+        self._archiver = Archiver(
+            self._settings.archive, database, impatient.store.payloads, archiving, WorkerRegistry(client)
+        )
         changes = Changes(client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS)
         self._retention = Retention(self._settings.archive.retention_days, database, changes, WorkerRegistry(client))
         self._sweeper = Sweeper(

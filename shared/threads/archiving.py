@@ -167,9 +167,13 @@ class Archiving:
         return found
 
     async def _not_due(self, shard: int, thread_ids: Sequence[str]) -> list[str]:
-        busy = set()
+        """Those that something on the agenda still needs are put off."""
+        due = set()
         async for timer, _ in self._client.zscan_iter(keys.timers(shard), count=1000):
-            busy.add(thread_of(timer.split("|", 2)[1]))
+            due.add(thread_of(timer.split("|", 2)[1]))
+        if busy := due.intersection(thread_ids):
+            now, _ = await self._client.time()
+            await self._client.zadd(keys.idle(shard), dict.fromkeys(busy, now * 1000), xx=True)
         return [thread_id for thread_id in thread_ids if thread_id not in busy]
 
     async def resting(self, thread_id: str) -> Resting:

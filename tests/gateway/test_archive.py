@@ -25,6 +25,7 @@ from shared.threads.attempt import Change
 from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent
 from shared.types import RunStatus, StepStatus
+from shared.workers.registry import WorkerRegistry
 from tests.gateway.support import Gateway, delta, events_in, frames_of, ids_in, serving, settings_for
 
 SECTIONS: dict[str, Any] = {"keep_events_seconds": 0.0, "every_seconds": 1, "retention_days": 0}
@@ -69,10 +70,10 @@ async def house(client: Redis, redis_url: str, database_url: str, tmp_path: Path
     archiver, evictor = (
         Archiver(
             ArchiveSettings.model_construct(**SECTIONS, evict_after_seconds=seconds),
-            client,
             database,
             payloads,
             archiving,
+            WorkerRegistry(client),
         )
         for seconds in (3600, -1)
     )

@@ -20,6 +20,7 @@ from shared.threads.attempt import Attempt, Change
 from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent, NewRun, NewThread
 from shared.types import RunStatus, StepStatus
+from shared.workers.registry import WorkerRegistry
 
 ALL = range(SHARDS)
 AT_ONCE = ArchiveSettings.model_construct(
@@ -75,7 +76,9 @@ async def house(client: Redis, database: Database) -> House:
 
     out = Outside.over(client, Settings(), ring, patience_seconds=2, database=database)
     archiving = Archiving(client, patience_seconds=2)
-    at_once, later = (Archiver(how, client, database, out.store.payloads, archiving) for how in (AT_ONCE, LATER))
+    at_once, later = (
+        Archiver(how, database, out.store.payloads, archiving, WorkerRegistry(client)) for how in (AT_ONCE, LATER)
+    )
     return House(client, database, out, at_once, later)
 
 

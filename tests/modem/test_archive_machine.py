@@ -81,7 +81,7 @@ class Machine(RuleBasedStateMachine):
     def archiver(self, how: ArchiveSettings) -> Archiver:
         """One that dies before the n-th thing that it does to Redis or SQL, if `crash_at` says so."""
         archiving = Archiving(self.client, patience_seconds=2)
-        made = Archiver(how, self.client, self.database, self.out.store.payloads, archiving)
+        made = Archiver(how, self.database, self.out.store.payloads, archiving, self.out.fleet)
         calls = itertools.count(1)
         write = made._write
 
