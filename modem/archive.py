@@ -57,8 +57,6 @@ class Archiver:
                 await self.tick(shards)
                 pause = self._settings.every_seconds
             except AppError as error:
-                if error.code is not ErrorCode.UNAVAILABLE:
-                    raise
                 pause = min(pause * 2, LONGEST_PAUSE)
                 log.warning("archiving waits %.0f s: %s", pause, error.detail)
             except Exception as error:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
 from gateway.errors import invalid
 from gateway.routes.paging import Cursor, Limit
@@ -15,6 +15,12 @@ def _whole_text(text: str) -> str:
     if "\0" in text:
         raise ValueError("should not contain the character NUL")
     return text
+
+
+def _plain_status(status: object) -> object:
+    """Source 000 says COMPLETED, and all of them in capitals."""
+    lower = status.lower() if isinstance(status, str) else status
+    return RunStatus.SUCCEEDED if lower == "completed" else lower
 
 
 Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text)]
@@ -32,7 +38,9 @@ class RunsWanted(BaseModel):
     thread_id: Word | None = None
     project_id: Word | None = None
     user_uuid: Word | None = None
-    status: RunStatus | None = None
+    status: Annotated[RunStatus | None, BeforeValidator(_plain_status)] = Field(
+        default=None, description="`COMPLETED` is `succeeded`."
+    )
     created_after: AwareDatetime | None = Field(default=None, description="At that time or later.")
     created_before: AwareDatetime | None = None
     label: list[Word] = Field(default=[], max_length=10, description="`name:value`; several must all be there.")

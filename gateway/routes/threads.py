@@ -24,7 +24,6 @@ from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
 from shared.config import ToolsSettings
-from shared.db.history import RunFilter
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
 from shared.threads import again
@@ -256,10 +255,7 @@ async def list_runs(
     thread_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[RunAnswer]:
     thread = await services.thread_of(caller, thread_id)
-    wanted = RunFilter(thread_id=thread.id)
-    found = await services.lists.runs(
-        caller.workspace, wanted, after=place_of(cursor), limit=limit + 1, oldest_first=True
-    )
+    found = await services.lists.runs_of(thread, after=place_of(cursor), limit=limit + 1)
     return page_of_runs(found, limit)
 
 

@@ -75,7 +75,7 @@ class Changes:
         """With its steps and events; its messages stay. Raises AppError CONFLICT until it has ended."""
         await self._store.bring_back(run.thread_id, run.id)
         k = thread_keys_of(run.id)
-        blobs = _gone(await self._archiving.refs([run.id]))
+        blobs = _gone(await self._refs_of_it_alone(run))
         names = [k.run(run.id), k.runs, k.timers, k.dirty, *k.of_run(run.id)[1:]]
         answer = await self._scripts.call("delete_run", names, [run.id, len(blobs), *blobs])
         if answer[0] == "busy":
@@ -97,7 +97,7 @@ class Changes:
         while answer == "changed":
             resting = await self._archiving.resting(thread.id)
             refs = [*await self._archiving.refs(resting.runs), *refs_of_snapshots(resting.snapshots)]
-            refs += await self._archived_refs(thread) if thread.was_evicted else []
+            refs += await self._archived_refs(thread.workspace, thread.id) if thread.was_evicted else []
             blobs = _gone(refs)
             names = [k.metadata, k.runs, k.timers, k.dirty, k.idle, k.stream, k.messages, k.queue, k.snapshots]
             names += [name for run_id in resting.runs for name in k.of_run(run_id)]
@@ -110,12 +110,23 @@ class Changes:
             await self._do(lambda: self._client.zrem(keys.current_runs(thread.workspace), *resting.runs))
         await self._forget(thread.id)
 
-    async def _archived_refs(self, thread: Thread) -> list[Ref]:
-        """Those of runs that only SQL has."""
+    async def _refs_of_it_alone(self, run: Run) -> set[Ref]:
+        """Retries name what the runs before them have named."""
+        mine = set(await self._archiving.refs([run.id]))
+        if not mine:
+            return mine
+        others = [run_id for run_id in await self._store.run_ids(run.thread_id) if run_id != run.id]
+        mine -= set(await self._archiving.refs(others))
+        return mine - set(await self._archived_refs(run.workspace, run.thread_id, but=run.id))
+
+    async def _archived_refs(self, workspace: str, thread_id: str, *, but: str | None = None) -> list[Ref]:
+        """Those that the archive's runs name."""
         found: list[Ref] = []
         async with self._database.connect() as c:
-            wanted = history.RunFilter(thread_id=thread.id)
-            for run in await history.run_page(c, thread.workspace, wanted, after=None, limit=1_000_000):
+            wanted = history.RunFilter(thread_id=thread_id)
+            for run in await history.run_page(c, workspace, wanted, after=None, limit=1_000_000):
+                if run.id == but:
+                    continue
                 found += refs_of_record(run.record)
                 found += [ref for key, _, entry in await history.entries(c, run.id) for ref in _refs(key, entry)]
         return found

@@ -43,7 +43,9 @@ class Lists:
     ) -> list[Run]:
         """In the order of their making, newest first unless said otherwise."""
         current = await self._current(workspace, wanted.thread_id)
-        found = [run for run in current.values() if matches(run, wanted) and _behind(run, after, oldest_first)]
+        found = [
+            run for run in current.values() if matches(run, wanted) and _behind(run, after, oldest_first=oldest_first)
+        ]
         archived: list[Run] = []
         while len(archived) < limit:
             async with self._database.connect() as c:
@@ -54,6 +56,20 @@ class Lists:
                 break
             after = place_of(runs[-1])
         return sorted([*found, *archived], key=place_of, reverse=not oldest_first)[:limit]
+
+    async def runs_of(self, thread: Thread, *, after: Place | None, limit: int) -> list[Run]:
+        """A thread's, oldest first. SQL is asked only where some may be there alone."""
+        if thread.was_evicted:
+            wanted = RunFilter(thread_id=thread.id)
+            return await self.runs(thread.workspace, wanted, after=after, limit=limit, oldest_first=True)
+        found: list[Run] = []
+        ids = await self._store.run_ids(thread.id)
+        for start in range(0, len(ids), READ_AT_ONCE):
+            runs = await self._store.runs(ids[start : start + READ_AT_ONCE])
+            found += [run for run in runs if _behind(run, after, oldest_first=True)]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def _current(self, workspace: str, thread_id: str | None) -> dict[str, Run]:
         name = keys.current_runs(workspace)
@@ -90,7 +106,7 @@ def place_of(run: Run) -> Place:
     return run.created_at, run.id
 
 
-def _behind(run: Run, after: Place | None, oldest_first: bool) -> bool:
+def _behind(run: Run, after: Place | None, *, oldest_first: bool) -> bool:
     if after is None:
         return True
     return place_of(run) > after if oldest_first else place_of(run) < after

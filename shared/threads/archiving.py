@@ -24,6 +24,8 @@ PAGE = 200
 """Events of a thread, or steps of a run, in one chunk."""
 ENDED_STEP = frozenset({"succeeded", "failed", "skipped", "canceled"})
 
+BLOBS_OWN = ("blob", "gone")
+"""What stands on the agenda for blobs, which can be cleaned up without their thread."""
 REFS = ("input_ref", "output_ref")
 
 Marks = Mapping[str, str]
@@ -170,7 +172,9 @@ class Archiving:
         """Those that something on the agenda still needs are put off."""
         due = set()
         async for timer, _ in self._client.zscan_iter(keys.timers(shard), count=1000):
-            due.add(thread_of(timer.split("|", 2)[1]))
+            kind, member, _ = f"{timer}|".split("|", 2)
+            if kind not in BLOBS_OWN:
+                due.add(thread_of(member))
         if busy := due.intersection(thread_ids):
             now, _ = await self._client.time()
             await self._client.zadd(keys.idle(shard), dict.fromkeys(busy, now * 1000), xx=True)

@@ -44,6 +44,16 @@ class House:
         await self.evictor.tick(range(SHARDS))
         assert [key async for key in self.gateway.redis.scan_iter("thread:*")] == []
 
+    async def clean(self) -> int:
+        """Deletes what nobody names any more; how many blobs that was."""
+        redis, payloads = self.gateway.redis, self.gateway.store.payloads
+        names = [name async for name in redis.scan_iter("timers:*")]
+        timers = [str(timer) for name in names for timer in await redis.zrange(name, 0, -1)]
+        gone = [timer for timer in timers if timer.startswith("gone|")]
+        for timer in gone:
+            await payloads.clean(timer)
+        return len(gone)
+
     async def get(self, path: str) -> Any:
         answer = await self.gateway.client.get(f"/api{path}")
         assert answer.status_code == 200, answer.text
@@ -309,3 +319,19 @@ async def test_what_is_too_old_is_deleted_and_readers_are_told_of_the_gap(house:
     assert {frame.data["run_id"] for frame in frames[1:]} == {new}
     assert len((await house.get(f"/agent/{thread_id}/messages"))["items"]) == 6
     assert (await house.gateway.client.get(f"/api/runs/{old}")).status_code == 404
+
+
+async def test_what_a_retry_names_too_outlives_the_run_before_it(house: House) -> None:
+    client, thread_id = house.gateway.client, await house.gateway.thread()
+    attempt = await house.gateway.attempt(run_id := await house.gateway.execute(thread_id, "x" * 70_000))
+    step = StepRecord("k1", 1, "k", "t", StepStatus.SUCCEEDED, "h", result="r" * 70_000)
+    await attempt.commit(Change([step]))
+    await attempt.end(RunStatus.FAILED, {}, {"error": {"code": "c", "detail": "d"}, "culprits": ["other"]})
+    retry = (await client.post(f"/api/runs/{run_id}/retry")).json()["run_id"]
+    await (await house.gateway.attempt(retry)).end(RunStatus.SUCCEEDED, {}, {"output": "y" * 70_000})
+    assert (await client.delete(f"/api/runs/{run_id}")).status_code == 204
+    assert await house.clean() == 1  # its input; the retry has one of its own
+    await house.evict()
+    assert (await house.get(f"/steps/{retry}.1"))["output"] == "r" * 70_000
+    assert (await client.delete(f"/api/runs/{retry}")).status_code == 204
+    assert await house.clean() == 3
