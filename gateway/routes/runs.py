@@ -16,11 +16,12 @@ from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, cursor_at, offset_of, place_of
+from gateway.routes.paging import Cursor, Limit, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
 from gateway.routes.whole import whole_run
 from gateway.stream.open import parse_last_id
 from shared.errors import AppError, ErrorCode, FieldError
+from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Run, StreamEntry, Submitted
@@ -88,10 +89,8 @@ async def list_runs(
 
 
 def page_of_runs(found: Sequence[Run], limit: int) -> Page[RunAnswer]:
-    """Of one more than the page has, if there are more."""
-    last = found[limit - 1] if len(found) > limit else None
-    following = cursor_at(last.created_at, last.id) if last else None
-    return Page(items=[RunAnswer.of(run) for run in found[:limit]], next_cursor=following)
+    """Of one more than `limit`, where there are more."""
+    return page_of(found, limit, RunAnswer.of, place_of_run)
 
 
 @router.patch("/{run_id}", operation_id="updateRun", summary="Name or label a run", responses=errors(400, 404, 413))

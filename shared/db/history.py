@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import ColumnElement, Row, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.db.rows import Place
 from shared.db.tables.archive import blobs, events, messages, runs, steps, threads
 from shared.threads.archiving import RecordCopy
 from shared.threads.steps import StepRecord
@@ -92,7 +93,7 @@ async def run_page(
     workspace: str,
     wanted: RunFilter,
     *,
-    after: tuple[datetime, str] | None,
+    after: Place | None,
     limit: int,
     oldest_first: bool = False,
 ) -> list[RecordCopy]:
@@ -100,7 +101,7 @@ async def run_page(
     conditions = [runs.c.workspace == workspace, *_conditions(wanted)]
     place = tuple_(runs.c.created_at, runs.c.id)
     if after is not None:
-        mark = tuple_(*after, types=[runs.c.created_at.type, runs.c.id.type])
+        mark = tuple_(after.at, after.id, types=[runs.c.created_at.type, runs.c.id.type])
         conditions.append(place > mark if oldest_first else place < mark)
     order = [runs.c.created_at, runs.c.id] if oldest_first else [runs.c.created_at.desc(), runs.c.id.desc()]
     return await archived_runs(c, *conditions, order=order, limit=limit)

@@ -14,6 +14,7 @@ from shared import keys
 from shared.db import history
 from shared.db.engine import Database
 from shared.db.history import RunFilter
+from shared.db.rows import Place
 from shared.history.reads import History
 from shared.ids import thread_of
 from shared.redis import patiently
@@ -21,9 +22,6 @@ from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
 
 READ_AT_ONCE = 500
-
-Place = tuple[datetime, str]
-"""When a run was created, and its id: by which runs are listed."""
 
 
 class Lists:
@@ -54,8 +52,8 @@ class Lists:
             archived += [run for run in runs if run.id not in current]
             if len(rows) < limit:
                 break
-            after = place_of(runs[-1])
-        return sorted([*found, *archived], key=place_of, reverse=not oldest_first)[:limit]
+            after = place_of_run(runs[-1])
+        return sorted([*found, *archived], key=_order, reverse=not oldest_first)[:limit]
 
     async def runs_of(self, thread: Thread, *, after: Place | None, limit: int) -> list[Run]:
         """A thread's, oldest first. SQL is asked only where some may be there alone."""
@@ -102,14 +100,19 @@ class Lists:
         return kept, ids[limit - 1] if len(ids) > limit else None
 
 
-def place_of(run: Run) -> Place:
+def place_of_run(run: Run) -> Place:
+    return Place(run.created_at, run.id)
+
+
+def _order(run: Run) -> tuple[datetime, str]:
     return run.created_at, run.id
 
 
 def _behind(run: Run, after: Place | None, *, oldest_first: bool) -> bool:
     if after is None:
         return True
-    return place_of(run) > after if oldest_first else place_of(run) < after
+    place = after.at, after.id
+    return _order(run) > place if oldest_first else _order(run) < place
 
 
 def matches(run: Run, wanted: RunFilter) -> bool:
