@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
@@ -21,10 +21,11 @@ from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.redis import patiently
 from shared.scripts import Scripts
-from shared.threads.attempt import Attempt, Lacking
+from shared.threads.attempt import Attempt, Lacking, known_of
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
 from shared.threads.steps import Answer, StepRecord
+from shared.threads.submitting import YOUNG_MS, Cold, refused
 from shared.threads.types import (
     BusyPolicy,
     Expired,
@@ -42,16 +43,6 @@ from shared.types import JSON, EventType, RunStatus, StepStatus, WaitKind
 
 SCRIPTS = ("create", "submit", "claim", "emit", "commit", "release", "expire", "cancel", "signal", "inject")
 EVENTS_IN_ONE_READ = 500
-YOUNG_MS = 30_000
-"""No thread whose id is younger was evicted."""
-
-
-class Cold(Protocol):
-    """Where evicted threads are (shared.history)."""
-
-    async def revive(self, thread_id: str, run_id: str | None = None) -> bool:
-        """Whether the thread is in Redis now, with the run if there is one. Raises AppError UNAVAILABLE."""
-        ...
 
 
 class ThreadStore:
@@ -140,7 +131,7 @@ class ThreadStore:
             return Submitted(status, time_of(str(answer[1])), answer[3] or None)
         if answer == ["missing"] and not new.steps:
             return await self.submit(new, queued=queued, on_busy=on_busy)
-        raise _refused(new, answer)
+        raise refused(new, answer)
 
     async def _submit(
         self,
@@ -264,7 +255,7 @@ class ThreadStore:
                 k.steps(run_id),
                 k.dirty,
             ],
-            [k.thread_id, run_id, worker, call, *_known(known, functions)],
+            [k.thread_id, run_id, worker, call, *known_of(known, functions)],
         )
         if answer[0] == "lacking":
             raise Lacking(answer[1])
@@ -427,30 +418,8 @@ def after(one: str, other: str) -> bool:
     return stream_position(one) > stream_position(other)
 
 
-def _refused(new: NewRun, answer: Sequence[str]) -> AppError:
-    """Why a run was not taken."""
-    match answer:
-        case ["busy", head]:
-            detail = f"The thread is busy with run {head}. Wait for its end, cancel it, or send on_busy=enqueue."
-            return AppError(ErrorCode.CONFLICT, detail)
-        case ["missing"]:
-            return AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
-        case ["archived"]:
-            return AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
-    return AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
-
-
 def _entry(entry_id: str, fields: Mapping[str, str]) -> StreamEntry:
     return StreamEntry(id=entry_id, type=fields["t"], run_id=fields["r"], event=fields["e"].encode())
-
-
-def _known(attempt: Attempt | None, functions: Sequence[str] | None) -> list[str | int]:
-    """What the worker has of the run, as `claim` takes it."""
-    steps = [*attempt.journal.values()] if attempt else []
-    highest: str | int = max((step.number for step in steps), default=0) if attempt else ""
-    unfinished = [step.key for step in steps if not step.finished]
-    head = [highest, len(attempt.messages) if attempt else 0, "any" if functions is None else ""]
-    return [*head, len(unfinished), *unfinished, len(functions or ()), *(functions or ())]
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

@@ -10,6 +10,15 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
+    _create_threads()
+    _create_runs()
+    _create_steps()
+    _create_events()
+    _create_thread_messages()
+    _create_thread_blobs()
+
+
+def _create_threads() -> None:
     op.create_table(
         "threads",
         sa.Column("id", sa.String(64), nullable=False),
@@ -30,6 +39,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_threads_deleted_at", "threads", ["deleted_at"])
     op.create_index("ix_threads_workspace_id", "threads", ["workspace", "id"])
+
+
+def _create_runs() -> None:
     op.create_table(
         "runs",
         sa.Column("id", sa.String(64), nullable=False),
@@ -64,6 +76,9 @@ def upgrade() -> None:
         "ix_runs_workspace_runnable", "runs", ["workspace", "runnable_type", "runnable_id", "created_at", "id"]
     )
     op.create_index("ix_runs_workspace_status", "runs", ["workspace", "status", "created_at", "id"])
+
+
+def _create_steps() -> None:
     op.create_table(
         "steps",
         sa.Column("run_id", sa.String(64), nullable=False),
@@ -76,6 +91,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_steps_run_id", ondelete="CASCADE"),
     )
     op.create_index("ix_steps_run_id_number", "steps", ["run_id", "number"])
+
+
+def _create_events() -> None:
     op.create_table(
         "events",
         sa.Column("thread_id", sa.String(64), nullable=False),
@@ -89,6 +107,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_ms", "events", ["ms"])
     op.create_index("ix_events_run_id", "events", ["run_id", "ms", "n"])
+
+
+def _create_thread_messages() -> None:
     op.create_table(
         "thread_messages",
         sa.Column("thread_id", sa.String(64), nullable=False),
@@ -97,6 +118,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("thread_id", "place", name="pk_thread_messages"),
         sa.ForeignKeyConstraint(["thread_id"], ["threads.id"], name="fk_thread_messages_thread_id", ondelete="CASCADE"),
     )
+
+
+def _create_thread_blobs() -> None:
     op.create_table(
         "thread_blobs",
         sa.Column("thread_id", sa.String(64), nullable=False),
