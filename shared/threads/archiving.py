@@ -157,15 +157,15 @@ class Archiving:
     async def idle(self, shards: Iterable[int], *, seconds: float, limit: int) -> list[str]:
         """Threads in which nothing has gone on for so long, but for those of which something is on the agenda."""
         now, _ = await self._client.time()
+        wanted = list(shards)
+        pipeline = self._client.pipeline(transaction=False)
+        for shard in wanted:
+            pipeline.zrangebyscore(keys.idle(shard), "-inf", (now - seconds) * 1000, start=0, num=limit)
+        rows = await pipeline.execute() if wanted else []
         found: list[str] = []
-        for shard in shards:
-            rest = limit - len(found)
-            members: Any = await self._client.zrangebyscore(
-                keys.idle(shard), "-inf", (now - seconds) * 1000, start=0, num=rest
-            )
-            found += await self._not_due(shard, members) if members else []
-            if len(found) >= limit:
-                break
+        for shard, members in zip(wanted, rows, strict=True):
+            if members and len(found) < limit:
+                found += await self._not_due(shard, members[: limit - len(found)])
         return found
 
     async def _not_due(self, shard: int, thread_ids: Sequence[str]) -> list[str]:
