@@ -44,6 +44,7 @@ from gateway.routes import (
     steps,
     threads,
     tools,
+    usage,
     workers,
     workspaces,
 )
@@ -51,11 +52,15 @@ from gateway.sandboxes.host import SandboxHost
 from gateway.sandboxes.origins import SandboxOrigins
 from gateway.server import WEBSOCKET_LOG
 from gateway.stream.fanout import Fanout
+from gateway.stream.older import Older
 from gateway.stream.open import Streams
 from shared.channels import Channels
 from shared.config import Settings, load_settings
 from shared.db.engine import Database
 from shared.events.outside import Outside
+from shared.history.changes import Changes
+from shared.history.lists import Lists
+from shared.history.reads import History
 from shared.log import configure_logging
 from shared.queue import RunQueue, celery_app
 from shared.redis import connect
@@ -133,6 +138,7 @@ def _api() -> APIRouter:
         agent_messages.router,
         chat.router,
         tools.router,
+        usage.router,
         workers.router,
         workspaces.router,
         projects.router,
@@ -172,8 +178,10 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
         broker = connect(broker_url, timeout_seconds=timeout, max_connections=connections)
         counters_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=1)
         streams_redis = connect(settings.redis.url, timeout_seconds=timeout, max_connections=2, text=False)
+        database = Database.from_settings(settings)
         fanout = Fanout(
             streams_redis,
+            Older(database),
             ring_entries=settings.stream.ring_entries,
             check_seconds=settings.stream.check_seconds,
             metrics=app.state.metrics,
@@ -181,14 +189,13 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
         counters = Counters(counters_redis)
         slots, agent_slots = slots_of(settings, redis), agent_slots_of(settings, redis)
         queue = RunQueue(celery_app(broker_url), redis, slots, agent_slots=agent_slots)
-        outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS)
-        db = Database.from_settings(settings)
+        outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS, database=database)
         app.state.services = services = Services(
             settings=settings,
-            auth=Authenticator.over(settings, operator_keys, db, counters),
+            auth=Authenticator.over(settings, operator_keys, database, counters),
             redis=redis,
             broker=broker,
-            db=db,
+            db=database,
             outside=outside,
             idempotency=Idempotency(redis, patience_seconds=PATIENCE_SECONDS),
             queue=queue,
@@ -199,9 +206,18 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
             channels=Channels(redis, settings.stream),
-            audit=AuditLog(db, settings.audit),
+            audit=AuditLog(database, settings.audit),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
             metrics=app.state.metrics,
+            history=History(outside.store, database),
+            lists=Lists(redis, outside.store, database, patience_seconds=PATIENCE_SECONDS),
+            changes=Changes(
+                redis,
+                outside.store,
+                database,
+                patience_seconds=PATIENCE_SECONDS,
+                replicas=settings.redis.replicas,
+            ),
         )
         own = (services.open_streams.keep, services.auth.ring.keep, services.audit.run)
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, *own)}

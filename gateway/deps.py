@@ -25,6 +25,9 @@ from shared.config import Settings
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
+from shared.history.changes import Changes
+from shared.history.lists import Lists
+from shared.history.reads import History
 from shared.ids import is_run_id, is_thread_id
 from shared.payloads.blobs import Lost
 from shared.queue import RunQueue
@@ -58,6 +61,9 @@ class Services:
     snapshots: Snapshots
     channels: Channels
     audit: AuditLog
+    history: History
+    lists: Lists
+    changes: Changes
     metrics: GatewayMetrics
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -83,15 +89,15 @@ class Services:
             log.error("thread %s begins without the files of %s: %s", new_thread, thread_id, lost.detail)
 
     async def thread_of(self, caller: Principal, thread_id: str) -> Thread:
-        """Raises AppError NOT_FOUND, for a thread of somebody else too."""
-        thread = await self.store.thread(thread_id) if is_thread_id(thread_id) else None
+        """Evicted or not. Raises AppError NOT_FOUND, for a thread of somebody else too."""
+        thread = await self.history.thread(thread_id) if is_thread_id(thread_id) else None
         if thread is None or not caller.sees(thread.workspace, thread.project):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_id[:100]}.")
         return thread
 
     async def run_of(self, caller: Principal, run_id: str) -> Run:
-        """Raises AppError NOT_FOUND, for a run of somebody else too."""
-        run = await self.store.run(run_id) if is_run_id(run_id) else None
+        """Evicted or not. Raises AppError NOT_FOUND, for a run of somebody else too."""
+        run = await self.history.run(run_id) if is_run_id(run_id) else None
         if run is None or not caller.sees(run.workspace, run.project):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no run {run_id[:100]}.")
         return run

@@ -8,6 +8,9 @@ import orjson
 from redis.asyncio import Redis
 
 from modem.sweep import NameSource, share_of
+from shared.db import history
+from shared.db.engine import Database
+from shared.errors import AppError
 from shared.keys import ThreadKeys
 from shared.redis import passes
 from shared.types import JSON
@@ -23,9 +26,10 @@ FIRST_SHARD = 0
 
 
 class OrphanSweeper:
-    """`client` tells which threads exist: one that Redis no longer has wants no sandbox."""
+    """`client` and `database` tell which threads exist: one that neither has wants no sandbox."""
 
-    def __init__(self, cloud: Cloud, client: Redis, registry: WorkerRegistry) -> None:
+    def __init__(self, cloud: Cloud, client: Redis, database: Database, registry: WorkerRegistry) -> None:
+        self._database = database
         self._cloud = cloud
         self._client = client
         self._registry = registry
@@ -36,7 +40,7 @@ class OrphanSweeper:
             await asyncio.sleep(PAUSE_SECONDS)
             try:
                 await self.tick(my_name.name)
-            except (MachineError, SandboxError) as error:
+            except (MachineError, SandboxError, AppError) as error:
                 log.warning("could not look for orphan sandboxes: %s", error)
             except Exception as error:
                 log.warning("could not look for orphan sandboxes: %s", error, exc_info=not passes(error))
@@ -53,4 +57,8 @@ class OrphanSweeper:
             pipeline.hmget(ThreadKeys(thread_id).metadata, ["created_at", "sandbox"])
         found = await pipeline.execute() if thread_ids else []
         pairs = zip(thread_ids, found, strict=True)
-        return {thread_id: sandbox and orjson.loads(sandbox) for thread_id, (created, sandbox) in pairs if created}
+        known = {thread_id: sandbox and orjson.loads(sandbox) for thread_id, (created, sandbox) in pairs if created}
+        async with self._database.connect() as c:
+            evicted = await history.threads_of(c, [thread_id for thread_id in thread_ids if thread_id not in known])
+        refs = {thread.id: thread.record.get("sandbox") for thread in evicted}
+        return known | {thread_id: ref and orjson.loads(ref) for thread_id, ref in refs.items()}

@@ -17,17 +17,22 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
+from modem.archive import Archiver
 from modem.lease import Lease
 from modem.metrics import ChoreMetrics
 from modem.orphans import OrphanSweeper
 from modem.port import WorkerPort, open_port
+from modem.retention import Retention
 from modem.sweep import Sweeper
 from shared.config import Settings
+from shared.db.engine import Database
 from shared.events.outside import Outside
+from shared.history.changes import Changes
 from shared.queue import RunQueue
 from shared.redis import connect, patiently
 from shared.slots.slots import agent_slots_of, slots_of
 from shared.tasks import cancel
+from shared.threads.archiving import Archiving
 from shared.threads.store import ThreadStore
 from shared.version import VERSION
 from shared.workers.catalogue import tell_catalogue
@@ -108,11 +113,15 @@ class Worker:
         )
         self._resources.push_async_callback(client.aclose)
         self._resources.push_async_callback(broker.aclose)
+        database = Database.from_settings(self._settings)
+        self._resources.push_async_callback(database.close)
         slots, agent_slots = slots_of(self._settings, client), agent_slots_of(self._settings, client)
         self._queue = RunQueue(self._producer, client, slots, agent_slots=agent_slots)
         # The runs' owner waits for Redis as long as it takes; the sweeper tries again at its next turn.
-        outside = Outside.over(client, self._settings, self._queue.ring, patience_seconds=None)
-        impatient = Outside.over(client, self._settings, self._queue.ring, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        outside, impatient = (
+            Outside.over(client, self._settings, self._queue.ring, patience_seconds=patience, database=database)
+            for patience in (None, SWEEP_PATIENCE_SECONDS)
+        )
         self._resources.push_async_callback(outside.close)
         self._resources.push_async_callback(impatient.close)
         self._store = outside.store
@@ -126,10 +135,16 @@ class Worker:
         self._registry = runtime.observer.metrics.registry
         await self._tell()
         if isinstance(runtime.sandboxes, RemoteProvider):
-            self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
+            self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, database, WorkerRegistry(client))
         self._runner = Runner(outside, runtime)
         self._resources.push_async_callback(self._runner.close)
         self._agenda = Agenda(impatient)
+        archiving = Archiving(client, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas)
+        self._archiver = Archiver(
+            self._settings.archive, database, impatient.store.payloads, archiving, WorkerRegistry(client)
+        )
+        changes = Changes(client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        self._retention = Retention(self._settings.archive.retention_days, database, changes, WorkerRegistry(client))
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
@@ -147,6 +162,8 @@ class Worker:
             self._watch_cancels(),
             self._sweeper.run(self._lease),
             self._agenda.run(self._lease, self._settings.worker.sweep_seconds),
+            self._archiver.run(self._lease),
+            self._retention.run(self._lease),
             self._keep_told(),
         ]
         if self._orphans:

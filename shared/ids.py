@@ -54,6 +54,12 @@ def _on_a_shard(prefix: str, start: int) -> str:
     raise AssertionError("unreachable: 15 free bits reach every remainder modulo 64")
 
 
+def minted_ms(run_or_thread_id: str) -> int:
+    """When the id was made, by the clock of its maker; a child's: when its parent's thread was."""
+    time_chars = run_or_thread_id.rpartition(".")[2][:TIME_CHARS]
+    return sum(ALPHABET.index(char) << 5 * place for place, char in enumerate(reversed(time_chars)))
+
+
 def new_run_id(thread_id: str) -> str:
     return f"{thread_id}.{new_id(random_chars=5)}"
 

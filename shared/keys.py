@@ -61,6 +61,14 @@ class ThreadKeys:
     def timers(self) -> str:
         return timers(shard_of(self.thread_id))
 
+    @cached_property
+    def dirty(self) -> str:
+        return dirty(shard_of(self.thread_id))
+
+    @cached_property
+    def idle(self) -> str:
+        return idle(shard_of(self.thread_id))
+
     def run(self, run_id: str) -> str:
         return f"{self.prefix}:run:{run_id}"
 
@@ -71,8 +79,13 @@ class ThreadKeys:
         """The keys that a run's end or its way back to pending may change, in the order of the scripts."""
         return [
             *(self.run(run_id), self.metadata, self.stream, self.queue, self.live, self.rings, self.timers),
-            *(self.messages, self.journal(run_id), self.waits(run_id), self.inbox(run_id)),
+            *(self.messages, self.journal(run_id), self.waits(run_id), self.inbox(run_id), self.dirty),
         ]
+
+    def of_run(self, run_id: str) -> list[str]:
+        """All that is the run's own; its record first."""
+        own = (self.journal, self.steps, self.waits, self.inbox)
+        return [self.run(run_id), *(name(run_id) for name in own)]
 
     def waits(self, run_id: str) -> str:
         """HASH step key -> the kind of wait, of the run's open waits."""
@@ -112,6 +125,16 @@ def live(shard: int) -> str:
 def rings(shard: int) -> str:
     """ZSET of pending runs by when (milliseconds) the queue is to be told of them again."""
     return f"rings:{{{shard_tags()[shard]}}}"
+
+
+def dirty(shard: int) -> str:
+    """HASH of what SQL does not have yet: run id, or thread id -> its `seq`; `deleted` for what is to go from there."""
+    return f"dirty:{{{shard_tags()[shard]}}}"
+
+
+def idle(shard: int) -> str:
+    """ZSET of threads in which nothing is under way and that SQL has whole, by since when (milliseconds)."""
+    return f"idle:{{{shard_tags()[shard]}}}"
 
 
 def timers(shard: int) -> str:
@@ -186,6 +209,11 @@ def slots_checked(workspace: str) -> str:
 def threads(workspace: str, project: str | None = None) -> str:
     """ZSET of the thread ids of a workspace, or of one of its projects, all with score 0: ids sort by time."""
     return f"threads:{{{workspace}}}" if project is None else f"threads:{{{workspace}/{project}}}"
+
+
+def current_runs(workspace: str) -> str:
+    """ZSET of a workspace's runs that have not ended, or that SQL does not have yet, all with score 0."""
+    return f"current-runs:{{{workspace}}}"
 
 
 def worker(name: str) -> str:

@@ -100,7 +100,7 @@ async def announce_move(services: Services, agent: Agent, before: AgentStatus) -
 
 async def hook_run(services: Services, agent: Agent) -> Run | None:
     """The last one; None where there is none (any more)."""
-    return await services.store.run(agent.hook_run) if agent.hook_run else None
+    return await services.history.run(agent.hook_run) if agent.hook_run else None
 
 
 async def check_ready(services: Services, caller: Principal, agent: Agent) -> None:

@@ -37,6 +37,7 @@ class ThreadOpened(BaseModel):
 
 
 class ThreadAnswer(ThreadOpened):
+    name: str | None
     project_id: str | None
     metadata: JSON
     context: JSON
@@ -50,6 +51,7 @@ class ThreadAnswer(ThreadOpened):
             thread_id=thread.id,
             created_at=thread.created_at,
             status=thread.status,
+            name=thread.name,
             project_id=thread.project,
             metadata=thread.metadata,
             context=thread.context,
@@ -93,6 +95,9 @@ class RunAnswer(BaseModel):
     output_ref: Reference | None
     error: JSON | None
     usage: JSON
+    name: str | None
+    labels: dict[str, str]
+    task_id: str | None
     user_uuid: str | None
     request_id: str | None = Field(description="The `X-Request-Id` of the request that asked for it.")
     parent_run_id: str | None = Field(description="The run that called it.")
@@ -124,6 +129,9 @@ class RunAnswer(BaseModel):
             output_ref=Reference.of(run.output_ref),
             error=run.error,
             usage=run.usage,
+            name=run.name,
+            labels=dict(run.labels),
+            task_id=run.task_id,
             user_uuid=run.user_uuid,
             request_id=run.correlation.request_id,
             parent_run_id=run.parent.partition(" ")[0] if run.parent else None,
@@ -146,6 +154,20 @@ class RunAnswer(BaseModel):
         undone = dict.fromkeys(("model", "output", "output_ref", "error", "worker", "started_at", "ended_at"))
         pending = {"status": RunStatus.PENDING, "cancel_requested": False, "attempt": 0, "usage": {}}
         return answer.model_copy(update={**undone, **pending, "last_event_id": None})
+
+
+class UsageAnswer(BaseModel):
+    """What runs have cost; of the first five fields, those that were asked for."""
+
+    day: str | None = None
+    runnable_type: str | None = None
+    runnable_id: str | None = None
+    model: str | None = None
+    project: str | None = None
+    runs: int
+    input_tokens: int
+    output_tokens: int
+    cost: float = Field(description="US dollars, of the calls whose price is known.")
 
 
 class WaitAnswer(BaseModel):

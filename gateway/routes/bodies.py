@@ -245,5 +245,32 @@ class ForkThreadBody(Body):
     step_id: str | None = Field(default=None, description="The conversation up to this step. Unset: all of it.")
 
 
+Labels = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")], Annotated[str, Field(pattern=r"^[^\x00]{0,200}$")]],
+    Field(max_length=50),
+]
+
+
+class RunPatch(Body):
+    """What is not given stays."""
+
+    name: Name | None = Field(default=None, description="For people.")
+    labels: Labels | None = Field(default=None, description="In place of those that it has.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"labels": {"customer": "c-17"}}]})
+
+
+class ThreadPatch(Body):
+    """What is not given stays."""
+
+    name: Name | None = Field(default=None, description="For people.")
+    metadata: JsonObject | None = Field(default=None, description="In place of what it has.")
+    status: Literal["active", "archived"] | None = Field(
+        default=None, description="An archived thread takes no more runs, until it is active again."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Invoices"}, {"status": "archived"}]})
+
+
 class NoBody(Body):
     """Nothing to say; what is said all the same is an error."""

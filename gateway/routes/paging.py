@@ -15,7 +15,7 @@ from shared.errors import AppError, FieldError
 Row = TypeVar("Row")
 Item = TypeVar("Item")
 
-_PLACE = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_-]{1,64})")
+_PLACE = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_.-]{1,64})")
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items in one page.")]

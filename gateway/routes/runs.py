@@ -1,6 +1,7 @@
 """Runs: one by one, their steps and events, and their end."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import orjson
@@ -9,16 +10,18 @@ from starlette.responses import Response
 
 from gateway.agents.snapshots import snapshot
 from gateway.auth import Principal
-from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
-from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody
+from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.paging import Cursor, Limit, offset_of, page_of, place_of
+from gateway.routes.queries import RunQuery
 from gateway.routes.whole import whole_run
 from gateway.stream.open import parse_last_id
 from shared.errors import AppError, ErrorCode, FieldError
+from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Run, StreamEntry, Submitted
@@ -74,6 +77,38 @@ async def create_run(
     return await _accepted(services, caller, run_id, submitted)
 
 
+@router.get("", operation_id="listRuns", summary="List runs, newest first", responses=errors(400))
+async def list_runs(
+    services: WithServices,
+    caller: Caller,
+    wanted: Annotated[RunQuery, Query()],
+) -> Page[RunAnswer]:
+    found = await services.lists.runs(
+        caller.workspace, wanted.filter(), after=place_of(wanted.cursor), limit=wanted.limit + 1
+    )
+    return page_of_runs(found, wanted.limit)
+
+
+def page_of_runs(found: Sequence[Run], limit: int) -> Page[RunAnswer]:
+    """Of one more than `limit`, where there are more."""
+    return page_of(found, limit, RunAnswer.of, place_of_run)
+
+
+@router.patch("/{run_id}", operation_id="updateRun", summary="Name or label a run", responses=errors(400, 404, 413))
+async def update_run(run_id: str, body: RunPatch, services: WithServices, caller: Writer) -> RunAnswer:
+    run = await services.run_of(caller, run_id)
+    await services.changes.patch_run(run, body.model_dump(exclude_none=True))
+    return RunAnswer.of(await services.run_of(caller, run_id))
+
+
+@router.delete(
+    "/{run_id}", operation_id="deleteRun", summary="Delete a run", status_code=204, responses=errors(404, 409)
+)
+async def delete_run(run_id: str, services: WithServices, caller: Writer) -> None:
+    """With its steps and events, once it has ended. What it added to the conversation stays."""
+    await services.changes.delete_run(await services.run_of(caller, run_id))
+
+
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
 async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAnswer:
     """With its input and output, however large."""
@@ -91,7 +126,7 @@ async def list_steps(
 ) -> Page[StepAnswer]:
     run = await services.run_of(caller, run_id)
     start = offset_of(cursor)
-    steps = await services.store.steps(run.id, start, limit + 1)
+    steps = await services.history.steps(run.id, start, limit + 1)
     return Page(
         items=[StepAnswer.of(run.id, step) for step in steps[:limit]],
         next_cursor=str(start + limit) if len(steps) > limit else None,
@@ -108,6 +143,8 @@ async def cancel_run(
     """
     run = await services.run_of(caller, run_id)
     await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", run.id], run.id)
+    if run.status.terminal:
+        return RunAnswer.of(run)
     run, next_run = await services.store.cancel(run.id, reason="canceled by request")
     if next_run:
         services.in_background(services.queue.ring(next_run))
@@ -137,6 +174,7 @@ async def retry_run(
         raise invalid([FieldError(place="body.parameters", detail=unheeded)])
     request = ["retry", run.id, parameters]
     new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(run.thread_id))
+    await services.store.bring_back(run.thread_id, run.id)
     submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id, parameters=parameters)
     return await _accepted(services, caller, new_id, submitted)
 
@@ -170,6 +208,7 @@ async def fork_run(
     thread = NewThread(
         thread_of(new_id), run.workspace, {"forked_from": run.thread_id}, agent=agent, project=run.project
     )
+    await services.store.bring_back(run.thread_id, run.id)
     await services.copy_files(run.thread_id, thread.id, up_to=run.id)
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)
@@ -216,7 +255,7 @@ async def events(
         return await services.streams.of_run(caller, run_id, after)
     parse_last_id(cursor or after)
     run = await services.run_of(caller, run_id)
-    found = await services.store.events_of(run, since=cursor or after, count=limit + 1)
+    found = await services.history.events_of(run, since=cursor or after, count=limit + 1)
     return Response(_page_of_events(found[:limit], more=len(found) > limit), media_type="application/json")
 
 

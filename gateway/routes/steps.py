@@ -136,7 +136,7 @@ async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple
     """Raises AppError NOT_FOUND, for a step of somebody else too."""
     run_id, _, number = step_id.rpartition(".")
     run = await services.run_of(caller, run_id) if STEP_NUMBER.fullmatch(number) else None
-    step = await services.store.step(run.id, int(number)) if run else None
+    step = await services.history.step(run.id, int(number)) if run else None
     if run is None or step is None:
         raise AppError(ErrorCode.NOT_FOUND, f"There is no step {step_id[:100]}.")
     return run.id, step

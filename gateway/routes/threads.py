@@ -1,13 +1,13 @@
 """Threads: open one, execute tasks in it, follow it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from gateway.agents.snapshots import agent_named, snapshot
 from gateway.auth import Principal
-from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices
+from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import (
@@ -19,11 +19,11 @@ from gateway.routes.answers import (
     ThreadCanceled,
     ThreadOpened,
 )
-from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody
+from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody, ThreadPatch
 from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of
-from gateway.routes.runs import LastEventId, LastId, step_number
+from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of, place_of
+from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
 from shared.config import ToolsSettings
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
@@ -176,14 +176,16 @@ async def fork_thread(
     thread = await services.thread_of(caller, thread_id)
     request = ["fork", thread.id, body.model_dump()]
     new_thread = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_thread_id())
-    messages, up_to = await services.store.messages(thread.id), None
+    messages, up_to = await services.history.messages(thread.id), None
     if body.step_id is not None:
         run = await services.run_of(caller, body.step_id.rpartition(".")[0])
         if run.thread_id != thread.id:
             raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} has no step {body.step_id[:100]}.")
         last, up_to = step_number(run, body.step_id), run.id
+        await services.store.bring_back(thread.id, run.id)
         steps = [step for step in await services.store.journal(run.id) if step.number <= last and step.finished]
         messages = await again.conversation(services.store, run, steps)
+    await services.store.bring_back(thread.id)
     await services.copy_files(thread.id, new_thread, up_to=up_to)
     metadata = {**thread.metadata, "forked_from": thread.id}
     new = NewThread(new_thread, caller.workspace, metadata, thread.context, agent=thread.agent, project=thread.project)
@@ -193,19 +195,47 @@ async def fork_thread(
 
 @router.get("", operation_id="listThreads", summary="List threads, newest first", responses=errors(400))
 async def list_threads(
-    services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+    *,
+    services: WithServices,
+    caller: Caller,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Literal["active", "archived"] | None = None,
+    project_id: str | None = None,
 ) -> Page[ThreadAnswer]:
+    """A page may have fewer items than `limit`."""
     if cursor is not None and not is_thread_id(cursor):
         raise bad_cursor()
-    ids = await services.store.thread_ids(caller.workspace, before=cursor, limit=limit + 1, project=caller.project)
-    threads = await services.store.threads(ids[:limit])
-    more = len(ids) > limit
-    return Page(items=[ThreadAnswer.of(thread) for thread in threads], next_cursor=ids[limit - 1] if more else None)
+    threads, following = await services.lists.threads(
+        caller.workspace, before=cursor, limit=limit, status=status, project=caller.project or project_id
+    )
+    return Page(items=[ThreadAnswer.of(thread) for thread in threads], next_cursor=following)
 
 
 @router.get("/{thread_id}", operation_id="getThread", summary="A thread", responses=errors(404))
 async def get_thread(thread_id: str, services: WithServices, caller: Caller) -> ThreadAnswer:
     return ThreadAnswer.of(await services.thread_of(caller, thread_id))
+
+
+@router.patch(
+    "/{thread_id}", operation_id="updateThread", summary="Rename or archive a thread", responses=errors(400, 404, 413)
+)
+async def update_thread(thread_id: str, body: ThreadPatch, services: WithServices, caller: Writer) -> ThreadAnswer:
+    thread = await services.thread_of(caller, thread_id)
+    await services.changes.patch_thread(thread, body.model_dump(exclude_none=True))
+    return ThreadAnswer.of(await services.thread_of(caller, thread_id))
+
+
+@router.delete(
+    "/{thread_id}",
+    operation_id="deleteThread",
+    summary="Delete a thread",
+    status_code=204,
+    responses=errors(404, 409),
+)
+async def delete_thread(thread_id: str, services: WithServices, caller: Writer) -> None:
+    """With its runs, events, conversation, snapshots and large values. 409 while a run goes on in it."""
+    await services.changes.delete_thread(await services.thread_of(caller, thread_id))
 
 
 @router.get(
@@ -219,7 +249,7 @@ async def list_messages(
 ) -> Page[JSON]:
     thread = await services.thread_of(caller, thread_id)
     start = offset_of(cursor)
-    found = await services.store.messages(thread.id, start, limit + 1)
+    found = await services.history.messages(thread.id, start, limit + 1)
     return Page(items=found[:limit], next_cursor=str(start + limit) if len(found) > limit else None)
 
 
@@ -230,10 +260,8 @@ async def list_runs(
     thread_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[RunAnswer]:
     thread = await services.thread_of(caller, thread_id)
-    start = offset_of(cursor)
-    ids = await services.store.run_ids(thread.id, start, limit + 1)
-    runs = await services.store.runs(ids[:limit])
-    return Page(items=[RunAnswer.of(run) for run in runs], next_cursor=str(start + limit) if len(ids) > limit else None)
+    found = await services.lists.runs_of(thread, after=place_of(cursor), limit=limit + 1)
+    return page_of_runs(found, limit)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from shared import keys
 from shared.ids import stream_position
@@ -63,20 +63,30 @@ class Source:
     channel: str
     """The sharded pub/sub channel that tells of what is new in it."""
     end: tuple[str, ...]
-    """The command that says where it ends: its last id, or its last entry."""
-    capped: bool
-    """Whether its oldest entries go when new ones come, unnoticed by whoever has not read them."""
+    """The command that says where it ends, and of a thread from where on Redis has it."""
+    thread_id: str | None = None
+    """None: it is capped, so that its oldest entries go when new ones come. A thread's are then in SQL."""
+
+    @property
+    def capped(self) -> bool:
+        return self.thread_id is None
 
     @classmethod
     def of_thread(cls, thread_id: str) -> Self:
         k = ThreadKeys(thread_id)
-        return cls(f"thread {thread_id}", k.stream, k.channel, ("HGET", k.metadata, "last_id"), capped=False)
+        end = ("HMGET", k.metadata, "last_id", "kept_from")
+        return cls(f"thread {thread_id}", k.stream, k.channel, end, thread_id)
 
     @classmethod
     def of_agents(cls, workspace: str) -> Self:
         key = keys.channel(workspace)
         end = ("XREVRANGE", key, "+", "-", "COUNT", "1")
-        return cls(f"the agents of workspace {workspace}", key, key, end, capped=True)
+        return cls(f"the agents of workspace {workspace}", key, key, end)
+
+
+def following(position: Position) -> Position:
+    """The first that can come after it."""
+    return (position[0], position[1] + 1)
 
 
 def before(position: Position) -> Position:
@@ -89,8 +99,5 @@ def text_of(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
 
 
-def end_of(answer: Any) -> Position:
-    """Where a stream ends, by what Redis answered to its `end`."""
-    if isinstance(answer, list):
-        answer = answer[0][0] if answer else None
-    return stream_position(answer.decode()) if answer else START
+def position_of(stream_id: bytes | None) -> Position:
+    return stream_position(stream_id.decode()) if stream_id else START

@@ -1,7 +1,8 @@
 """One reader, many subscribers: a stream's new entries are read once, into a small ring that its cursors share.
 
-A cursor that the ring no longer covers (a late joiner, a laggard) reads pages from Redis until it does, so that nothing
-is ever kept for anybody. Whatever is published only says "look": a stream's truth is what Redis has in it.
+A cursor that the ring no longer covers (a late joiner, a laggard) reads pages until it does, from Redis or what is in
+SQL only, so that nothing is ever kept for anybody. Whatever is published only says "look": a stream's truth is what
+Redis has in it.
 """
 
 import asyncio
@@ -10,15 +11,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.metrics import GatewayMetrics
-from gateway.stream.entries import START, Entry, Gap, Position, Source, before, end_of, text_of
+from gateway.stream.entries import START, Entry, Gap, Position, Source, before, following, position_of, text_of
 from gateway.stream.listener import Listener
+from gateway.stream.older import Older
 from gateway.stream.reader import Reader
+from shared.errors import AppError
 from shared.tasks import cancel
 
 log = logging.getLogger("trunkline.gateway.stream")
@@ -26,8 +28,13 @@ log = logging.getLogger("trunkline.gateway.stream")
 PAGE_ENTRIES = 200  # entries in one read
 RING_BYTES = 4 << 20  # of events in one stream's ring
 
-UNREADABLE = (RedisError, LookupError, ValueError)
-"""What reading a stream raises that is none: a key of another type, entries that are not ours."""
+STALE_SECONDS = 30.0
+"""A feed that was not read for so long looks whether events have left the stream meanwhile. Less than they stay there
+(archive.keep_events_seconds)."""
+
+UNREADABLE = (RedisError, LookupError, ValueError, AppError)
+"""What reading a stream raises that is none (a key of another type, entries that are not ours), or whose older part is
+away."""
 
 Wake = Callable[[], None]
 
@@ -47,6 +54,8 @@ class Feed:
         """To be resolved by a read that began after they were put here."""
         self.error: Exception | None = None
         """Why the stream cannot be read, though Redis is there."""
+        self.read_at = 0.0
+        """When it was read last, by the loop's clock."""
         self._ring: deque[Entry] = deque()
         self._ring_entries = ring_entries
         self._ring_bytes = 0
@@ -88,8 +97,15 @@ class Fanout:
     """All feeds of a gateway process: one reading and one subscriber connection, whatever their number."""
 
     def __init__(
-        self, client: Redis, *, ring_entries: int, check_seconds: float, metrics: GatewayMetrics | None = None
+        self,
+        client: Redis,
+        older: Older,
+        *,
+        ring_entries: int,
+        check_seconds: float,
+        metrics: GatewayMetrics | None = None,
     ) -> None:
+        self.older = older
         self.metrics = metrics or GatewayMetrics()
         self.reader = Reader(client, on_change=self._wake_all)
         self._listener = Listener(
@@ -102,6 +118,7 @@ class Fanout:
         """Feeds to read, and whether to look where the stream ends as well."""
         self._work = asyncio.Event()
         self._pages: dict[tuple[Feed, Position], Page] = {}
+        self._turning: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until it is cancelled. Raises what crashed, if something does."""
@@ -149,9 +166,9 @@ class Fanout:
         if page is None:
             self.metrics.stream_pages.inc()
             page = self._pages[key] = Page(feed.tail, asyncio.get_running_loop().create_future())
-            first = text_of(position) if feed.source.capped else f"({text_of(position)}"
-            answer = self.reader.ask("XRANGE", feed.source.stream, first, text_of(page.until), "COUNT", PAGE_ENTRIES)
-            answer.add_done_callback(lambda done: self._turn_page(key, done))
+            turning = asyncio.create_task(self._turn_page(key, page))
+            self._turning.add(turning)
+            turning.add_done_callback(self._turning.discard)
         return page
 
     def leave(self, feed: Feed, wake: Wake) -> None:
@@ -164,12 +181,32 @@ class Fanout:
             self._dirty.pop(feed, None)
             self._listener.unsubscribe(channel)
 
-    def _turn_page(self, key: tuple[Feed, Position], answer: asyncio.Future[Any]) -> None:
-        entries = self._pages.pop(key).entries
+    async def _turn_page(self, key: tuple[Feed, Position], page: "Page") -> None:
         try:
-            entries.set_result(_entries(answer.result()))
-        except UNREADABLE as error:
-            entries.set_exception(error)
+            found = await self._read_page(*key, page.until)
+        except Exception as error:  # noqa: BLE001 - it is for those who wait for the page
+            page.found.set_exception(error)
+        else:
+            page.found.set_result(found)
+        finally:
+            del self._pages[key]
+
+    async def _read_page(self, feed: Feed, position: Position, until: Position) -> list[Entry] | Gap:
+        """What comes next, from SQL where a thread's stream no longer reaches."""
+        thread_id, stream, end = feed.source.thread_id, feed.source.stream, text_of(until)
+        if thread_id is None:
+            return _entries(await self.reader.ask("XRANGE", stream, text_of(position), end, "COUNT", PAGE_ENTRIES))
+        asked = self.reader.ask("XRANGE", stream, f"({text_of(position)}", end, "COUNT", PAGE_ENTRIES)
+        # Asked after it: what has not left by now had not then.
+        known = self.reader.ask(*feed.source.end)
+        entries = _entries(await asked)
+        last_id, kept_from = await known
+        reaches = position_of(kept_from)
+        if last_id is not None and following(position) >= reaches:
+            return entries or Gap(position, until)
+        below = following(until) if last_id is None else min(reaches, following(until))
+        older = await self.older.page(thread_id, position, below, PAGE_ENTRIES)
+        return older or entries or Gap(position, until)
 
     def _on_news(self, channel: bytes) -> None:
         if feed := self._feeds.get(channel):
@@ -212,10 +249,10 @@ class Fanout:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries read from Redis, up to where the feed ended when they were asked for."""
+    """Entries, up to where the feed ended when they were asked for."""
 
     until: Position
-    entries: asyncio.Future[list[Entry]]
+    found: asyncio.Future[list[Entry] | Gap]
 
 
 class _Read:
@@ -223,8 +260,10 @@ class _Read:
 
     def __init__(self, fanout: Fanout, feed: Feed, *, verify: bool) -> None:
         self.feed = feed
-        self._metrics = fanout.metrics
-        reader = fanout.reader
+        self._metrics, self._older = fanout.metrics, fanout.older
+        reader, now = fanout.reader, asyncio.get_running_loop().time()
+        verify = verify or now > feed.read_at + STALE_SECONDS
+        feed.read_at = now
         self._checks: list[asyncio.Future[None]] = []
         self._end = self._entries = None
         if verify or not feed.known:
@@ -238,13 +277,14 @@ class _Read:
         """Puts what was found into the feed, and tells its followers. Whether there may be more to read."""
         feed, more = self.feed, False
         try:
-            end = end_of(await self._end) if self._end else None
+            end, reaches = await self._ends()
             found = _entries(await self._entries) if self._entries else []
         except UNREADABLE as error:
             log.error("the stream of %s cannot be read: %r", feed.source.name, error)
             feed.error = error
         else:
-            if end is not None and (not feed.known or end < feed.tail):
+            feed.error = None
+            if end is not None and (not feed.known or end < feed.tail or reaches > following(feed.tail)):
                 feed.reset(end)
                 more = True
             else:
@@ -258,6 +298,18 @@ class _Read:
             if not check.done():
                 check.set_result(None)
         return more
+
+    async def _ends(self) -> tuple[Position | None, Position]:
+        """Where the stream ends, if that was asked for, and from where on Redis has it."""
+        if self._end is None:
+            return None, START
+        answer, thread_id = await self._end, self.feed.source.thread_id
+        if thread_id is None:
+            return position_of(answer[0][0] if answer else None), START
+        last_id, kept_from = answer
+        if last_id is None:
+            return await self._older.end(thread_id) or START, START
+        return position_of(last_id), position_of(kept_from)
 
 
 class Cursor:
@@ -312,15 +364,15 @@ class Cursor:
             if in_ring is not None:
                 return in_ring
             self._page = self._fanout.page(feed, self.position)
-            self._page.entries.add_done_callback(lambda _: self._wake())
+            self._page.found.add_done_callback(lambda _: self._wake())
         page = self._page
-        if not page.entries.done():
+        if not page.found.done():
             return None
         self._page = None
-        entries = page.entries.result()
-        if feed.source.capped and self.position != START:
-            return self._without_gap(entries, page.until)
-        return entries or Gap(self.position, page.until)
+        read = page.found.result()
+        if isinstance(read, list) and feed.source.capped and self.position != START:
+            return self._without_gap(read, page.until)
+        return read or Gap(self.position, page.until)
 
     def _without_gap(self, entries: list[Entry], until: Position) -> list[Entry] | Gap:
         """What of a page comes after the position, if the position's own entry is still there."""

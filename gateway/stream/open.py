@@ -112,7 +112,8 @@ class Streams:
 
     async def _answer(self, wanted: Wanted, opening: Opening) -> Response:
         subscription = self._subscription(wanted, opening, idle_limit=True)
-        if await self._is_open(subscription) and subscription.opening.result() is None:
+        tried = subscription.opening
+        if await self._is_open(subscription) and not _away(tried) and tried.result() is None:
             return Response(status_code=204)
         return EventStream(subscription)
 
@@ -128,17 +129,18 @@ class Streams:
             await asyncio.wait({subscription.opening}, timeout=PATIENCE_SECONDS if away else SOCKET_PATIENCE_SECONDS)
             if not await self._is_open(subscription, 0):
                 raise redis_away()
+            subscription.opening.result()
         except BaseException:
             subscription.close()
             raise
         return subscription
 
     async def _is_open(self, subscription: Subscription, patience_seconds: float = PATIENCE_SECONDS) -> bool:
-        """Whether Redis has answered in time. Raises AppError NOT_FOUND."""
+        """Whether there was an answer in time. Raises AppError NOT_FOUND."""
         opening = subscription.opening
         if not self.fanout.reader.away:
             await asyncio.wait({opening}, timeout=patience_seconds)
-        if opening.done():
+        if opening.done() and not _away(opening):
             opening.result()
         return opening.done()
 
@@ -147,7 +149,10 @@ class Streams:
         return Subscription(wanted, opening, reader=reader, limits=self._limits, idle_limit=idle_limit)
 
     async def _open_thread(self, caller: Principal, thread_id: str, position: Position, wake: Wake) -> Cursor:
-        owner = await self.fanout.reader.ask("HMGET", ThreadKeys(thread_id).metadata, "workspace", "project")
+        names = ("workspace", "project")
+        owner = await self.fanout.reader.ask("HMGET", ThreadKeys(thread_id).metadata, *names)
+        if owner[0] is None:
+            owner = await self.fanout.older.thread(thread_id, *names)
         if not _sees(caller, *owner):
             raise _no_such("thread", thread_id)
         return await self.fanout.follow(Source.of_thread(thread_id), position, wake)
@@ -156,6 +161,8 @@ class Streams:
         run = thread_keys_of(run_id).run(run_id)
         names = ("workspace", "project", "first_event", "last_event")
         *owner, first, last = await self.fanout.reader.ask("HMGET", run, *names)
+        if owner[0] is None:
+            *owner, first, last = await self.fanout.older.run(run_id, *names)
         if not _sees(caller, *owner):
             raise _no_such("run", run_id)
         if last is not None and position >= stream_position(last.decode()):
@@ -177,6 +184,12 @@ def parse_last_id(last_id: str | None) -> Position:
     if not STREAM_ID.fullmatch(last_id):
         raise invalid([FieldError(place="last_id", detail="should be the id of an event, such as 1732150000000-0")])
     return stream_position(last_id)
+
+
+def _away(opening: asyncio.Future[Cursor | None]) -> bool:
+    """Whether it failed only because SQL is away: the stream says so, and the client comes again."""
+    error = opening.exception()
+    return isinstance(error, AppError) and error.code is ErrorCode.UNAVAILABLE
 
 
 def _sees(caller: Principal, workspace: bytes | None, project: bytes | None) -> bool:

@@ -15,6 +15,7 @@ from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.sections import Settings
 from shared.config.services import (
     ApiSettings,
+    ArchiveSettings,
     AuthSettings,
     DatabaseSettings,
     LlmSettings,
@@ -32,6 +33,7 @@ __all__ = [
     "AgentSettings",
     "AgentsSettings",
     "ApiSettings",
+    "ArchiveSettings",
     "AuditSettings",
     "AuthSettings",
     "BudgetSettings",

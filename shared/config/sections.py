@@ -25,6 +25,7 @@ from shared.config.rules import broken_rules
 from shared.config.sandboxes import SandboxSettings, SnapshotSettings
 from shared.config.services import (
     ApiSettings,
+    ArchiveSettings,
     AuthSettings,
     DatabaseSettings,
     EventsSettings,
@@ -50,6 +51,7 @@ class Settings(Section):
     tracing: TracingSettings = TracingSettings()
     redis: RedisSettings = RedisSettings()
     database: DatabaseSettings = DatabaseSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     auth: AuthSettings = AuthSettings()
     jwt: JwtSettings = JwtSettings()
     audit: AuditSettings = AuditSettings()

@@ -124,6 +124,25 @@ class DatabaseSettings(Section):
     pool_size: Count = Field(default=5, description="Connections that one process keeps open.")
 
 
+class ArchiveSettings(Section):
+    """What runs leave behind in the SQL database, and what stays in Redis."""
+
+    every_seconds: Seconds = Field(default=2, description="How often a worker copies to SQL what changed.")
+    keep_events_seconds: Annotated[Seconds, Field(ge=60)] = Field(
+        default=3600,
+        description="For how long an event stays in Redis once SQL has it; older ones are read from SQL.",
+    )
+    evict_after_seconds: Annotated[Seconds, Field(ge=60)] = Field(
+        default=86_400,
+        description="A thread in which nothing has gone on for so long leaves Redis. It comes back when it is used.",
+    )
+    retention_days: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Runs that ended so many days ago are deleted, with their steps and events, and threads in which "
+        "nothing has gone on for as long. 0: all are kept.",
+    )
+
+
 class AuthSettings(Section):
     """Who may use the API."""
 

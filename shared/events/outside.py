@@ -8,8 +8,10 @@ from typing import Self
 from redis.asyncio import Redis
 
 from shared.config import Settings
+from shared.db.engine import Database
 from shared.events.answers import Answers, Approvals
 from shared.events.bus import EventBus
+from shared.history.revival import Revival
 from shared.payloads.payloads import Payloads
 from shared.threads.store import ThreadStore
 from shared.workers.registry import WorkerRegistry
@@ -38,17 +40,25 @@ class Outside:
         ring: Callable[[str | None], Awaitable[None]],
         *,
         patience_seconds: float | None,
+        database: Database | None = None,
     ) -> Self:
-        """`patience_seconds`: how long a call waits for a Redis that is away (None: as long as it takes)."""
-        payloads = Payloads.over(client, settings, patience_seconds=patience_seconds)
-        ring_seconds = settings.worker.ring_seconds
+        """`patience_seconds`: how long a call waits for a Redis that is away (None: as long as it takes).
+
+        `database`: where evicted threads are; None: there are none.
+        """
         replicas = settings.redis.replicas
+        cold = Revival(client, database, patience_seconds=patience_seconds, replicas=replicas) if database else None
+        payloads = Payloads.over(
+            client, settings, patience_seconds=patience_seconds, elsewhere=cold.blob if cold else None
+        )
+        ring_seconds = settings.worker.ring_seconds
         store = ThreadStore(
             client,
             ring_seconds=ring_seconds,
             patience_seconds=patience_seconds,
             replicas=replicas,
             payloads=payloads,
+            cold=cold,
         )
         bus = EventBus(
             client,

@@ -20,7 +20,7 @@ from shared.errors import AppError, ErrorCode
 from shared.keys import ThreadKeys
 from shared.payloads.blobs import BlobStore, Lost, Ref, StoreAway, TooLarge
 from shared.payloads.folder import FolderBlobs
-from shared.payloads.in_redis import RedisBlobs
+from shared.payloads.in_redis import Elsewhere, RedisBlobs
 from shared.redis import patiently
 from shared.scripts import Scripts
 
@@ -50,11 +50,21 @@ class Payloads:
         self._scripts = Scripts(client, __package__, "disown", patience_seconds=patience_seconds)
 
     @classmethod
-    def over(cls, client: Redis, settings: Settings, *, patience_seconds: float | None) -> Self:
-        """Raises AppError INVALID_CONFIG where the store's library is not installed."""
+    def over(
+        cls,
+        client: Redis,
+        settings: Settings,
+        *,
+        patience_seconds: float | None,
+        elsewhere: Elsewhere | None = None,
+    ) -> Self:
+        """`elsewhere`: where the blobs of evicted threads are.
+
+        Raises AppError INVALID_CONFIG where the store's library is not installed.
+        """
         chosen = settings.payloads
         stores: dict[str, BlobStore] = {
-            "redis": RedisBlobs(client, patience_seconds=patience_seconds),
+            "redis": RedisBlobs(client, patience_seconds=patience_seconds, elsewhere=elsewhere),
             "folder": FolderBlobs(settings.payload_folder),
         }
         if chosen.s3_bucket is not None:

@@ -115,7 +115,7 @@ class Attempt:
         k = self._keys
         run_id = self.run.id
         names = [k.run(run_id), k.metadata, k.stream, k.journal(run_id), k.messages, k.waits(run_id), k.timers]
-        names.append(k.steps(run_id))
+        names += [k.steps(run_id), k.dirty]
         messages = [(self.payloads.encoded(message, "A message"),) for message in change.messages]
         events = [event.flat() for event in change.events]
         fields = [*_counted(list(change.run.items())), *_counted(list(change.thread.items()))]
@@ -239,3 +239,12 @@ class Attempt:
 
 def _counted(rows: Sequence[Sequence[Any]]) -> list[Any]:
     return [len(rows), *(item for row in rows for item in row)]
+
+
+def known_of(attempt: Attempt | None, functions: Sequence[str] | None) -> list[str | int]:
+    """What the worker has of the run, as `claim` takes it."""
+    steps = [*attempt.journal.values()] if attempt else []
+    highest: str | int = max((step.number for step in steps), default=0) if attempt else ""
+    unfinished = [step.key for step in steps if not step.finished]
+    head = [highest, len(attempt.messages) if attempt else 0, "any" if functions is None else ""]
+    return [*head, len(unfinished), *unfinished, len(functions or ()), *(functions or ())]

@@ -1,5 +1,5 @@
 -- claim: a worker takes a pending run and gets its fencing token, the epoch. Only the thread's head run can be taken.
--- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 rings, 8 steps
+-- KEYS 1 metadata, 2 run, 3 journal, 4 messages, 5 stream, 6 live, 7 rings, 8 steps, 9 dirty
 -- ARGV 1 thread id, 2 run id, 3 worker, 4 the call's name: repeated, it gets the same answer while its claim holds,
 --      what the worker knows of the run: 5 the highest number of its steps, or '', 6 how many messages,
 --      7 'any' when it takes every run,
@@ -32,7 +32,7 @@ if known ~= call or status ~= 'running' then
   redis.call('HSET', KEYS[2], 'status', 'running', 'epoch', epoch, 'worker', worker, 'claim', call,
     'op', 0, 'claimed_at', now_ms())
   redis.call('HSETNX', KEYS[2], 'started_at', now_ms())
-  redis.call('HINCRBY', KEYS[2], 'seq', 1)
+  mark(KEYS[2], KEYS[9], run_id)
   redis.call('HSET', KEYS[6], run_id, worker)
   redis.call('ZREM', KEYS[7], run_id)
   local event, data = 'run.started', '{}'

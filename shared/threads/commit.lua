@@ -1,5 +1,5 @@
 -- commit: what a step did becomes true at once: its journal entry, the messages it adds, its events, the record's fields.
--- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 messages, 6 waits, 7 timers, 8 steps
+-- KEYS 1 run, 2 metadata, 3 stream, 4 journal, 5 messages, 6 waits, 7 timers, 8 steps, 9 dirty
 -- ARGV 1 thread id, 2 run id, 3 epoch, 4 op, then counted lists: steps (key, status, JSON, and for one that waits: the
 --      kind of wait, when its time is up in ms or ''), messages (JSON), fields of the run (name, value), fields of the
 --      thread (name, value), events (type, step number, data), markers of the blobs that the steps name
@@ -53,7 +53,10 @@ name_blobs(KEYS[7], blobs)
 if #messages > 0 then redis.call('HSETNX', KEYS[1], 'begin', place) end
 for i = 1, #messages do redis.call('RPUSH', KEYS[5], messages[i]) end
 redis.call('HSET', KEYS[1], 'op', ARGV[4], unpack(run_fields))
-redis.call('HINCRBY', KEYS[1], 'seq', 1)
-if #thread_fields > 0 then redis.call('HSET', KEYS[2], unpack(thread_fields)) end
+mark(KEYS[1], KEYS[9], ARGV[2])
+if #thread_fields > 0 then
+  redis.call('HSET', KEYS[2], unpack(thread_fields))
+  redis.call('HINCRBY', KEYS[2], 'seq', 1)
+end
 if #events > 0 then append(KEYS[3], KEYS[2], ARGV[1], ARGV[2], ARGV[3], events) end
 return news(KEYS[1])

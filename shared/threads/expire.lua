@@ -1,5 +1,6 @@
 -- expire: takes a running run from a worker whose lease has ended. The sweeper calls it.
--- KEYS 1 run, 2 metadata, 3 stream, 4 queue, 5 live, 6 rings, 7 timers, 8 messages, 9 journal, 10 waits, 11 inbox
+-- KEYS 1 run, 2 metadata, 3 stream, 4 queue, 5 live, 6 rings, 7 timers, 8 messages, 9 journal, 10 waits, 11 inbox,
+--      12 dirty
 -- ARGV 1 thread id, 2 run id, 3 worker, 4 ring after (ms), 5 attempts without a committed step before the run fails,
 --      6 data of run.failed in that case, 7 the run's error in that case
 -- Answers {requeued, run}, {failed, the run to ring for or ''}, or {kept, the run to ring for or ''}: it is not that

@@ -40,6 +40,24 @@ local function append(stream, metadata, thread_id, run_id, attempt, events)
   return id
 end
 
+-- Whether a stream id is after another.
+local function later(one, other)
+  local ms, n = string.match(one, '(%d+)-(%d+)')
+  local other_ms, other_n = string.match(other, '(%d+)-(%d+)')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(n) > tonumber(other_n)
+end
+
+-- The run changed, or its steps or stream did: its number rises, and the archiver is told.
+local function mark(run, dirty, run_id)
+  redis.call('HSET', dirty, run_id, redis.call('HINCRBY', run, 'seq', 1))
+end
+
+-- As `mark`, of a change of the thread that no run's change stands for.
+local function mark_thread(metadata, dirty, thread_id)
+  redis.call('HSET', dirty, thread_id, redis.call('HINCRBY', metadata, 'seq', 1))
+end
+
 -- What an attempt learns with each write: whether it is to end, and how many messages were put into the run.
 local function news(run)
   local record = redis.call('HMGET', run, 'cancel', 'inbox')
@@ -57,10 +75,10 @@ local function fence(run, epoch, op)
   return nil
 end
 
--- The keys of the run that a transition ends or moves: KEYS 1-11 of release, expire and cancel.
+-- The keys of the run that a transition ends or moves: KEYS 1-12 of release, expire and cancel.
 local function keys_of_run()
   return {run = KEYS[1], metadata = KEYS[2], stream = KEYS[3], queue = KEYS[4], live = KEYS[5], rings = KEYS[6],
-    timers = KEYS[7], messages = KEYS[8], journal = KEYS[9], waits = KEYS[10], inbox = KEYS[11]}
+    timers = KEYS[7], messages = KEYS[8], journal = KEYS[9], waits = KEYS[10], inbox = KEYS[11], dirty = KEYS[12]}
 end
 
 -- A wait is over. What it left in other slots (an event's waiters, the list of approvals) is on the timers' agenda,
@@ -112,7 +130,7 @@ local function finish(k, thread_id, run_id, status, event, data)
   local id = append(k.stream, k.metadata, thread_id, run_id, attempt, {event, '', data})
   local following = redis.call('LPOP', k.queue) or ''
   redis.call('HSET', k.run, 'status', status, 'worker', '', 'ended_at', now_ms(), 'last_event', id, 'next', following)
-  redis.call('HINCRBY', k.run, 'seq', 1)
+  mark(k.run, k.dirty, run_id)
   redis.call('HDEL', k.live, run_id)
   redis.call('ZREM', k.rings, run_id)
   if parent then redis.call('ZADD', k.timers, now_ms(), 'tell|' .. run_id) end
@@ -134,7 +152,7 @@ end
 -- To be claimed by any worker.
 local function make_pending(k, run_id)
   redis.call('HSET', k.run, 'status', 'pending', 'worker', '')
-  redis.call('HINCRBY', k.run, 'seq', 1)
+  mark(k.run, k.dirty, run_id)
   redis.call('HDEL', k.live, run_id)
   redis.call('ZADD', k.rings, now_ms() + k.ring_ms, run_id)
 end
@@ -152,6 +170,7 @@ local function cancel(k, thread_id, run_id, data)
   local status, epoch, following = unpack(redis.call('HMGET', k.run, 'status', 'epoch', 'next'))
   if status == 'succeeded' or status == 'failed' or status == 'canceled' then return {'ended', following or ''} end
   redis.call('HSETNX', k.run, 'cancel', data)
+  mark(k.run, k.dirty, run_id)
   if status == 'waiting' then make_pending(k, run_id) end
   if epoch ~= '0' then return {'requested', status == 'running' and '' or run_id} end
   if redis.call('HGET', k.metadata, 'head') == run_id then
@@ -160,7 +179,7 @@ local function cancel(k, thread_id, run_id, data)
   redis.call('LREM', k.queue, 1, run_id)
   local id = append(k.stream, k.metadata, thread_id, run_id, 0, {'run.canceled', '', data})
   redis.call('HSET', k.run, 'status', 'canceled', 'ended_at', now_ms(), 'last_event', id)
-  redis.call('HINCRBY', k.run, 'seq', 1)
+  mark(k.run, k.dirty, run_id)
   if redis.call('HGET', k.run, 'parent') then redis.call('ZADD', k.timers, now_ms(), 'tell|' .. run_id) end
   return {'canceled', ''}
 end

@@ -1,5 +1,6 @@
 -- release: an attempt ends. The run is over (succeeded, failed, canceled), waits, or goes back to pending.
--- KEYS 1 run, 2 metadata, 3 stream, 4 queue, 5 live, 6 rings, 7 timers, 8 messages, 9 journal, 10 waits, 11 inbox
+-- KEYS 1 run, 2 metadata, 3 stream, 4 queue, 5 live, 6 rings, 7 timers, 8 messages, 9 journal, 10 waits, 11 inbox,
+--      12 dirty
 -- ARGV 1 thread id, 2 run id, 3 epoch, 4 op, 5 status, 6 ring after (ms), 7 event, 8 its data or the reason,
 --      9 how many messages the run has taken in (succeeded), 10 'ending' when it waits for its end only (waiting),
 --      then counted lists: the run's fields (name, value), the steps it waits for (key), markers of blobs that it names
@@ -47,7 +48,7 @@ end
 if status == 'waiting' then
   append(k.stream, k.metadata, thread_id, run_id, ARGV[3], {ARGV[7], '', ARGV[8]})
   redis.call('HSET', k.run, 'status', 'waiting', 'worker', '', 'stalls', 0, 'next', '')
-  redis.call('HINCRBY', k.run, 'seq', 1)
+  mark(k.run, k.dirty, run_id)
   redis.call('HDEL', k.live, run_id)
   return {'ok', ''}
 end

@@ -3,6 +3,7 @@
 What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,16 +15,17 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
-from shared.ids import stream_position, thread_of
+from shared.ids import minted_ms, stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.redis import patiently
 from shared.scripts import Scripts
-from shared.threads.attempt import Attempt, Lacking
+from shared.threads.attempt import Attempt, Lacking, known_of
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
 from shared.threads.steps import Answer, StepRecord
+from shared.threads.submitting import YOUNG_MS, Cold, refused
 from shared.threads.types import (
     BusyPolicy,
     Expired,
@@ -49,6 +51,7 @@ class ThreadStore:
     `patience_seconds`, `replicas`: as of `Scripts`.
     `ring_seconds`: how long a runnable run may stay unclaimed before the sweeper tells the queue again.
     `payloads`: where large results are; by default with their threads.
+    `cold`: brings evicted threads back when a run is submitted in one; None: nothing is ever evicted.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ThreadStore:
         patience_seconds: float | None,
         replicas: int = 0,
         payloads: Payloads | None = None,
+        cold: Cold | None = None,
     ) -> None:
         self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
         self.copies = Copies(client, self.payloads, patience_seconds=patience_seconds)
@@ -66,15 +70,25 @@ class ThreadStore:
         self._scripts = Scripts(client, __package__, *SCRIPTS, patience_seconds=patience_seconds, replicas=replicas)
         self._patience_seconds = patience_seconds
         self._ring_ms = int(ring_seconds * 1000)
+        self._cold = cold
 
     async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
-        """Idempotent by id. `messages`: the conversation that it begins with."""
+        """Idempotent by id, evicted or not. `messages`: the conversation that it begins with."""
+        if self._cold and not new.derived and minted_ms(new.id) < time.time() * 1000 - YOUNG_MS:
+            await self._cold.revive(new.id)
         for project in {None, new.project}:
             await self._do(partial(self._client.zadd, keys.threads(new.workspace, project), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
-        args = [len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
-        record = await self._scripts.call("create", [k.metadata, k.messages], args)
+        args = [new.id, len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
+        record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty], args)
         return Thread.parse(new.id, _pairs(record))
+
+    async def bring_back(self, thread_id: str, run_id: str | None = None) -> None:
+        """Into Redis where it was evicted, with that run. Raises AppError UNAVAILABLE."""
+        k = ThreadKeys(thread_id)
+        wanted = k.run(run_id) if run_id else k.metadata
+        if self._cold and not await self._do(lambda: self._client.exists(wanted)):
+            await self._cold.revive(thread_id, run_id)
 
     async def thread(self, thread_id: str) -> Thread | None:
         record = await self._do(lambda: self._client.hgetall(ThreadKeys(thread_id).metadata))
@@ -96,44 +110,53 @@ class ThreadStore:
         return list(found)
 
     async def submit(self, new: NewRun, *, queued: dict[str, Any], on_busy: BusyPolicy = "enqueue") -> Submitted:
-        """Puts a run into its thread; idempotent by id. `queued` is the data of its `run.queued` event.
+        """Puts a run into its thread, evicted or not; idempotent by id. `queued` is the data of its `run.queued` event.
 
         Raises AppError: NOT_FOUND (no such thread), CONFLICT (archived, or busy and `on_busy` is reject),
-        RESULT_TOO_LARGE (its input), UNAVAILABLE (its steps were copied more than an hour ago).
+        RESULT_TOO_LARGE (its input), UNAVAILABLE (its steps were copied more than an hour ago, or its thread is only in
+        SQL, which is away).
         """
         data = self.payloads.encoded(new.input, "The run's input")
         input_ref = await self.payloads.kept(thread_of(new.id), data)
-        answer = await self._submit(new, input_ref, queued, on_busy, [])
+        await self._do(lambda: self._client.zadd(keys.current_runs(new.workspace), {new.id: 0}))
+        answer, interrupted, sought = ["changed"], list[str](), False
         while answer == ["changed"]:
-            answer = await self._submit(new, input_ref, queued, on_busy, await self.unfinished(thread_of(new.id)))
-        match answer:
-            case ["accepted", created_at, status, ring]:
-                return Submitted(RunStatus(status), time_of(str(created_at)), ring or None)
-            case ["busy", head]:
-                raise AppError(
-                    ErrorCode.CONFLICT,
-                    f"The thread is busy with run {head}. Wait for its end, cancel it, or send on_busy=enqueue.",
-                )
-            case ["missing"] if not new.steps:
-                return await self.submit(new, queued=queued, on_busy=on_busy)
-            case ["missing"]:
-                raise AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
-            case ["archived"]:
-                raise AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
-        raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
+            answer = await self._submit(new, input_ref, queued, on_busy, interrupted, sought=sought)
+            if answer == ["changed"]:
+                interrupted = await self.unfinished(thread_of(new.id))
+            elif answer[0] in ("not_found", "evicted") and self._cold and not sought:
+                found, sought = await self._cold.revive(thread_of(new.id), new.id), True
+                answer = ["changed"] if found or answer[0] == "evicted" else answer
+        status = RunStatus(answer[2]) if answer[0] == "accepted" else None
+        if status is None or status.terminal:
+            await self._do(lambda: self._client.zrem(keys.current_runs(new.workspace), new.id))
+        if status:
+            return Submitted(status, time_of(str(answer[1])), answer[3] or None)
+        if answer == ["missing"] and not new.steps:
+            return await self.submit(new, queued=queued, on_busy=on_busy)
+        raise refused(new, answer)
 
     async def _submit(
-        self, new: NewRun, input_ref: Ref | None, queued: JSON, on_busy: BusyPolicy, interrupted: list[str]
+        self,
+        new: NewRun,
+        input_ref: Ref | None,
+        queued: JSON,
+        on_busy: BusyPolicy,
+        interrupted: list[str],
+        *,
+        sought: bool,
     ) -> list[Any]:
         k = thread_keys_of(new.id)
         steps = [k.journal(new.id), k.steps(new.id)]
         names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages, *steps]
+        names.append(k.dirty)
         names += [new.steps.journal, new.steps.index] if new.steps else steps
         for run_id in interrupted:
             names += [k.run(run_id), k.journal(run_id), k.waits(run_id), k.inbox(run_id)]
         fields = new.fields(input_ref)
         blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
         head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
+        head.append("" if sought else minted_ms(new.id))
         lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
         lists.append(new.steps.count if new.steps else 0)
         answer: list[Any] = await self._scripts.call("submit", names, [*head, *lists])
@@ -201,6 +224,12 @@ class ThreadStore:
             start = f"({found[-1][0]}"
         return events[:count]
 
+    async def kept_from(self, thread_id: str) -> str | None:
+        """The stream has all events from this id on; older ones are in SQL. None: the thread is not in Redis."""
+        k = ThreadKeys(thread_id)
+        known, there = await self._do(lambda: self._client.hmget(k.metadata, ["kept_from", "created_at"]))
+        return (known or "0-0") if there else None
+
     async def claim(
         self,
         run_id: str,
@@ -218,8 +247,18 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "claim",
-            [k.metadata, k.run(run_id), k.journal(run_id), k.messages, k.stream, k.live, k.rings, k.steps(run_id)],
-            [k.thread_id, run_id, worker, call, *_known(known, functions)],
+            [
+                k.metadata,
+                k.run(run_id),
+                k.journal(run_id),
+                k.messages,
+                k.stream,
+                k.live,
+                k.rings,
+                k.steps(run_id),
+                k.dirty,
+            ],
+            [k.thread_id, run_id, worker, call, *known_of(known, functions)],
         )
         if answer[0] == "lacking":
             raise Lacking(answer[1])
@@ -287,7 +326,7 @@ class ThreadStore:
         `by`: a name for who answers. The run remembers it, so that a repetition is told that it has answered.
         """
         k = thread_keys_of(run_id)
-        waits = [k.waits(run_id), k.live, k.rings, k.timers]
+        waits = [k.waits(run_id), k.live, k.rings, k.timers, k.dirty]
         ill = answer.status in (StepStatus.FAILED, StepStatus.CANCELED)
         event = EventType.STEP_FAILED if ill else EventType.STEP_COMPLETED
         shown = orjson.dumps({"key": step_key, **answer.shown()})
@@ -307,7 +346,7 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         answer = await self._scripts.call(
             "inject",
-            [k.run(run_id), k.metadata, k.stream, k.inbox(run_id)],
+            [k.run(run_id), k.metadata, k.stream, k.inbox(run_id), k.dirty],
             [k.thread_id, run_id, orjson.dumps(message), encode_brief(message)],
         )
         return bool(answer[0] == "accepted")
@@ -384,15 +423,6 @@ def after(one: str, other: str) -> bool:
 
 def _entry(entry_id: str, fields: Mapping[str, str]) -> StreamEntry:
     return StreamEntry(id=entry_id, type=fields["t"], run_id=fields["r"], event=fields["e"].encode())
-
-
-def _known(attempt: Attempt | None, functions: Sequence[str] | None) -> list[str | int]:
-    """What the worker has of the run, as `claim` takes it."""
-    steps = [*attempt.journal.values()] if attempt else []
-    highest: str | int = max((step.number for step in steps), default=0) if attempt else ""
-    unfinished = [step.key for step in steps if not step.finished]
-    head = [highest, len(attempt.messages) if attempt else 0, "any" if functions is None else ""]
-    return [*head, len(unfinished), *unfinished, len(functions or ()), *(functions or ())]
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

@@ -29,6 +29,8 @@ class NewThread:
     agent: str | None = None
     """Who does what is executed in it, where that is not said: an agent's id, or a kind of agents."""
     project: str | None = None
+    derived: bool = False
+    """Its id says nothing of its age: it was made from another's."""
 
     def fields(self) -> list[str | bytes]:
         fields: list[str | bytes] = ["workspace", self.workspace, "metadata", orjson.dumps(self.metadata)]
@@ -57,6 +59,9 @@ class Thread:
     project: str | None
     head: str | None
     last_id: str
+    name: str | None
+    was_evicted: bool
+    """Once or now: only SQL has some of its runs and events."""
 
     @classmethod
     def parse(cls, thread_id: str, record: Mapping[str, str]) -> Self:
@@ -73,6 +78,8 @@ class Thread:
             project=record.get("project"),
             head=record.get("head"),
             last_id=record["last_id"],
+            name=record.get("name") or None,
+            was_evicted="evicted_at" in record,
         )
 
 
@@ -93,6 +100,9 @@ class NewRun:
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     depth: int = 0
     """How many runs stand above it, each of which called the next."""
+    project: str | None = None
+    task_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     origin: "Origin | None" = None
     steps: "CopiedSteps | None" = None
     correlation: Correlation = field(default_factory=Correlation.current)
@@ -107,6 +117,9 @@ class NewRun:
             "depth": self.depth or None,
             "request_id": self.correlation.request_id,
             "traceparent": self.correlation.traceparent,
+            "project": self.project,
+            "task_id": self.task_id,
+            **({"labels": orjson.dumps(dict(self.labels)).decode()} if self.labels else {}),
             **(self.origin.fields() if self.origin else {}),
         }
         given = {name: value for name, value in optional.items() if value is not None}
@@ -202,6 +215,9 @@ class Run:
     """What it added to the conversation is there no more, once it has ended."""
     culprits: Sequence[str]
     """The keys of the steps whose failure ended it, where it was that of steps."""
+    name: str | None
+    labels: Mapping[str, str]
+    task_id: str | None
     first_event: str
     last_event: str | None
     """Stream ids of `run.queued` and of the terminal event."""
@@ -259,6 +275,9 @@ class Run:
             base=int(record["base"]) if "base" in record else None,
             rolled_back="rollback" in record,
             culprits=_json(record.get("culprits")) or (),
+            name=record.get("name") or None,
+            labels=_json(record.get("labels")) or {},
+            task_id=record.get("task_id"),
             first_event=record["first_event"],
             last_event=record.get("last_event"),
             correlation=Correlation(record.get("request_id"), record.get("traceparent")),

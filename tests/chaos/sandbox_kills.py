@@ -22,6 +22,8 @@ from redis.asyncio import Redis
 
 from modem.orphans import OrphanSweeper
 from shared.config import Settings
+from shared.db.engine import Database
+from shared.db.schema import upgrade
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.keys import ThreadKeys
 from shared.redis import connect
@@ -189,7 +191,9 @@ async def _judge_run(store: ThreadStore, run_id: str, provider: SandboxProvider)
 async def _sweep(provider: RemoteProvider, client: Redis, thread_ids: list[str]) -> Counter[str]:
     """Sweeps while the threads are there, when one machine of each must stay, and once they are gone."""
     orphans.YOUNG_SECONDS = -1
-    sweeper = OrphanSweeper(provider.cloud, client, _Alone(client))
+    database = Database("sqlite+aiosqlite:///:memory:", pool_size=1)
+    await upgrade(database)
+    sweeper = OrphanSweeper(provider.cloud, client, database, _Alone(client))
     found = Counter[str]({"second machines swept": len(await sweeper.tick("alone"))})
     threads = [machine.thread_id for machine in await provider.cloud.find()]
     found["sandboxes of no thread"] = len(threads) - len(set(threads) & set(thread_ids))
@@ -197,6 +201,7 @@ async def _sweep(provider: RemoteProvider, client: Redis, thread_ids: list[str])
     await client.delete(*(ThreadKeys(thread_id).metadata for thread_id in thread_ids))
     found["machines swept with their threads"] = len(await sweeper.tick("alone"))
     found["sandboxes of no thread"] += len(await provider.cloud.find())
+    await database.close()
     return found
 
 

@@ -18,6 +18,8 @@ from redis.asyncio import Redis
 from gateway.app import create_app
 from gateway.server import Protocol, WebSocketProtocol
 from shared.config import ApiSettings, RateLimitSettings, RedisSettings, Settings, StreamSettings
+from shared.db.engine import Database
+from shared.db.schema import upgrade
 from shared.threads.attempt import Attempt
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewEvent
@@ -26,6 +28,15 @@ from tests.support.ports import free_port
 
 KEY = "tl_a-key-for-tests-only"
 BOUND_SECONDS = 10
+
+
+class NoArchive(Older):
+    """An archive without anything."""
+
+    def __init__(self) -> None: ...
+
+    async def page(self, *_: object) -> list[Entry]:
+        return []
 
 
 @dataclass
@@ -188,6 +199,8 @@ def settings_for(redis_url: str, folder: Path, **sections: Any) -> Settings:
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Gateway]:
+    if settings.database.url is None and not (settings.data / "trunkline.db").exists():
+        await _migrate(settings)
     app, port = create_app(settings), free_port()
     config = uvicorn.Config(
         app,
@@ -214,6 +227,12 @@ async def serving(settings: Settings) -> AsyncIterator[Gateway]:
         await serving
         await redis.aclose()
         await store_redis.aclose()
+
+
+async def _migrate(settings: Settings) -> None:
+    database = Database.from_settings(settings)
+    await upgrade(database)
+    await database.close()
 
 
 async def until(condition: Any, seconds: float = BOUND_SECONDS) -> None:

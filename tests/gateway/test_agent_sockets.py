@@ -22,7 +22,7 @@ from shared.redis import connect
 from shared.tasks import cancel
 from shared.threads.types import NewEvent
 from shared.types import EventType
-from tests.gateway.support import Gateway, delta, finish, frames_of, serving, settings_for, until
+from tests.gateway.support import Gateway, NoArchive, delta, finish, frames_of, serving, settings_for, until
 from tests.gateway.websockets import refusal, websocket
 from tests.support.databases import put_database
 
@@ -122,7 +122,7 @@ async def test_a_workspace_keeps_its_newest_events_for_some_time_only(gateway: G
 @pytest.fixture
 async def fanout(valkey_url: str) -> AsyncIterator[Fanout]:
     binary = connect(valkey_url, timeout_seconds=5, max_connections=2, text=False)
-    fanout = Fanout(binary, ring_entries=3, check_seconds=5)
+    fanout = Fanout(binary, NoArchive(), ring_entries=3, check_seconds=5)
     following = asyncio.create_task(fanout.run())
     yield fanout
     await cancel([following])

@@ -18,7 +18,18 @@ from shared.tasks import cancel
 from shared.threads.attempt import Attempt
 from shared.threads.store import ThreadStore
 from shared.threads.types import NewRun, NewThread
-from tests.gateway.support import BOUND_SECONDS, Gateway, delta, events_in, finish, ids_in, serving, settings_for, until
+from tests.gateway.support import (
+    BOUND_SECONDS,
+    Gateway,
+    NoArchive,
+    delta,
+    events_in,
+    finish,
+    ids_in,
+    serving,
+    settings_for,
+    until,
+)
 
 
 async def test_fifty_subscribers_at_once_and_a_late_one_get_the_same_bytes(gateway: Gateway) -> None:
@@ -113,7 +124,7 @@ async def test_a_page_shared_with_a_later_cursor_says_nothing_of_what_came_after
     valkey_url: str,
 ) -> None:
     binary = connect(valkey_url, timeout_seconds=5, max_connections=2, text=False)
-    fanout = Fanout(binary, ring_entries=10, check_seconds=5)
+    fanout = Fanout(binary, NoArchive(), ring_entries=10, check_seconds=5)
     feed, news = Feed(Source.of_thread(new_thread_id()), ring_entries=10), asyncio.Event()
     feed.reset((5, 0))
     early, late = (Cursor(fanout, feed, (1, 0), news.set, None) for _ in range(2))
@@ -135,7 +146,7 @@ async def _play(url: str, steps: Sequence[Joins | Writes], ring_entries: int) ->
     text = connect(url, timeout_seconds=5, max_connections=10)
     binary = connect(url, timeout_seconds=5, max_connections=2, text=False)
     store = ThreadStore(text, ring_seconds=5, patience_seconds=5)
-    fanout = Fanout(binary, ring_entries=ring_entries, check_seconds=5)
+    fanout = Fanout(binary, NoArchive(), ring_entries=ring_entries, check_seconds=5)
     following = asyncio.create_task(fanout.run())
     try:
         await _play_steps(store, fanout, await _attempt(store), steps)

@@ -127,7 +127,12 @@ class Waits:
         metadata = {"parent_run_id": parent.id}
         inherited = {name: parent.parameters[name] for name in INHERITED if name in parent.parameters}
         thread = NewThread(
-            thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"], project=parent.project
+            thread_of(child_id),
+            parent.workspace,
+            metadata,
+            sandbox_of=asked["sandbox_of"],
+            project=parent.project,
+            derived=True,
         )
         await self._outside.store.create_thread(thread)
         new = NewRun(

@@ -1,0 +1,80 @@
+"""What lists of runs and reports of their cost are asked for."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
+
+from gateway.errors import invalid
+from gateway.routes.paging import Cursor, Limit
+from shared.db.history import RunFilter
+from shared.errors import FieldError
+from shared.types import Runnable, RunStatus
+
+
+def _whole_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("should not contain the character NUL")
+    return text
+
+
+def _plain_status(status: object) -> object:
+    """Source 000 says COMPLETED, and all of them in capitals."""
+    lower = status.lower() if isinstance(status, str) else status
+    return RunStatus.SUCCEEDED if lower == "completed" else lower
+
+
+Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text)]
+
+
+class RunsWanted(BaseModel):
+    """Which runs. Several conditions must all hold."""
+
+    runnable_type: Runnable | None = None
+    runnable_id: Word | None = Field(default=None, description="An agent's, team's, workflow's or function's.")
+    agent_id: Word | None = Field(default=None, description="Short for `runnable_type=agent&runnable_id=`.")
+    team_id: Word | None = Field(default=None, description="As `agent_id`, of a team.")
+    workflow_id: Word | None = Field(default=None, description="As `agent_id`, of a workflow.")
+    task_id: Word | None = None
+    thread_id: Word | None = None
+    project_id: Word | None = None
+    user_uuid: Word | None = None
+    status: Annotated[RunStatus | None, BeforeValidator(_plain_status)] = Field(
+        default=None, description="`COMPLETED` is `succeeded`."
+    )
+    created_after: AwareDatetime | None = Field(default=None, description="At that time or later.")
+    created_before: AwareDatetime | None = None
+    label: list[Word] = Field(default=[], max_length=10, description="`name:value`; several must all be there.")
+
+    def filter(self) -> RunFilter:
+        """Raises AppError INVALID_REQUEST."""
+        kind, name = self._runnable()
+        return RunFilter(
+            thread_id=self.thread_id,
+            project=self.project_id,
+            runnable_type=kind,
+            runnable_id=name,
+            task_id=self.task_id,
+            status=self.status,
+            user_uuid=self.user_uuid,
+            since=self.created_after,
+            until=self.created_before,
+            labels=_labels(self.label),
+        )
+
+    def _runnable(self) -> tuple[str | None, str | None]:
+        for kind in (Runnable.AGENT, Runnable.TEAM, Runnable.WORKFLOW):
+            if name := getattr(self, f"{kind}_id"):
+                return kind, name
+        return self.runnable_type, self.runnable_id
+
+
+class RunQuery(RunsWanted):
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    pairs = [label.partition(":") for label in given]
+    if not all(colon for _, colon, _ in pairs):
+        raise invalid([FieldError(place="query.label", detail="should be name:value")])
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,1 @@
+"""Threads wherever they are: live ones in Redis, the rest in SQL."""

@@ -1,0 +1,84 @@
+"""How an evicted thread comes back into Redis, when something is to be done in it."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.db import history
+from shared.db.engine import Database
+from shared.db.history import ArchivedThread
+from shared.keys import ThreadKeys, thread_keys_of
+from shared.redis import patiently
+from shared.scripts import Scripts
+from shared.threads.archiving import RecordCopy
+
+FRESH_MS = 5000
+"""How old what was read of SQL may be. Less than archive.evict_after_seconds, so that no thread has been revived, used
+and evicted again meanwhile."""
+
+
+class Revival:
+    """`patience_seconds`, `replicas`: as of `Scripts`."""
+
+    def __init__(self, client: Redis, database: Database, *, patience_seconds: float | None, replicas: int = 0) -> None:
+        self._client = client
+        self._database = database
+        self._patience_seconds = patience_seconds
+        self._scripts = Scripts(
+            client,
+            "shared.threads",
+            *("revive", "revive_run"),
+            patience_seconds=patience_seconds,
+            replicas=replicas,
+        )
+
+    async def revive(self, thread_id: str, run_id: str | None = None) -> bool:
+        """Whether the archive knows the thread: then it is in Redis now, and the run too if there is one.
+
+        Raises AppError UNAVAILABLE where SQL is away.
+        """
+        while True:
+            began = await self._now_ms()
+            async with self._database.connect() as c:
+                thread = await history.thread(c, thread_id)
+                if thread is None:
+                    return False
+                messages = await history.conversation(c, thread_id)
+                run = await history.run(c, run_id) if run_id else None
+                journal = await history.entries(c, run.id) if run else []
+            if await self._revive(thread, messages, began) == "stale":
+                continue
+            if run is None or await self._revive_run(run, journal) != "gone":
+                break
+        workspace = thread.record["workspace"]
+        await patiently(lambda: self._client.zadd(keys.threads(workspace), {thread_id: 0}), self._patience_seconds)
+        return True
+
+    async def blob(self, thread_id: str, name: str) -> bytes | None:
+        """A large value that an evicted thread had in Redis. Raises AppError UNAVAILABLE."""
+        async with self._database.connect() as c:
+            return await history.blob(c, thread_id, name)
+
+    async def _revive(self, thread: ArchivedThread, messages: list[str], began_ms: int) -> str:
+        k = ThreadKeys(thread.id)
+        lists = [*_flat(thread.record), len(messages), *messages, len(thread.snapshots), *thread.snapshots]
+        names = [k.metadata, k.messages, k.snapshots, k.idle]
+        answer = await self._scripts.call("revive", names, [thread.id, began_ms, FRESH_MS, *lists])
+        return str(answer[0])
+
+    async def _revive_run(self, run: RecordCopy, journal: list[tuple[str, int, str]]) -> str:
+        k = thread_keys_of(run.id)
+        rows = [item for row in journal for item in row]
+        names = [k.metadata, k.run(run.id), k.journal(run.id), k.steps(run.id), k.runs]
+        args = [run.id, run.record["created_at"], *_flat(run.record), len(journal), *rows]
+        return str((await self._scripts.call("revive_run", names, args))[0])
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await patiently(self._client.time, self._patience_seconds)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def _flat(record: Any) -> list[Any]:
+    """A hash as a counted list."""
+    return [len(record), *(item for pair in record.items() for item in pair)]

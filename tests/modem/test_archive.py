@@ -1,0 +1,216 @@
+"""The archiver over a real Valkey and real databases: what is in SQL, and what comes back from it."""
+
+import secrets
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from modem.archive import Archiver
+from shared.config import ArchiveSettings, Settings
+from shared.db import history
+from shared.db.engine import Database
+from shared.errors import AppError, ErrorCode
+from shared.events.outside import Outside
+from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of
+from shared.keys import ThreadKeys, dirty, idle
+from shared.threads.archiving import Archiving
+from shared.threads.attempt import Attempt, Change
+from shared.threads.steps import StepRecord
+from shared.threads.types import NewEvent, NewRun, NewThread
+from shared.types import RunStatus, StepStatus
+from shared.workers.registry import WorkerRegistry
+
+ALL = range(SHARDS)
+AT_ONCE = ArchiveSettings.model_construct(
+    every_seconds=1, keep_events_seconds=0.0, evict_after_seconds=-1, retention_days=0
+)
+"""Nothing stays in Redis that need not."""
+LATER = ArchiveSettings()
+
+
+@dataclass
+class House:
+    client: Redis
+    database: Database
+    out: Outside
+    archiver: Archiver
+    later: Archiver
+    runs: list[str] = field(default_factory=list)
+
+    async def thread(self) -> str:
+        return (await self.out.store.create_thread(NewThread(new_thread_id(), "w", {"a": 1}))).id
+
+    async def submit(self, thread_id: str, run_id: str | None = None, size: int = 1) -> str:
+        run_id = run_id or new_run_id(thread_id)
+        await self.out.store.submit(NewRun(run_id, "w", {"task": "x" * size}, user_uuid="a\0b"), queued={})
+        return run_id
+
+    async def claim(self, run_id: str) -> Attempt:
+        attempt = await self.out.store.claim(run_id, "w1", secrets.token_hex(4))
+        assert attempt
+        return attempt
+
+    async def finished(self, thread_id: str, size: int = 1) -> str:
+        """A run with a step, a message, an event and an output of so many bytes."""
+        run_id = await self.submit(thread_id, size=size)
+        attempt = await self.claim(run_id)
+        await attempt.commit(a_step(1, "x" * size))
+        await attempt.end(RunStatus.SUCCEEDED, {"output": "y"}, {"output": "y" * size})
+        return run_id
+
+    async def left(self) -> list[str]:
+        return [key async for key in self.client.scan_iter("*")]
+
+
+def a_step(number: int, result: str = "") -> Change:
+    step = StepRecord(f"k{number}", number, "k", "t", StepStatus.SUCCEEDED, "h", result=result)
+    event = NewEvent("step.completed", {"key": step.key}, number)
+    return Change([step], [{"role": "assistant", "content": str(number)}], [event])
+
+
+@pytest.fixture
+async def house(client: Redis, database: Database) -> House:
+    async def ring(_: str | None) -> None: ...
+
+    out = Outside.over(client, Settings(), ring, patience_seconds=2, database=database)
+    archiving = Archiving(client, patience_seconds=2)
+    at_once, later = (
+        Archiver(how, database, out.store.payloads, archiving, WorkerRegistry(client)) for how in (AT_ONCE, LATER)
+    )
+    return House(client, database, out, at_once, later)
+
+
+async def test_what_runs_did_is_in_sql_and_is_dirty_no_more(house: House) -> None:
+    thread_id = await house.thread()
+    run_id = await house.finished(thread_id)
+    events = await house.out.store.events(thread_id)
+    await house.later.tick(ALL)
+    assert await house.client.hgetall(dirty(shard_of(thread_id))) == {}
+    async with house.database.connect() as c:
+        run = await history.run(c, run_id)
+        assert run
+        assert run.record == await house.client.hgetall(ThreadKeys(thread_id).run(run_id))
+        assert await history.run_steps(c, run_id) == await house.out.store.journal(run_id)
+        assert await history.thread_events(c, thread_id, after=(0, 0), before=None, count=99) == events
+
+
+async def test_an_idle_thread_leaves_redis_whole_and_comes_back_with_rising_ids(house: House) -> None:
+    thread_id = await house.thread()
+    run_id = await house.finished(thread_id, size=100_000)
+    store = house.out.store
+    before, messages = await store.thread(thread_id), await store.messages(thread_id)
+    run = await store.run(run_id)
+    assert before
+    assert run
+    await house.archiver.tick(ALL)
+    assert await house.left() == []
+    again = await house.submit(thread_id)
+    after = await store.thread(thread_id)
+    assert after
+    assert (after.created_at, after.metadata, after.head) == (before.created_at, before.metadata, again)
+    assert after.last_id > before.last_id
+    assert await store.messages(thread_id) == messages
+    assert orjson.dumps(await store.payloads.value(run.output, run.output_ref)) == orjson.dumps("y" * 100_000)
+    attempt = await house.claim(again)
+    await attempt.commit(a_step(1))
+    await attempt.end(RunStatus.SUCCEEDED, {"output": "y"}, {})
+    await house.archiver.tick(ALL)
+    assert await house.left() == []
+    async with house.database.connect() as c:
+        found = await history.thread_events(c, thread_id, after=(0, 0), before=None, count=99)
+        assert [event.type for event in found] == 2 * [
+            *("run.queued", "run.started", "step.completed", "run.completed"),
+        ]
+        assert len(await history.conversation(c, thread_id)) == 2
+
+
+async def test_a_run_that_is_submitted_again_after_it_left_is_not_run_again(house: House) -> None:
+    thread_id = await house.thread()
+    run_id = await house.finished(thread_id)
+    await house.archiver.tick(ALL)
+    new = NewRun(run_id, "w", {"task": "x"})
+    assert (await house.out.store.submit(new, queued={})).status is RunStatus.SUCCEEDED
+    await house.archiver.tick(ALL)
+    await house.submit(thread_id)
+    assert (await house.out.store.submit(new, queued={})).status is RunStatus.SUCCEEDED
+
+
+async def test_a_thread_stays_while_something_goes_on_in_it(house: House) -> None:
+    thread_id = await house.thread()
+    run_id = await house.submit(thread_id)
+    await house.archiver.tick(ALL)
+    attempt = await house.claim(run_id)
+    await attempt.commit(a_step(1))
+    await house.archiver.tick(ALL)
+    assert await house.client.zscore(idle(shard_of(thread_id)), thread_id) is None
+    assert await house.out.store.thread(thread_id)
+    await attempt.end(RunStatus.SUCCEEDED, {}, {})
+    assert not await house.archiver.evict(thread_id)  # its end is not archived
+    await house.archiver.tick(ALL)
+    assert await house.out.store.thread(thread_id) is None
+
+
+async def test_events_leave_the_stream_once_sql_has_them(house: House) -> None:
+    thread_id = await house.thread()
+    attempt = await house.claim(await house.submit(thread_id))
+    await attempt.commit(a_step(1))
+    events = await house.out.store.events(thread_id)
+    await house.later.tick(ALL)
+    assert await house.out.store.events(thread_id) == events
+    await attempt.commit(a_step(2))
+    await house.archiver.tick(ALL)
+    assert await house.out.store.events(thread_id) == []
+    await attempt.commit(a_step(3))
+    new = await house.out.store.events(thread_id)
+    async with house.database.connect() as c:
+        old = await history.thread_events(c, thread_id, after=(0, 0), before=None, count=99)
+    assert [event.type for event in [*old, *new]] == ["run.queued", "run.started", *3 * ["step.completed"]]
+
+
+async def test_a_thread_that_cannot_be_archived_keeps_no_other_waiting(house: House) -> None:
+    broken, sound = await house.thread(), await house.thread()
+    await house.client.hset(ThreadKeys(broken).metadata, "created_at", "nonsense")
+    run_id = await house.finished(sound)
+    await house.later.tick(ALL)
+    async with house.database.connect() as c:
+        assert await history.run(c, run_id)
+    assert await house.client.hget(dirty(shard_of(broken)), broken) == "1"
+
+
+async def test_a_change_between_read_and_clear_is_archived_next_time(house: House) -> None:
+    thread_id = await house.thread()
+    attempt = await house.claim(await house.submit(thread_id))
+    write = house.later._write
+
+    async def late(chunk: object) -> None:
+        await write(chunk)  # type: ignore[arg-type]
+        if not attempt.journal:
+            await attempt.commit(a_step(1))
+
+    house.later._write = late  # type: ignore[method-assign]
+    await house.later.tick(ALL)
+    assert await house.client.hgetall(dirty(shard_of(thread_id))) != {}
+    await house.later.tick(ALL)
+    async with house.database.connect() as c:
+        assert len(await history.run_steps(c, attempt.run.id)) == 1
+    assert await house.client.hgetall(dirty(shard_of(thread_id))) == {}
+
+
+async def test_nothing_is_unlisted_while_sql_is_away(house: House) -> None:
+    thread_id = await house.thread()
+    await house.finished(thread_id)
+    listed = await house.client.hgetall(dirty(shard_of(thread_id)))
+    begin = house.database.begin
+
+    def away() -> object:
+        raise AppError(ErrorCode.UNAVAILABLE, "away")
+
+    house.database.begin = away  # type: ignore[method-assign, assignment]
+    with pytest.raises(AppError, match="away"):
+        await house.later.tick(ALL)
+    assert await house.client.hgetall(dirty(shard_of(thread_id))) == listed
+    house.database.begin = begin  # type: ignore[method-assign]
+    await house.later.tick(ALL)
+    assert await house.client.hgetall(dirty(shard_of(thread_id))) == {}
