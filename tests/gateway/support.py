@@ -17,6 +17,8 @@ from redis.asyncio import Redis
 
 from gateway.app import create_app
 from gateway.server import Protocol, WebSocketProtocol
+from gateway.stream.entries import Entry
+from gateway.stream.older import Older
 from shared.config import ApiSettings, RateLimitSettings, RedisSettings, Settings, StreamSettings
 from shared.db.engine import Database
 from shared.db.schema import upgrade
