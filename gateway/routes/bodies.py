@@ -78,6 +78,9 @@ class Parameters(Body):
     max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = Field(
         default=None, description="Tokens, read and written."
     )
+    max_delegates: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+        default=None, description="Agents that it may start with `delegate`, together with those that they start."
+    )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
     permissions: Annotated[list[Permission], Field(max_length=100)] | None = Field(
         default=None, description="Rules for its calls, as TOOL: allow|ask|deny [PATTERN], beside the configuration's."
