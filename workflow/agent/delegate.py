@@ -15,7 +15,7 @@ from workflow.tool.registry import Registry
 
 CAPPED = ("max_turns", "max_seconds", "max_cost", "max_tokens", "max_delegates")
 """Of a run's parameters, those of which a child has at most as much."""
-INHERITED = ("model", "temperature", "tools", "permissions")
+INHERITED = ("model", "temperature", "tools", "permissions", "allowed_hosts")
 """Those that a child has where it is given none."""
 VALUES = (ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST, ErrorCode.BUDGET_EXHAUSTED)
 NONE_LEFT = (

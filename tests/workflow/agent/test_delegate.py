@@ -154,11 +154,17 @@ async def test_a_child_has_no_more_than_its_parent(out: Outside, client: Redis) 
         "Task": [turn("", delegate("a", "Left", max_cost=9, tools=["look"]), delegate("b", "Right")), turn("Done.")]
     }
     model = Books({**TWO, **book})
-    parameters = {"max_cost": 2, "tools": ["look", "delegate"], "permissions": ["blind: deny"], "max_turns": 7}
+    parameters = {
+        "max_cost": 2,
+        "tools": ["look", "delegate"],
+        "permissions": ["blind: deny"],
+        "max_turns": 7,
+        "allowed_hosts": [],
+    }
     run, _ = await ended(out, client, model, parameters=parameters)
     left, right = [(await run_of(out, child)).parameters for child in await children_of(out, run.id)]
     half = {"max_cost": pytest.approx((2 - 0.001) / 2), "max_delegates": 15}  # after the parent's first turn
-    assert left == {"tools": ["look"], "permissions": ["blind: deny"], "max_turns": 7, **half}
+    assert left == {**parameters, "tools": ["look"], **half}
     assert right == {**parameters, **half}
     assert model.offered["Left"] == ["look"]
 
