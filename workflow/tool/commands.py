@@ -118,7 +118,8 @@ def _calls(words: list[str], work: _Work) -> Iterator[list[str]]:
 
 
 def _wraps(words: Sequence[str]) -> bool:
-    return bool(words) and posixpath.basename(words[0]) in WRAPPERS
+    """What is expanded may come to nothing, and the next word is the program."""
+    return bool(words) and (posixpath.basename(words[0]) in WRAPPERS or words[0].startswith("$"))
 
 
 def _bare(words: Sequence[str]) -> list[str]:
