@@ -77,9 +77,11 @@ def subjects_of_line(line: str) -> list[Subject]:
 
 def _subject(words: list[str], work: _Work) -> Subject:
     calls = list(_calls(_bare(words), work))
+    line = " ".join(words)
+    # `lsx=1 rm` is no `ls*`: what an allow rule has to fit begins with a program.
     return Subject(
-        (" ".join(words),),
-        tuple(" ".join(call) for call in calls),
+        (f"env {line}" if ASSIGNMENT.match(words[0]) else line,),
+        (line, *(" ".join(call) for call in calls)),
         tuple(reading for call in calls for reading in _readings(call, work)),
     )
 

@@ -153,6 +153,8 @@ def test_what_only_looks_like_it_is_allowed(line: str) -> None:
         ("sudo ls", DENY),
         ("ls 'a", DENY),
         ("ls <<< x\nrm x", DENY),
+        ("lsx=1 rm x", DENY),
+        ("ls=1 git push", ASK),
         ("ls | bash -c 'ls'", DENY),
         ("git push origin", ASK),
         ("ls && git push", ASK),
