@@ -44,6 +44,8 @@ def places(body: dict[str, Any]) -> set[str]:
         ({"task": "x", "parameters": {"maxturns": 1}}, "body.parameters.maxturns"),
         ({"task": "x", "parameters": {"max_turns": "5"}}, "body.parameters.max_turns"),
         ({"task": "x", "parameters": {"max_turns": 0}}, "body.parameters.max_turns"),
+        ({"task": "x", "parameters": {"allowed_hosts": ["http://a.test"]}}, "body.parameters.allowed_hosts.0"),
+        ({"task": "x", "parameters": {"allowed_hosts": ["a.test"]}}, "body.parameters.allowed_hosts"),
         ({"task": "x", "parameters": {"max_turns": 1.5}}, "body.parameters.max_turns"),
         ({"task": "x", "parameters": {"max_cost": 0}}, "body.parameters.max_cost"),
         ({"task": "x", "parameters": {"max_seconds": -1}}, "body.parameters.max_seconds"),

@@ -4,8 +4,13 @@ import asyncio
 
 import orjson
 
+from shared.errors import AppError, ErrorCode
 from shared.threads.attempt import Attempt, Change
-from workflow.sandbox.base import Sandbox, SandboxProvider
+from workflow.sandbox.base import Narrowable, Sandbox, SandboxProvider
+
+NOT_NARROWABLE = (
+    "The run's parameter allowed_hosts is for local sandboxes: others reach what the settings say. No command was run."
+)
 
 
 class ThreadSandbox:
@@ -22,12 +27,22 @@ class ThreadSandbox:
         return self._sandbox is not None or self._attempt.thread.sandbox is not None
 
     async def __call__(self) -> Sandbox:
-        """Raises SandboxUnavailable, Fenced."""
+        """Raises SandboxUnavailable, SandboxRefused, Fenced; AppError UNSUPPORTED."""
         async with self._making:
             if self._sandbox is None:
                 known = self._attempt.thread.sandbox
                 sandbox = await self._provider.acquire(self._attempt.thread.sandbox_of, known)
                 if sandbox.ref != known:
                     await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
+                self._narrow(sandbox)
                 self._sandbox = sandbox
             return self._sandbox
+
+    def _narrow(self, sandbox: Sandbox) -> None:
+        hosts = self._attempt.run.parameters.get("allowed_hosts")
+        if hosts is None:
+            return
+        if isinstance(sandbox, Narrowable):
+            sandbox.keep_to(hosts)
+        elif hosts or sandbox.capabilities.network.policy != "none":
+            raise AppError(ErrorCode.UNSUPPORTED, NOT_NARROWABLE)

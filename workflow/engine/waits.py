@@ -162,6 +162,11 @@ class Waits:
             await self._arrange(record, self._list_for_people)
         return await self._answered(record)
 
+    async def usage_of(self, run_id: str) -> JSON | None:
+        """What a child has used, as far as it was written down. None: it was not born, or is gone."""
+        run = await self._outside.store.run(run_id)
+        return run.usage if run else None
+
     async def inbox(self, start: int) -> list[JSON]:
         return await self._outside.store.inbox(self._run.id, start)
 

@@ -155,6 +155,7 @@ class Api:
         asked = wire.adapter(wire.Exec).validate_json(await _body(request))
         sandbox = self._sandbox(request)
         async with sandbox.used():
+            sandbox.keep_to(asked.allowed_hosts)
             record = sandbox.commands.exec(asked.command)
             sandbox.settle()
         return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))

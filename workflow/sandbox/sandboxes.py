@@ -99,7 +99,7 @@ class Sandboxes:
 
     async def _start(self, sandbox: HostedSandbox) -> Inside:
         async with self._place():
-            return await start(self._ground(), sandbox.workspace, sandbox.thread_id)
+            return await start(self._ground(), sandbox.workspace, sandbox.thread_id, lambda: sandbox.network)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

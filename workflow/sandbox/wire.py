@@ -84,10 +84,14 @@ class Acquired:
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """`offset`: how many bytes of output the client has already, from a connection that broke."""
+    """`offset`: how many bytes of output the client has already, from a connection that broke.
+
+    `allowed_hosts`: the only ones that the sandbox reaches from now on; None: those of the settings.
+    """
 
     command: Command
     offset: Natural = 0
+    allowed_hosts: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

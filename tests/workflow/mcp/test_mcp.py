@@ -291,6 +291,30 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
     assert "not on the public internet" in warned["inside"]
 
 
+NONSENSE = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" in asked:
+        info = {"protocolVersion": asked.get("params", {}).get("protocolVersion"), "capabilities": {"tools": {}}}
+        result = info | {"serverInfo": {"name": "x", "version": "1"}} if asked["method"] == "initialize" else TOLD
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("told", [{"tools": [{"name": 1}]}, {"tools": "x"}, {"tools": [{"name": "t"}]}, {}], ids=str)
+async def test_a_server_that_tells_nonsense_costs_its_tools_and_nothing_else(
+    told: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mad = McpServerSettings(command=sys.executable, args=["-c", NONSENSE.replace("TOLD", repr(told))])
+    sane = McpServerSettings(command=sys.executable, args=[str(SERVER), str(tmp_path)])
+    settings = McpSettings(servers={"mad": mad, "t": sane}, connect_seconds=20)
+    with caplog.at_level(logging.WARNING, "trunkline.mcp"):
+        async with open_mcp_tools(settings, Guard()) as tools:
+            assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
+    assert "MCP server mad: its tools are absent" in caplog.text
+
+
 async def test_no_process_stays_behind(tmp_path: Path) -> None:
     before = children()
     async with AsyncExitStack() as stack:
