@@ -48,7 +48,7 @@ class Sandboxes:
     def open(self, ground: Ground) -> None:
         """From now on there are sandboxes, and somebody looks after them."""
         self.ground, self.problem = ground, None
-        watchdog = Watchdog(self._settings, self.running, watch_memory=ground.groups is None)
+        watchdog = Watchdog(self._settings, self.running, ground.groups)
         self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._look_after_idle())]
 
     def running(self) -> Collection[HostedSandbox]:
