@@ -56,7 +56,7 @@ def _look(pid: int) -> _Process | None:
     with contextlib.suppress(OSError):
         state, parent, _, session, *more = _stat(Path(f"/proc/{pid}/stat"))
         threads = int(more[13])
-        at_work = (pid,) if state in AT_WORK else ()
+        at_work = (pid,) if state == AT_WORK else ()
         if threads > 1:
             at_work = tuple(_threads_at_work(pid))
         return _Process(pid, int(parent), int(session), at_work)
@@ -64,10 +64,10 @@ def _look(pid: int) -> _Process | None:
 
 
 def _threads_at_work(pid: int) -> Iterator[int]:
-    for thread in os.listdir(f"/proc/{pid}/task"):
+    for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
-            if _stat(Path(f"/proc/{pid}/task/{thread}/stat"))[0] in AT_WORK:
-                yield int(thread)
+            if _stat(thread / "stat")[0] == AT_WORK:
+                yield int(thread.name)
 
 
 def _stat(path: Path) -> list[str]:
@@ -91,7 +91,7 @@ def _lower(thread: int, nice: int, idle: bool) -> None:
 
 
 def _lower_sessions(pids: Iterable[int], nice: int) -> bool:
-    """Whether that is done. The kernel takes ten such changes a second from all who are not root: the heaviest first."""
+    """Whether that is done. The kernel takes ten such changes a second from those who are not root: heaviest first."""
     weights = sorted((present, pid) for pid in pids if (present := _session_nice(pid)) is not None and present < nice)
     for _, pid in weights:
         try:

@@ -49,12 +49,13 @@ class ExposePortArgs(Args):
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """What the port does. `status` 0: it gives no HTTP answer."""
+    """What the port does. `status` 0: it gives no HTTP answer. `alone`: nobody was left who could listen."""
 
     ports: list[int]
     status: int
     body: str
     problem: str
+    alone: bool = False
 
 
 class UrlExposeTool(Tool[ExposePortArgs]):
@@ -80,7 +81,7 @@ class UrlExposeTool(Tool[ExposePortArgs]):
 
 async def _problem(sandbox: Sandbox, args: ExposePortArgs, probe: _Probe, host: str) -> ToolResult | None:
     if args.port not in probe.ports:
-        return ToolResult.error("not_listening", await _nobody(sandbox, args, probe.ports), {"ports": probe.ports})
+        return ToolResult.error("not_listening", await _nobody(sandbox, args, probe), {"ports": probe.ports})
     if probe.status == 0:
         return ToolResult.error(
             "not_http",
@@ -125,14 +126,17 @@ def _parsed(output: str) -> _Probe:
         told: Any = json.loads(output)
         ports = [port for port in told["ports"] if isinstance(port, int)]
         status = told.get("status")
-        return _Probe(ports, status if isinstance(status, int) else 0, str(told.get("body")), str(told.get("problem")))
+        status = status if isinstance(status, int) else 0
+        return _Probe(ports, status, str(told.get("body")), str(told.get("problem")), told.get("alone") is True)
     except (ValueError, TypeError, KeyError, AttributeError):
         return _Probe([], 0, "", output[:500])
 
 
-async def _nobody(sandbox: Sandbox, args: ExposePortArgs, ports: list[int]) -> str:
-    others = f"These are listened on: {', '.join(map(str, ports))}." if ports else "Nor does anything on another port."
-    text = f"Nothing listens on port {args.port} after {args.wait_timeout_s} s. {others}"
+async def _nobody(sandbox: Sandbox, args: ExposePortArgs, probe: _Probe) -> str:
+    ports = ", ".join(map(str, probe.ports))
+    others = f"These are listened on: {ports}." if ports else "Nor does anything on another port."
+    why = ", and no command is at work any more that could" if probe.alone else f" after {args.wait_timeout_s} s"
+    text = f"Nothing listens on port {args.port}{why}. {others}"
     tasks = await sandbox.tasks()
     if not tasks:
         return f"{text} There is no background task: start the server by bash with run_in_background."
