@@ -108,6 +108,8 @@ class Api:
         transfers = Transfers(self.sandboxes)
         routes = [
             Route("/health", self.health),
+            Route("/unused", self.unused, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/remove", self.remove, methods=["POST"]),
             Route("/sandboxes/{thread_id}/acquire", self.acquire, methods=["POST"]),
             Route("/sandboxes/{thread_id}/exec", self.exec, methods=["POST"]),
             Route("/sandboxes/{thread_id}/attach", self.attach, methods=["POST"]),
@@ -139,7 +141,17 @@ class Api:
 
     async def acquire(self, request: Request) -> Response:
         asked = wire.adapter(wire.Acquire).validate_json(await _body(request))
-        return _json(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref))
+        return _json(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref, asked.redis))
+
+    async def unused(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Unused).validate_json(await _body(request))
+        return _json(wire.ThreadIds(self.sandboxes.unused(asked.redis, asked.seconds)))
+
+    async def remove(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Unused).validate_json(await _body(request))
+        thread_id = request.path_params["thread_id"]
+        removed = await self.sandboxes.remove(thread_id, asked.redis, asked.seconds)
+        return _json(wire.ThreadIds([thread_id] if removed else []))
 
     async def operate(self, request: Request) -> Response:
         name = request.path_params["operation"]

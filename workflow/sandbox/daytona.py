@@ -16,11 +16,10 @@ import daytona
 from daytona import AsyncDaytona, AsyncSandbox
 
 from shared.config import DaytonaSettings
+from shared.install import Install
 from workflow.sandbox import machine
 from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
-    INSTALL_LABEL,
-    THREAD_LABEL,
     Allowance,
     Found,
     MachineGone,
@@ -29,6 +28,8 @@ from workflow.sandbox.machine import (
     Ran,
     cancellation_kept,
     collected,
+    labels_of,
+    labels_to_find,
 )
 
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
@@ -79,7 +80,7 @@ class DaytonaCloud:
     name = "daytona"
     image_hint = "Choose another snapshot by daytona.snapshot: it needs bash, Python 3.9, and sudo or /workspace."
 
-    def __init__(self, settings: DaytonaSettings, network: Network, install: str) -> None:
+    def __init__(self, settings: DaytonaSettings, network: Network, install: Install) -> None:
         self._settings = settings
         self._network = network
         self._install = install
@@ -89,9 +90,9 @@ class DaytonaCloud:
     async def create(self, thread_id: str, instead_of: str | None) -> DaytonaMachine:
         occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
         params = daytona.CreateSandboxFromSnapshotParams(
-            name=f"trunkline-{self._install}-{thread_id}-{occasion}",  # no second one may have it
+            name=f"trunkline-{self._install.name}-{thread_id}-{occasion}",  # no second one may have it
             snapshot=self._settings.snapshot,
-            labels={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
+            labels=labels_of(self._install, thread_id),
             network_block_all=self._network.policy == "none",
             domain_allow_list=",".join(self._network.hosts) or None,
             auto_stop_interval=self._settings.stop_minutes,
@@ -125,7 +126,7 @@ class DaytonaCloud:
         return DaytonaMachine(sandbox)
 
     async def find(self, thread_id: str | None = None) -> Sequence[Found]:
-        labels = {INSTALL_LABEL: self._install} | ({THREAD_LABEL: thread_id} if thread_id else {})
+        labels = labels_to_find(self._install, thread_id)
         with translated():
             query = daytona.ListSandboxesQuery(labels=labels)
             found = [each async for each in self._client().list(query, request_timeout=REQUEST_SECONDS)]
@@ -161,8 +162,8 @@ class _NameTaken(MachineUnreachable):
 
 
 def _found(sandbox: AsyncSandbox) -> Found:
-    thread_id, created_at = sandbox.labels.get(THREAD_LABEL, ""), _seconds(sandbox.created_at)
-    return Found(str(sandbox.id), thread_id, created_at, failed=_state(sandbox) in FAILED)
+    failed = _state(sandbox) in FAILED
+    return Found.labelled(str(sandbox.id), sandbox.labels, _seconds(sandbox.created_at), failed=failed)
 
 
 def _state(sandbox: AsyncSandbox) -> str:

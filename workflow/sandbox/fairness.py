@@ -9,7 +9,7 @@ ever taken back, as only root may do that, but a sandbox's next command begins w
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class _Process:
     pid: int
     parent: int
     session: int
-    at_work: tuple[int, ...]
+    at_work: Sequence[int]
     """Of its threads."""
 
 
@@ -56,10 +56,8 @@ def _look(pid: int) -> _Process | None:
     with contextlib.suppress(OSError):
         state, parent, _, session, *more = _stat(Path(f"/proc/{pid}/stat"))
         threads = int(more[13])
-        at_work = (pid,) if state == AT_WORK else ()
-        if threads > 1:
-            at_work = tuple(_threads_at_work(pid))
-        return _Process(pid, int(parent), int(session), at_work)
+        at_work = [pid] if state == AT_WORK else []
+        return _Process(pid, int(parent), int(session), at_work if threads == 1 else list(_threads_at_work(pid)))
     return None
 
 

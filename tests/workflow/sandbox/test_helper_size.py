@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.ids import new_thread_id
+from shared.install import Install
 from tests.workflow.sandbox.conformance.conftest import remote_settings
 from workflow.sandbox import machine as machine_module
 from workflow.sandbox.base import MAX_READ_BYTES, SandboxRefused
@@ -73,7 +74,7 @@ async def test_of_an_answer_no_more_is_fetched_than_was_told() -> None:
 @pytest.fixture(params=["e2b_double", "daytona_double"])
 async def machine(request: pytest.FixtureRequest) -> AsyncIterator[Machine]:
     async with remote_settings(request.param) as settings:
-        provider = choose_provider(settings, "tests")
+        provider = choose_provider(settings, Install("tests", "tests"))
         assert isinstance(provider, RemoteProvider)
         yield await provider.cloud.create(new_thread_id(), None)
         await provider.close()
