@@ -11,9 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
+from http import HTTPStatus
+from typing import Any
 
 import daytona
 from daytona import AsyncDaytona, AsyncSandbox
+from daytona_toolbox_api_client_async import ExecuteRequest
+from pydantic_core import from_json
 
 from shared.config import DaytonaSettings
 from shared.install import Install
@@ -32,6 +36,13 @@ from workflow.sandbox.machine import (
     labels_to_find,
 )
 
+JSON_BYTES = 6  # that a character takes at most, as \u001b does
+REFUSALS: dict[int, type[daytona.DaytonaError]] = {
+    HTTPStatus.UNAUTHORIZED: daytona.DaytonaAuthenticationError,
+    HTTPStatus.FORBIDDEN: daytona.DaytonaForbiddenError,
+    HTTPStatus.NOT_FOUND: daytona.DaytonaNotFoundError,
+    HTTPStatus.GONE: daytona.DaytonaGoneError,
+}
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
 REQUEST_SECONDS = 30.0
 TRANSFER_SECONDS = 120
@@ -47,12 +58,21 @@ class DaytonaMachine:
         self.machine_id = str(sandbox.id)
 
     async def run(self, script: str, seconds: float) -> Ran:
-        """stderr is in stdout: Daytona has one stream, which comes as a whole."""
+        """stderr is in stdout: Daytona has one stream, which comes as a whole.
+
+        By the client that the SDK wraps: the SDK reads any answer to its end.
+        """
+        request = ExecuteRequest(command=f"bash -c {shlex.quote(script)}", timeout=int(seconds))
+        api = self._sandbox.process._api_client
         with translated():
-            async with asyncio.timeout(seconds + LATE_SECONDS):
-                answer = await self._sandbox.process.exec(f"bash -c {shlex.quote(script)}", timeout=int(seconds))
-        Allowance(machine.MAX_PRINTED).take(answer.result)
-        return Ran(answer.exit_code, answer.result, "")
+            late = seconds + LATE_SECONDS
+            async with asyncio.timeout(late):
+                answer = await api.execute_command_without_preload_content(request, _request_timeout=float(late))
+                async with answer:
+                    body = await collected(answer.content.iter_any(), JSON_BYTES * machine.MAX_PRINTED)
+            told = _told(answer.status, from_json(body))
+        Allowance(machine.MAX_PRINTED).take(told["result"])
+        return Ran(int(told["exitCode"]), told["result"], "")
 
     async def put(self, path: str, content: bytes) -> None:
         with translated():
@@ -155,6 +175,14 @@ class DaytonaCloud:
             raise MachineGone(f"it is {_state(sandbox)}")
         if _state(sandbox) != "started":
             await sandbox.start(timeout=self._settings.start_seconds)
+
+
+def _told(status: int, answer: Any) -> Any:
+    """Raises DaytonaError where it is a refusal."""
+    if status == HTTPStatus.OK:
+        return answer
+    kind = REFUSALS.get(status, daytona.DaytonaError)
+    raise kind(f"{status}: {answer.get('message')}")
 
 
 class _NameTaken(MachineUnreachable):
