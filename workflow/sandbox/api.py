@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -123,7 +123,7 @@ class Api:
         ]
         handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}
         app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
-        return Guard(Signature(app, self.sandboxes.incarnation), token)
+        return Guard(Hangups(Signature(app, self.sandboxes.incarnation)), token)
 
     async def health(self, _: Request) -> Response:
         ground, problem = self.sandboxes.ground, self.sandboxes.problem
@@ -264,6 +264,19 @@ class Signature:
             await send(message)
 
         await self._app(scope, receive, signed)
+
+
+class Hangups:
+    """A client that goes away in the middle of its request ends that, and is no error of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            log.debug("the client of %s hung up", scope["path"])
 
 
 class Guard:
