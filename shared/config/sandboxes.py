@@ -4,10 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.config.types import Count, HostPattern, HttpUrl, LocalPath, Port, PrivateHost, Seconds, Section, Text
-
-MIB = 1024**2
-GIB = 1024**3
+from shared.config.types import (
+    GIB,
+    MIB,
+    Count,
+    HostPattern,
+    HttpUrl,
+    LocalPath,
+    Port,
+    PrivateHost,
+    Seconds,
+    Section,
+    Text,
+)
 
 
 class SnapshotSettings(Section):

@@ -46,7 +46,7 @@ REFUSALS: dict[int, type[daytona.DaytonaError]] = {
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
 REQUEST_SECONDS = 30.0
 TRANSFER_SECONDS = 120
-MINUTE = 60.0
+MINUTE = 60
 GONE = ("destroyed", "destroying")
 FAILED = ("error", "build_failed")
 NOT_STARTED = "is the sandbox started"  # how the toolbox of a stopped machine refuses
@@ -105,7 +105,7 @@ class DaytonaCloud:
         self._network = network
         self._install = install
         self._known: AsyncDaytona | None = None
-        self.extend_seconds = settings.stop_minutes * MINUTE / 3
+        self.extend_seconds = settings.idle_seconds / 3
 
     async def create(self, thread_id: str, instead_of: str | None) -> DaytonaMachine:
         occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
@@ -115,7 +115,7 @@ class DaytonaCloud:
             labels=labels_of(self._install, thread_id),
             network_block_all=self._network.policy == "none",
             domain_allow_list=",".join(self._network.hosts) or None,
-            auto_stop_interval=self._settings.stop_minutes,
+            auto_stop_interval=self._settings.idle_seconds // MINUTE,
             auto_archive_interval=self._settings.archive_minutes,
             auto_delete_interval=self._settings.delete_minutes,
         )

@@ -41,7 +41,7 @@ TWIN_SECONDS = 60
 class E2BMachine:
     def __init__(self, sandbox: e2b.AsyncSandbox, settings: E2BSettings) -> None:
         self._sandbox = sandbox
-        self._timeout = settings.timeout_seconds
+        self._timeout = settings.idle_seconds
         self._scheme = urlsplit(settings.sandbox_url or "https://").scheme
         self.machine_id = sandbox.sandbox_id
 
@@ -83,7 +83,7 @@ class E2BCloud:
         self._settings = settings
         self._network = network
         self._install = install
-        self.extend_seconds = settings.timeout_seconds / 3
+        self.extend_seconds = settings.idle_seconds / 3
         key = settings.api_key.get_secret_value() if settings.api_key else None
         given = {"api_key": key, "api_url": settings.api_url, "sandbox_url": settings.sandbox_url}
         self._options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -94,7 +94,7 @@ class E2BCloud:
         with translated():
             sandbox = await e2b.AsyncSandbox.create(
                 self._settings.template,
-                timeout=self._settings.timeout_seconds,
+                timeout=self._settings.idle_seconds,
                 metadata=labels_of(self._install, thread_id),
                 **network_options(self._network),
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
@@ -104,7 +104,7 @@ class E2BCloud:
         return E2BMachine(sandbox, self._settings)
 
     async def connect(self, machine_id: str) -> E2BMachine:
-        seconds = self._settings.timeout_seconds
+        seconds = self._settings.idle_seconds
         with translated():
             sandbox = await e2b.AsyncSandbox.connect(machine_id, timeout=seconds, **self._options)
         return E2BMachine(sandbox, self._settings)

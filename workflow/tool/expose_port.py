@@ -29,6 +29,7 @@ ALWAYS_PUBLIC = (
     "allows them; until then, calling this again does not help."
 )
 LOG_LINES = 20
+IMPORT = "from workflow.sandbox.sandboxd_listening import listening\n"
 MAX_PIECES = 200
 PROBE_SECONDS = 60  # beyond the wait for the port: two tries of a slow server, and the start of Python
 NOT_ALLOWED = ("allowedHosts", "Blocked request", "Invalid Host header", "DisallowedHost", "ALLOWED_HOSTS")
@@ -112,12 +113,19 @@ async def _exposed(endpoint: Endpoint | None, ctx: ToolContext, args: ExposePort
 
 async def _probe(sandbox: Sandbox, ctx: ToolContext, args: ExposePortArgs, host: str) -> _Probe:
     """`host`: what browsers will send. Raises SandboxRefused where the sandbox has no Python 3."""
-    program = resources.files("workflow.tool").joinpath("expose_port_probe.py").read_text("utf-8")
     words = shlex.join([str(args.port), str(args.wait_timeout_s), host, args.path])
-    text = f"python3 - {words} <<'END_OF_PROBE'\n{program}\nEND_OF_PROBE"
+    text = f"python3 - {words} <<'END_OF_PROBE'\n{_program()}\nEND_OF_PROBE"
     command = Command(ctx.key, ctx.epoch, text, cwd="/", timeout_seconds=args.wait_timeout_s + PROBE_SECONDS)
     result = await sandbox.exec(command, unwatched)
     return _parsed(result.output.head + result.output.tail)
+
+
+def _program() -> str:
+    """The probe and what it imports, as one text."""
+    probe = resources.files("workflow.tool").joinpath("expose_port_probe.py").read_text("utf-8")
+    return probe.replace(
+        IMPORT, resources.files("workflow.sandbox").joinpath("sandboxd_listening.py").read_text("utf-8")
+    )
 
 
 def _parsed(output: str) -> _Probe:

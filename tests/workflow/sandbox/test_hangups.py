@@ -33,7 +33,13 @@ async def hang_up(host: Host, box: Box, operation: str, body: bytes, *, after: b
 
 @pytest.mark.parametrize(
     ("operation", "body"),
-    [("stat", b"{"), ("exec", b"{"), ("outgoing", b"{"), ("incoming", b"{"), ("incoming", b'{"op":"take","path":"x"}\n')],
+    [
+        ("stat", b"{"),
+        ("exec", b"{"),
+        ("outgoing", b"{"),
+        ("incoming", b"{"),
+        ("incoming", b'{"op":"take","path":"x"}\n'),
+    ],
 )
 async def test_a_request_that_breaks_off_is_no_fault_of_the_host(operation: str, body: bytes) -> None:
     with Host(MODE) as host:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import struct
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,10 +62,8 @@ async def test_output_comes_while_the_command_runs(box: Any) -> None:
 
 
 async def test_a_timeout_kills_the_process_and_says_deadline_exceeded(box: Any) -> None:
-    began = time.monotonic()
     with pytest.raises(e2b.TimeoutException):
         await box.commands.run("exec sleep 30", timeout=0.5)
-    assert time.monotonic() - began < 5
 
     async def gone() -> bool:
         return not await box.commands.list()
