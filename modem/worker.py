@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 from celery import Celery
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
@@ -31,6 +32,9 @@ from shared.workers.registry import WorkerRegistry
 from shared.workers.tools import TELL_SECONDS, tell_tools
 from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import Runtime, open_runtime
+from workflow.sandbox.base import SandboxProvider
+from workflow.sandbox.local import LocalProvider
+from workflow.sandbox.orphans import sweep_machines, sweep_workspaces
 from workflow.sandbox.remote_provider import RemoteProvider
 
 log = logging.getLogger("trunkline.worker")
@@ -109,8 +113,7 @@ class Worker:
         self._functions = runtime.functions.had
         self._tell = partial(patiently, partial(tell_tools, client, runtime.tool_cards), None)
         await self._tell()
-        if isinstance(runtime.sandboxes, RemoteProvider):
-            self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, WorkerRegistry(client))
+        self._orphans = _orphan_sweeper(runtime.sandboxes, client)
         self._runner = Runner(outside, runtime)
         self._resources.push_async_callback(self._runner.close)
         self._agenda = Agenda(impatient)
@@ -188,6 +191,15 @@ class Worker:
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _orphan_sweeper(sandboxes: SandboxProvider, client: Redis) -> OrphanSweeper | None:
+    registry = WorkerRegistry(client)
+    if isinstance(sandboxes, RemoteProvider):
+        return OrphanSweeper(partial(sweep_machines, sandboxes.cloud), client, registry)
+    if isinstance(sandboxes, LocalProvider):
+        return OrphanSweeper(partial(sweep_workspaces, sandboxes), client, registry, by_all=True)
+    return None
 
 
 async def _supervised(chore: Coroutine[Any, Any, None]) -> None:

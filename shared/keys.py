@@ -9,6 +9,7 @@ WORKERS = "workers"
 TOOLS = "tools"
 """STRING: what the workers told of their tools, as JSON (shared/workers/tools.py)."""
 INSTALL = "install"
+"""STRING: this Redis's name, on all that is made for its threads (shared/install.py)."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.config.types import Count, HostPattern, HttpUrl, LocalPath, Port, PrivateHost, Seconds, Section, Text
+from shared.config.types import (
+    GIB,
+    MIB,
+    Count,
+    HostPattern,
+    HttpUrl,
+    LocalPath,
+    Port,
+    PrivateHost,
+    Seconds,
+    Section,
+    Text,
+)
 from shared.net.hosts import beyond
-
-MIB = 1024**2
-GIB = 1024**3
 
 
 class SnapshotSettings(Section):

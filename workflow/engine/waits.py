@@ -21,7 +21,7 @@ from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec
 from workflow.engine.parking import Parking
 
-INHERITED = ("priority",)
+PASSED_ON = ("priority",)
 """Of a run's parameters, those that its children have too."""
 IDENTITY = ("type", "id", "input", "sandbox_of")
 """What makes a child the same one on replay. Its parameters do not: a retry may raise its run's limits."""
@@ -125,7 +125,7 @@ class Waits:
         asked = await self._outside.store.payloads.value(record.wait.request, record.wait.request_ref)
         kind = Runnable(asked["type"])
         metadata = {"parent_run_id": parent.id}
-        inherited = {name: parent.parameters[name] for name in INHERITED if name in parent.parameters}
+        inherited = {name: parent.parameters[name] for name in PASSED_ON if name in parent.parameters}
         thread = NewThread(thread_of(child_id), parent.workspace, metadata, sandbox_of=asked["sandbox_of"])
         await self._outside.store.create_thread(thread)
         new = NewRun(

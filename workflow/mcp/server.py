@@ -13,7 +13,15 @@ from typing import Any, Self
 
 import anyio
 from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT, CallToolResult, Implementation, Tool
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    REQUEST_TIMEOUT,
+    CallToolResult,
+    Implementation,
+    Tool,
+)
 from pydantic import ValidationError
 
 from shared.config import McpServerSettings
@@ -94,6 +102,8 @@ class McpServer:
             if error.code == INVALID_REQUEST and error.message == "Session terminated":
                 await self.close()  # the server has forgotten us, and done nothing
                 raise CallRefused("it has ended the session: call again") from error
+            if error.code == PARSE_ERROR:
+                raise CallLost(f"its answer cannot be read: {error.message[:ERROR_CHARS]}") from error
             if error.code == CONNECTION_CLOSED:
                 raise CallLost("the connection broke") from error
             raise CallRefused(f"it answers with an error: {error.message[:ERROR_CHARS]}") from error

@@ -36,16 +36,29 @@ T = TypeVar("T")
 class LocalProvider:
     """Finds or makes the sandbox of a thread. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis: str = "") -> None:
+        """`redis`: the name of the one that knows the threads. Without one, no workspace is ever removed."""
         self._settings = settings.sandbox
         self._connection = HostConnection(settings.sandbox.host_url, settings.sandbox_token_file)
+        self._redis = redis
 
     async def acquire(self, thread_id: str, ref: JSON | None) -> "LocalSandbox":
         """Raises SandboxUnavailable."""
-        body = wire.encode(wire.Acquire(ref))
+        body = wire.encode(wire.Acquire(ref, self._redis))
         answer = await self._connection.ask(f"/sandboxes/{thread_id}/acquire", body)
         acquired = wire.adapter(wire.Acquired).validate_json(answer)
         return LocalSandbox(self._connection, thread_id, acquired, self._settings)
+
+    async def unused(self, redis: str, seconds: float) -> Sequence[str]:
+        """Threads of that Redis whose workspaces the host has, not used for so long. Raises SandboxUnavailable."""
+        answer = await self._connection.ask("/unused", wire.encode(wire.Unused(redis, seconds)))
+        return wire.adapter(wire.ThreadIds).validate_json(answer).thread_ids
+
+    async def remove(self, thread_id: str, redis: str, seconds: float) -> bool:
+        """Its sandbox with all its files, if it is still unused. Raises SandboxUnavailable."""
+        body = wire.encode(wire.Unused(redis, seconds))
+        answer = await self._connection.ask(f"/sandboxes/{thread_id}/remove", body)
+        return bool(wire.adapter(wire.ThreadIds).validate_json(answer).thread_ids)
 
     async def close(self) -> None:
         await self._connection.close()

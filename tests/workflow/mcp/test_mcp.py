@@ -20,6 +20,7 @@ from shared.config import McpServerSettings, McpSettings
 from shared.net.guard import Guard
 from tests.support.ports import free_port
 from tests.workflow.web.support import a_context, call
+from workflow.mcp import transport
 from workflow.mcp.servers import open_mcp_tools
 from workflow.tool.base import CallLimits, Effect, OutcomeUnknown, Tool, ToolResult
 from workflow.tool.dispatch import recover_call
@@ -167,6 +168,16 @@ async def test_a_huge_result_is_cut(opened: Open, tmp_path: Path) -> None:
     assert len(result.content) <= 5_000
     assert "characters omitted; call it again for a smaller part" in result.content
     assert result.content.endswith("line\n</untrusted_content>")
+
+
+async def test_what_a_call_with_an_answer_beyond_all_bounds_did_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 1_000_000)
+    async with over_http(tmp_path) as tools:
+        with pytest.raises(OutcomeUnknown):
+            await tools("huge", size=2_000_000)
+        assert (await tools("add", a=1)).ok
 
 
 @BOTH
