@@ -1,13 +1,14 @@
-"""The sweeper of sandboxes made elsewhere: one worker of all looks, now and then, for machines that nobody wants."""
+"""The sweeper of what threads leave behind: now and then, a worker looks for sandboxes that nobody wants."""
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 from redis.asyncio import Redis
 
 from modem.sweep import NameSource, share_of
+from shared import keys
 from shared.db import history
 from shared.db.engine import Database
 from shared.errors import AppError
@@ -16,23 +17,32 @@ from shared.redis import passes
 from shared.types import JSON
 from shared.workers.registry import WorkerRegistry
 from workflow.sandbox.base import SandboxError
-from workflow.sandbox.machine import Cloud, MachineError
-from workflow.sandbox.orphans import sweep_orphans
+from workflow.sandbox.machine import MachineError
+from workflow.sandbox.orphans import Threads
 
 log = logging.getLogger("trunkline.sweep")
 
 PAUSE_SECONDS = 300.0
 FIRST_SHARD = 0
 
+Sweep = Callable[[str, Threads], Awaitable[list[str]]]
+"""Given the name of the Redis and its threads, removes what is of none and returns the ids."""
+
 
 class OrphanSweeper:
-    """`client` and `database` tell which threads exist: one that neither has wants no sandbox."""
+    """`client` and `database` tell which threads are gone: those that neither has.
 
-    def __init__(self, cloud: Cloud, client: Redis, database: Database, registry: WorkerRegistry) -> None:
+    `by_all`: each worker looks, for each may have other sandboxes near it.
+    """
+
+    def __init__(
+        self, sweep: Sweep, client: Redis, database: Database, registry: WorkerRegistry, *, by_all: bool = False
+    ) -> None:
+        self._sweep = sweep
         self._database = database
-        self._cloud = cloud
         self._client = client
         self._registry = registry
+        self._by_all = by_all
 
     async def run(self, my_name: NameSource) -> None:
         """Sweeps until cancelled."""
@@ -46,10 +56,14 @@ class OrphanSweeper:
                 log.warning("could not look for orphan sandboxes: %s", error, exc_info=not passes(error))
 
     async def tick(self, my_name: str | None) -> list[str]:
-        """One look, if it is this worker's: whoever has the first shard. Returns the ids of the machines removed."""
-        if FIRST_SHARD not in share_of(my_name, await self._registry.names()):
+        """One look, if it is this worker's: whoever has the first shard. Returns the ids of what was removed."""
+        if not self._by_all and FIRST_SHARD not in share_of(my_name, await self._registry.names()):
             return []
-        return await sweep_orphans(self._cloud, self._threads)
+        redis = await self._client.get(keys.INSTALL)
+        if redis is None:  # it was emptied since we started
+            log.error("Redis does not know its own name any more: what its threads have left is not looked for")
+            return []
+        return await self._sweep(str(redis), self._threads)
 
     async def _threads(self, thread_ids: Sequence[str]) -> Mapping[str, JSON | None]:
         pipeline = self._client.pipeline(transaction=False)

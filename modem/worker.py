@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 from celery import Celery
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
@@ -40,6 +41,9 @@ from shared.workers.registry import WorkerRegistry
 from shared.workers.tools import TELL_SECONDS, catalogue_version, tell_tools
 from workflow.runner import Runner, Signals, take_from
 from workflow.runtime import Runtime, open_runtime
+from workflow.sandbox.base import SandboxProvider
+from workflow.sandbox.local import LocalProvider
+from workflow.sandbox.orphans import sweep_machines, sweep_workspaces
 from workflow.sandbox.remote_provider import RemoteProvider
 
 log = logging.getLogger("trunkline.worker")
@@ -134,8 +138,7 @@ class Worker:
         self._catalogue = catalogue_version(runtime.tool_cards, self._functions)
         self._registry = runtime.observer.metrics.registry
         await self._tell()
-        if isinstance(runtime.sandboxes, RemoteProvider):
-            self._orphans = OrphanSweeper(runtime.sandboxes.cloud, client, database, WorkerRegistry(client))
+        self._orphans = _orphan_sweeper(runtime.sandboxes, client, database)
         self._runner = Runner(outside, runtime)
         self._resources.push_async_callback(self._runner.close)
         self._agenda = Agenda(impatient)
@@ -233,6 +236,15 @@ class Worker:
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _orphan_sweeper(sandboxes: SandboxProvider, client: Redis, database: Database) -> OrphanSweeper | None:
+    registry = WorkerRegistry(client)
+    if isinstance(sandboxes, RemoteProvider):
+        return OrphanSweeper(partial(sweep_machines, sandboxes.cloud), client, database, registry)
+    if isinstance(sandboxes, LocalProvider):
+        return OrphanSweeper(partial(sweep_workspaces, sandboxes), client, database, registry, by_all=True)
+    return None
 
 
 async def _supervised(chore: Coroutine[Any, Any, None]) -> None:

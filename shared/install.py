@@ -1,6 +1,7 @@
 """The name of this installation, by which what it makes elsewhere is known as its own."""
 
 import secrets
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -9,16 +10,26 @@ from shared.config import SandboxSettings
 from shared.redis import patiently
 
 
-async def install_id(settings: SandboxSettings, client: Redis) -> str:
-    """The settings' name, or one made by whoever asks first: the same for all who share the Redis.
+@dataclass(frozen=True, slots=True)
+class Install:
+    """`name`: the settings' name, or else the same as `redis`. `redis`: of the Redis that knows our threads.
 
-    Waits for a Redis that is away, as long as it takes. Empty where nothing is made elsewhere.
+    Only the latter can say that a thread is gone: what bears another one's name is not to be judged by it.
     """
-    if settings.provider == "local" or settings.install:
-        return settings.install or ""
+
+    name: str
+    redis: str
+
+
+async def find_install(settings: SandboxSettings, client: Redis) -> Install:
+    """The Redis's name is made by whoever asks first: the same for all who share it.
+
+    Waits for a Redis that is away, as long as it takes.
+    """
 
     async def kept() -> str:
         await client.set(keys.INSTALL, secrets.token_hex(8), nx=True)
         return str(await client.get(keys.INSTALL))
 
-    return await patiently(kept, None)
+    redis = await patiently(kept, None)
+    return Install(settings.install or redis, redis)

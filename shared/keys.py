@@ -12,6 +12,7 @@ TOOLS = "tools"
 CATALOGUE = "catalogue"
 """STRING: what they told of all else that they know (shared/workers/catalogue.py)."""
 INSTALL = "install"
+"""STRING: this Redis's name, on all that is made for its threads (shared/install.py)."""
 
 
 @dataclass(frozen=True)

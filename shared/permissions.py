@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import Self
 
 OPTIONS = re.compile(r"-[A-Za-z]+")
-LONG_OPTIONS = {"--recursive": "-r", "--force": "-f", "-R": "-r"}
+LONG_OPTIONS = {"--recursive": "-r", "--force": "-f"}
+SAME_LETTERS = str.maketrans("R", "r")
 RULE = re.compile(r"\s*(?P<tool>[\w*?.-]+)\s*:\s*(?P<action>allow|ask|deny)(?:\s+(?P<pattern>\S.*?))?\s*", re.DOTALL)
 
 
@@ -76,18 +77,34 @@ class Rule:
 def options_of(words: Sequence[str]) -> tuple[frozenset[str], list[str]]:
     """The one-letter options among a command's words, however they are bundled, and the other words."""
     bundles = [LONG_OPTIONS.get(word, word) for word in words]
-    options = {letter for word in bundles if OPTIONS.fullmatch(word) for letter in word[1:]}
+    options = {letter for word in bundles if OPTIONS.fullmatch(word) for letter in word[1:].translate(SAME_LETTERS)}
     return frozenset(options), [word for word in bundles if word != "--" and not OPTIONS.fullmatch(word)]
 
 
 def _matches(pattern: str, texts: Iterable[str]) -> bool:
-    return any(_glob(pattern).fullmatch(text) for text in texts)
+    return any(_fits(pattern, text) for text in texts)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    """In time that grows with the text alone, since models write it: what is between two stars is looked for once."""
+    first, *others = _pieces(pattern)
+    if not others:
+        return first.fullmatch(text) is not None
+    found, at = first.match(text), 0
+    for piece in others:
+        if found is None:
+            return False
+        at = found.end()
+        found = piece.search(text, at)
+    last = len(text) - len(pattern.rpartition("*")[2])
+    return last >= at and others[-1].fullmatch(text, last) is not None
 
 
 @lru_cache(maxsize=1_000)
-def _glob(pattern: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(char, re.escape(char)) for char in pattern), re.DOTALL)
+def _pieces(pattern: str) -> list[re.Pattern[str]]:
+    """What stands between its stars."""
+    pieces = pattern.split("*")
+    return [re.compile("".join("." if c == "?" else re.escape(c) for c in piece), re.DOTALL) for piece in pieces]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ class Runnable(StrEnum):
 FUNCTION_PARAMETERS = frozenset({"max_seconds", "priority"})
 """Of a run's parameters, those that a durable function's run heeds; an agent's heeds all."""
 AGENT_PARAMETERS = FUNCTION_PARAMETERS | {
-    *("model", "temperature", "tools", "permissions", "max_turns", "max_cost", "max_tokens"),
+    *("model", "temperature", "tools", "permissions", "max_turns", "max_cost", "max_tokens", "max_delegates"),
+    "allowed_hosts",
 }
 
 RESERVED = "trunkline."

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from shared.budgets.store import Budgets
 from shared.config import LlmSettings, Settings
-from shared.install import install_id
+from shared.install import find_install
 from shared.tracing import open_tracing
 from shared.types import RESERVED
 from shared.version import VERSION
@@ -119,7 +119,7 @@ async def _opened(
         settings=settings,
         redis=client,
         chosen=choose_model(llm, os.environ),
-        sandboxes=choose_provider(settings, await install_id(settings.sandbox, client)),
+        sandboxes=choose_provider(settings, await find_install(settings.sandbox, client)),
         all_tools=tools,
         retry=RetryPolicy(llm.max_attempts, llm.backoff_seconds, llm.backoff_max_seconds),
         breaker=Breaker(client, BreakerPolicy(llm.breaker_failures, llm.breaker_seconds)),

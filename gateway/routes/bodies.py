@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from shared.config.types import Permission
+from shared.config.types import HostPattern, Permission
 from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
 
 
@@ -100,9 +100,17 @@ class Parameters(Body):
     max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = Field(
         default=None, description="Tokens, read and written."
     )
+    max_delegates: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+        default=None, description="Agents that it may start with `delegate`, together with those that they start."
+    )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
     permissions: Annotated[list[Permission], Field(max_length=100)] | None = Field(
         default=None, description="Rules for its calls, as TOOL: allow|ask|deny [PATTERN], beside the configuration's."
+    )
+    allowed_hosts: Annotated[list[HostPattern], Field(max_length=100)] | None = Field(
+        default=None,
+        description="The only hosts that its sandbox reaches, of those that the configuration lets it reach; none if "
+        "empty. `*.` in front stands for all names below.",
     )
     priority: Literal["high", "normal", "low"] | None = Field(
         default=None, description="Which runs workers take first. Unset: normal."

@@ -24,7 +24,7 @@ from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
-from shared.config import ToolsSettings
+from shared.config import Settings
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
 from shared.threads import again
@@ -69,7 +69,7 @@ async def execute(
 ) -> RunAccepted:
     """The run is accepted at once and waits for a worker. Follow it on the thread's stream."""
     thread = await services.thread_of(caller, thread_id)
-    _check_limits(body, services.settings.api.max_task_chars, services.settings.tools)
+    _check_limits(body, services.settings)
     request = ["execute", thread.id, body.model_dump()]
     run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread.id))
     definition = await snapshot(services, caller, thread.agent, run_id=run_id)
@@ -285,14 +285,17 @@ async def stream(
     return await services.streams.of_thread(caller, thread_id, last_event_id or last_id, run_id)
 
 
-def _check_limits(body: ExecuteBody, max_task_chars: int, tools: ToolsSettings) -> None:
+def _check_limits(body: ExecuteBody, settings: Settings) -> None:
     """What depends on the configuration. Raises AppError INVALID_REQUEST."""
     wrong: list[FieldError] = []
-    if len(body.task) > max_task_chars:
-        detail = f"has {len(body.task)} characters, {max_task_chars} are allowed"
+    if len(body.task) > settings.api.max_task_chars:
+        detail = f"has {len(body.task)} characters, {settings.api.max_task_chars} are allowed"
         wrong.append(FieldError(place="body.task", detail=detail))
-    if unknown := sorted({name for name in body.parameters.tools or [] if not tools.gives(name)}):
+    if unknown := sorted({name for name in body.parameters.tools or [] if not settings.tools.gives(name)}):
         detail = f"{', '.join(unknown)}: no tool that agents are given (tools.enabled)"
         wrong.append(FieldError(place="body.parameters.tools", detail=detail))
+    if beyond := settings.sandbox.beyond(body.parameters.allowed_hosts or []):
+        detail = f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network, sandbox.allowed_hosts)"
+        wrong.append(FieldError(place="body.parameters.allowed_hosts", detail=detail))
     if wrong:
         raise invalid(wrong)

@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {"memory_bytes": 256 * 1024**2, "disk_bytes": 256 * 1024
 ATTACKS = {
     "fork bomb": "f() { f | f & }; f; sleep 60",
     "hundred busy loops": "for i in $(seq 100); do while :; do :; done & done; sleep 60",
+    "hundred sessions at work": "for i in $(seq 100); do setsid bash -c 'while :; do :; done' & done; sleep 60",
     "memory hog": "python3 -c 'x = bytearray(2_000_000_000)'",
     "disk filler": "rm -f fill*; for i in $(seq 100); do head -c 50M /dev/zero > fill$i; done; sleep 5",
 }
@@ -58,7 +59,7 @@ class Slowdown:
 
     def __str__(self) -> str:
         factors = f"{self.beside.p50 / self.alone.p50:5.1f} x /{self.beside.p95 / self.alone.p95:5.1f} x"
-        return f"  beside a {self.attack:<21} {factors}   (alone {self.alone}, beside it {self.beside})"
+        return f"  beside a {self.attack:<25} {factors}   (alone {self.alone}, beside it {self.beside})"
 
 
 class Neighbours:

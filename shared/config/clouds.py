@@ -4,10 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from shared.config.types import Count, HttpUrl, Seconds, Section, Text
-
-MIB = 1024**2
-GIB = 1024**3
+from shared.config.types import GIB, MIB, Count, HttpUrl, Seconds, Section, Text
 
 
 class E2BSettings(Section):
@@ -27,8 +24,8 @@ class E2BSettings(Section):
         examples=["https://sandbox.e2b.example.com"],
     )
     template: Text = Field(default="base", description="Template of a sandbox; it needs bash and Python 3.9 or later.")
-    timeout_seconds: Annotated[int, Field(ge=60, le=86_400)] = Field(
-        default=600, description="Time after its last use at which a sandbox is paused; E2B has a longest one per plan."
+    idle_seconds: Annotated[int, Field(ge=60, le=86_400)] = Field(
+        default=600, description="Time without use after which a sandbox is paused; E2B has a longest one per plan."
     )
 
 
@@ -51,7 +48,9 @@ class DaytonaSettings(Section):
         description="Snapshot of a sandbox; it needs bash and Python 3.9 or later. Unset: Daytona's default one.",
         examples=["trunkline-tools"],
     )
-    stop_minutes: Count = Field(default=15, description="Time after its last use at which a sandbox is stopped.")
+    idle_seconds: Annotated[int, Field(ge=60)] = Field(
+        default=900, description="Time without use after which a sandbox is stopped, in whole minutes."
+    )
     archive_minutes: Count = Field(default=1440, description="Time after its stop at which a sandbox is archived.")
     delete_minutes: Count = Field(default=43_200, description="Time after its stop at which a sandbox is deleted.")
     start_seconds: Seconds = Field(default=60, description="Longest wait for a sandbox to start.")
@@ -76,5 +75,5 @@ class DockerSettings(Section):
         default="bridge", description="Docker network of a sandbox where sandbox.network is open; else it has none."
     )
     idle_seconds: Annotated[int, Field(ge=60)] = Field(
-        default=900, description="Time after its last use at which a container is stopped."
+        default=900, description="Time without use after which a container is stopped."
     )

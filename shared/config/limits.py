@@ -85,6 +85,9 @@ class AgentSettings(Section):
         default=0.8,
         description="Share of the model's context that a conversation may fill before its older part is summed up.",
     )
+    max_delegates: Annotated[int, Field(ge=0)] = Field(
+        default=32, description="Agents that one run may start with delegate, together with those that they start."
+    )
     delegate_models: list[Text] = Field(
         default=[],
         description="Models that an agent may give to those that it delegates to, beside its own, llm.model, "

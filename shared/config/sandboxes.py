@@ -1,13 +1,24 @@
 """The settings of sandboxes, wherever they run, and of those of the sandbox host."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.config.types import Count, HostPattern, HttpUrl, LocalPath, Port, PrivateHost, Seconds, Section, Text
-
-MIB = 1024**2
-GIB = 1024**3
+from shared.config.types import (
+    GIB,
+    MIB,
+    Count,
+    HostPattern,
+    HttpUrl,
+    LocalPath,
+    Port,
+    PrivateHost,
+    Seconds,
+    Section,
+    Text,
+)
+from shared.net.hosts import beyond
 
 
 class SnapshotSettings(Section):
@@ -108,3 +119,9 @@ class SandboxSettings(Section):
         description="Longest run of a command, even after its timeout has moved it to the background; "
         "one that was started there has no limit.",
     )
+
+    def beyond(self, hosts: Iterable[str]) -> list[str]:
+        """Those of the hosts (or patterns of hosts) that sandboxes may not reach."""
+        if self.network == "open":
+            return []
+        return beyond(hosts, self.allowed_hosts if self.network == "allow" else [])

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 
 from shared.config.types import (
+    MIB,
     ApiKey,
     Count,
     DatabaseUrl,
@@ -21,9 +22,6 @@ from shared.config.types import (
     Share,
     Text,
 )
-
-MIB = 1024**2
-GIB = 1024**3
 
 
 class ApiSettings(Section):

@@ -16,6 +16,7 @@ from functools import cached_property
 import httpx
 
 from shared.net.addresses import is_metadata, is_public
+from shared.net.hosts import is_among
 
 PORTS = {"http": 80, "https": 443}
 RESOLVE_SECONDS = 5.0
@@ -77,7 +78,7 @@ class Guard:
     async def check(self, url: httpx.URL | str) -> Target:
         """Where the request goes. Raises Refused; OSError where the host's name cannot be resolved."""
         host, port = _parsed(url)
-        if self._hosts is not None and not any(_matches(host, pattern) for pattern in self._hosts):
+        if self._hosts is not None and not is_among(host, self._hosts):
             raise Refused(f"{host} is not among the allowed hosts")
         listed = not self._private.isdisjoint([(host, None), (host, port)])
         if port not in self._ports and (host, port) not in self._private:
@@ -116,10 +117,6 @@ def _check_name(host: str, *, private: bool) -> None:
         raise Refused(f"{host} is a name of a private network")
     if NUMBER.fullmatch(host.rpartition(".")[2]) and not _is_ipv4(host):
         raise Refused(f"{host} is no address as it is usually written, such as 192.0.2.1")
-
-
-def _matches(host: str, pattern: str) -> bool:
-    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 def _is_ipv4(host: str) -> bool:

@@ -16,15 +16,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
 
 from modem.orphans import OrphanSweeper
+from shared import keys
 from shared.config import Settings
 from shared.db.engine import Database
 from shared.db.schema import upgrade
 from shared.ids import new_run_id, new_thread_id, thread_of
+from shared.install import Install
 from shared.keys import ThreadKeys
 from shared.redis import connect
 from shared.threads.store import ThreadStore
@@ -40,7 +43,7 @@ from workflow.sandbox.choose import choose_provider
 from workflow.sandbox.remote_provider import RemoteProvider
 from workflow.tool.catalogue import all_tools
 
-INSTALL = "sandbox-kills"
+INSTALL = Install("sandbox-kills", "sandbox-kills")
 RUNS_AT_ONCE = 16
 LONGEST_SECONDS = {"local": 1.5, "e2b": 5.0}  # that a worker which is to be killed lives
 LATE_SHARE = 0.25  # of the killed workers lose their runs before their life
@@ -191,9 +194,11 @@ async def _judge_run(store: ThreadStore, run_id: str, provider: SandboxProvider)
 async def _sweep(provider: RemoteProvider, client: Redis, thread_ids: list[str]) -> Counter[str]:
     """Sweeps while the threads are there, when one machine of each must stay, and once they are gone."""
     orphans.YOUNG_SECONDS = -1
+    await client.set(keys.INSTALL, INSTALL.redis)
     database = Database("sqlite+aiosqlite:///:memory:", pool_size=1)
     await upgrade(database)
-    sweeper = OrphanSweeper(provider.cloud, client, database, _Alone(client))
+    sweep = partial(orphans.sweep_machines, provider.cloud)
+    sweeper = OrphanSweeper(sweep, client, database, _Alone(client))
     found = Counter[str]({"second machines swept": len(await sweeper.tick("alone"))})
     threads = [machine.thread_id for machine in await provider.cloud.find()]
     found["sandboxes of no thread"] = len(threads) - len(set(threads) & set(thread_ids))

@@ -15,6 +15,7 @@ import pytest
 
 from shared.events.outside import Outside
 from shared.redis import connect
+from shared.tasks import cancel
 from shared.types import JSON
 from tests.gateway.support import KEY, until
 from tests.gateway.test_process import gateway_process, ready
@@ -119,7 +120,7 @@ async def storm(crowd: Crowd, out: Outside, on_busy: str) -> tuple[str, list[htt
         return not await out.store.unfinished(thread_id)
 
     await until(quiet, 60)
-    working.cancel()
+    await cancel([working])
     assert len(crowd.gateways) == 2
     return thread_id, answers
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from shared.config import ApiSettings
-from shared.ids import new_run_id, new_thread_id
 from tests.gateway.support import Gateway, serving, settings_for, until
 
 SMALL = ApiSettings(max_body_bytes=2000, max_task_chars=100, cors_origins=["https://console.example"])
@@ -44,6 +43,8 @@ def places(body: dict[str, Any]) -> set[str]:
         ({"task": "x", "parameters": {"maxturns": 1}}, "body.parameters.maxturns"),
         ({"task": "x", "parameters": {"max_turns": "5"}}, "body.parameters.max_turns"),
         ({"task": "x", "parameters": {"max_turns": 0}}, "body.parameters.max_turns"),
+        ({"task": "x", "parameters": {"allowed_hosts": ["http://a.test"]}}, "body.parameters.allowed_hosts.0"),
+        ({"task": "x", "parameters": {"allowed_hosts": ["a.test"]}}, "body.parameters.allowed_hosts"),
         ({"task": "x", "parameters": {"max_turns": 1.5}}, "body.parameters.max_turns"),
         ({"task": "x", "parameters": {"max_cost": 0}}, "body.parameters.max_cost"),
         ({"task": "x", "parameters": {"max_seconds": -1}}, "body.parameters.max_seconds"),
@@ -128,6 +129,8 @@ async def test_a_thread_is_not_opened_with_what_would_be_ignored(gateway: Gatewa
     assert (await gateway.client.get("/api/agent")).json()["items"] == []
 
 
+NOBODYS = "01m7zn6bwrwzcjr98w908vengt"
+"""A thread's id, written out: the tests have the same names wherever they run."""
 STRANGE_IDS = [
     "nope",
     "0" * 26,
@@ -137,8 +140,8 @@ STRANGE_IDS = [
     "x" * 2000,
     "a b",
     "{x}",
-    new_thread_id(),
-    new_thread_id() + ".",
+    NOBODYS,
+    NOBODYS + ".",
 ]
 
 
@@ -151,7 +154,7 @@ async def test_an_unknown_thread_is_not_found_whatever_its_name(gateway: Gateway
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("run_id", [*STRANGE_IDS, new_run_id(new_thread_id()), "a.b"])
+@pytest.mark.parametrize("run_id", [*STRANGE_IDS, f"{NOBODYS}.01m7zn6bwrq5epa", "a.b"])
 async def test_an_unknown_run_is_not_found_whatever_its_name(gateway: Gateway, run_id: str) -> None:
     for path in ("", "/events", "/steps"):
         answer = await gateway.client.get(f"/api/runs/{run_id}{path}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.config import StreamSettings
+from shared.tasks import cancel
 from shared.threads.types import NewEvent
 from shared.types import EventType
 from tests.gateway.support import (
@@ -78,7 +79,7 @@ async def test_a_busy_stream_is_closed_with_408_when_its_time_is_over(redis_url:
 
         working = asyncio.create_task(work())
         frames = frames_of(await gateway.body_of(f"/api/agent/{thread_id}/stream"))
-        working.cancel()
+        await cancel([working])
         assert frames[-1].data["status"] == 408
         assert len(frames) > 10
 

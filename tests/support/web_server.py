@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from shared.tasks import cancel
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -33,12 +35,21 @@ class WebServer:
     respond: Respond
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
+    _connections: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def disconnect(self) -> None:
+        await cancel(self._connections)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (asked := await _read(reader)) is not None:
                 self.asked.append(asked)
@@ -73,9 +84,10 @@ async def web_server(
     respond: Respond, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[WebServer]:
     server = WebServer(respond)
-    listener = await asyncio.start_server(server.serve, host, port, ssl=tls)
+    listener = await asyncio.start_server(server.accept, host, port, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server
     finally:
         listener.close()
+        await server.disconnect()

@@ -7,8 +7,8 @@ says, the run waits for a human.
 
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
 
 import orjson
 
@@ -19,11 +19,12 @@ from workflow.agent.budget import RunBudget
 from workflow.agent.delegate import run_child
 from workflow.agent.permit import Gate, permit_name
 from workflow.agent.sandbox import ThreadSandbox
+from workflow.agent.shares import Left, Taken
 from workflow.engine.coalesce import Coalescer
 from workflow.engine.journal import StepSpec
 from workflow.engine.scope import AskHuman, Outcome, StepScope
 from workflow.engine.step import Step
-from workflow.llm.types import ToolCall
+from workflow.llm.types import NO_USAGE, ToolCall
 from workflow.runtime import Runtime
 from workflow.tool.base import Answer, ChildEnd, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.dispatch import is_repeatable, recover_call, run_call
@@ -62,6 +63,7 @@ class ToolCaller:
         self._sandbox = sandbox
         self._links = links
         self._budget = budget
+        self._shares: dict[str, Left | None] = {}
         own = {name for name in (step.run.model, step.run.options.get("model")) if name}
         self._models = runtime.delegate_models | own
         rules = Permissions.of(runtime.settings.tools.permissions, step.run.options.get("permissions", ()))
@@ -76,6 +78,15 @@ class ToolCaller:
         """Whether it may run beside others of its turn: it only reads, is a run of its own, or is refused anyway."""
         return is_repeatable(self._tools.parse(call.name, call.arguments))
 
+    def divide(self, calls: Sequence[ToolCall]) -> None:
+        """Before the first call of a turn: what the run has left is for all its delegates."""
+        left, delegates = self._budget.left(), [call.id for call in calls if self._is_delegate(call)]
+        self._shares = {each: left.share(nth, len(delegates)) for nth, each in enumerate(delegates)}
+
+    def _is_delegate(self, call: ToolCall) -> bool:
+        parsed = self._tools.parse(call.name, call.arguments)
+        return not isinstance(parsed, str) and parsed.tool.child(parsed.args) is not None
+
     async def call(self, call: ToolCall) -> JSON:
         """Returns the tool's message for the model. Raises SandboxUnavailable, SandboxFenced, Fenced.
 
@@ -85,7 +96,12 @@ class ToolCaller:
         spec = StepSpec(_key(call), call.name, "tool", request)
         self._visit(call)
         known = self._step.journal.known(spec.key)
-        message: JSON = await (self._step.recorded(spec) if known and known.finished else self._made(call, spec))
+        message: JSON
+        if known and known.finished:
+            message = await self._step.recorded(spec)
+            self._budget.count_delegate(Taken(**message.get("delegated", {})))
+        else:
+            message = await self._made(call, spec)
         self._memory.learn(message["memory"])
         return message
 
@@ -94,6 +110,8 @@ class ToolCaller:
         refusal = await self._gate.refusal(call, parsed, key=_short(call.id), begun=self._begun(call))
         answer = None if refusal else await self._answer(call, parsed)
         child = None if refusal else await self._child(call, parsed)
+        taken = Taken.by(child.usage) if child and child.usage is not None else Taken()
+        self._budget.count_delegate(taken)
 
         async def do(ctx: ToolContext) -> ToolResult:
             return refusal or await run_call(parsed, replace(ctx, answer=answer, child=child))
@@ -101,7 +119,7 @@ class ToolCaller:
         async def body(scope: StepScope) -> Outcome:
             outcome = await self._outcome(scope, call, do)
             assert outcome is not None
-            return outcome
+            return self._with_delegates(outcome, taken) if taken.runs else outcome
 
         async def recover(scope: StepScope) -> Outcome | None:
             if scope.inherited:
@@ -156,8 +174,13 @@ class ToolCaller:
         child = parsed.tool.child(parsed.args)
         if child is None:
             return None
-        cost = self._budget.cost_left
-        return await run_child(self._step, call, child, name=name, tools=self._tools, models=self._models, cost=cost)
+        share = self._shares.get(call.id)
+        return await run_child(self._step, call, child, name=name, tools=self._tools, models=self._models, share=share)
+
+    def _with_delegates(self, outcome: Outcome, taken: Taken) -> Outcome:
+        message = outcome.result | {"delegated": asdict(taken)}
+        usage = orjson.dumps(self._budget.usage_with(NO_USAGE))
+        return replace(outcome, result=message, messages=[message], run={"usage": usage})
 
     async def _outcome(
         self, scope: StepScope, call: ToolCall, do: Callable[[ToolContext], Awaitable[ToolResult | None]]

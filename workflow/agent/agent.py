@@ -108,6 +108,7 @@ class Agent:
 
     async def _act(self, response: ModelResponse) -> list[JSON]:
         calls = response.tool_calls
+        self._caller.divide(calls)
         if all(self._caller.side_by_side(call) for call in calls):
             return await _together([self._caller.call(call) for call in calls])
         return [await self._caller.call(call) for call in calls]

@@ -4,15 +4,16 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from shared.budgets.exhausted import exhausted
 from shared.budgets.store import Budgets
-from shared.budgets.types import NOTHING, UNKNOWN, Account, Ask, Grant, Limits, Owner, Spent
+from shared.budgets.types import NO_LIMITS, NOTHING, UNKNOWN, Account, Ask, Grant, Limits, Owner, Spent
 from shared.config import Settings
 from shared.errors import AppError
 from shared.threads.types import Holding, Run
 from shared.types import JSON
+from workflow.agent.shares import Left, Taken
 from workflow.llm.types import (
     NO_PRICE,
     NO_USAGE,
@@ -91,6 +92,8 @@ class RunBudget:
         parameters, agent = run.options, settings.agent
         self.max_turns: int = parameters.get("max_turns", agent.max_turns)
         self.usage = NO_USAGE
+        self._max_delegates: int = parameters.get("max_delegates", agent.max_delegates)
+        self._delegated = Taken()
         self._run = run
         self._account = account_of(run)
         self._limits: Mapping[Owner, Limits] = limits_of(run, settings)
@@ -103,14 +106,29 @@ class RunBudget:
         self.usage += usage
         self._known_cost += usage.cost or 0.0
 
-    @property
-    def cost_left(self) -> float | None:
-        """US dollars that the run may still spend itself; None: no limit."""
-        limit = self._limits[Owner.RUN].cost if Owner.RUN in self._limits else None
-        return None if limit is None else limit - self._known_cost
+    def count_delegate(self, taken: Taken) -> None:
+        """What it spent is spent for this run, too."""
+        self._delegated += taken
+
+    def left(self) -> Left:
+        limits = self._limits.get(Owner.RUN, NO_LIMITS)
+        return Left(
+            self._max_delegates - self._delegated.runs,
+            None if limits.tokens is None else limits.tokens - self._known_tokens,
+            None if limits.cost is None else limits.cost - self._known_cost - self._delegated.cost,
+        )
+
+    def usage_with(self, more: Usage) -> JSON:
+        """The run's usage with a call's. Its delegates' stands beside, as they are runs with an usage of their own."""
+        delegated = {"delegated": asdict(self._delegated)} if self._delegated.runs else {}
+        return (self.usage + more).as_json() | delegated
 
     def bill(self) -> JSON:
-        return {"usage": self.usage.as_json(), "cost": self.usage.cost}
+        return {"usage": self.usage_with(NO_USAGE), "cost": self.usage.cost}
+
+    @property
+    def _known_tokens(self) -> int:
+        return self.usage.input_tokens + self.usage.output_tokens + self._delegated.tokens
 
     def check_turn(self, turn: int) -> None:
         """Raises AppError BUDGET_EXHAUSTED."""
@@ -153,8 +171,8 @@ class RunBudget:
             least_output=min(LEAST_OUTPUT, output_tokens),
             input_price=price.input,
             output_price=price.output,
-            spent_cost=self._known_cost,
-            spent_tokens=self.usage.input_tokens + self.usage.output_tokens,
+            spent_cost=self._known_cost + self._delegated.cost,
+            spent_tokens=self._known_tokens,
         )
 
 

@@ -101,7 +101,7 @@ class Compactor:
                 {"summary": summary, "until": older.until, "usage": asdict(usage)},
                 messages=[summary],
                 events=[(EventType.LOG, {"level": "info", "message": _told(older)})],
-                run={"usage": orjson.dumps((self._budget.usage + usage).as_json())},
+                run={"usage": orjson.dumps(self._budget.usage_with(usage))},
             )
 
         spec = StepSpec(f"compact:{turn}", "compact", "compact", {"messages": conversation.count})

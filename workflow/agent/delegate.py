@@ -7,31 +7,36 @@ from shared.errors import AppError, ErrorCode
 from shared.ids import child_run_id
 from shared.threads.types import Run
 from shared.types import JSON, EventType
+from workflow.agent.shares import Left
 from workflow.engine.step import Step, StepFailed
 from workflow.llm.types import ToolCall
 from workflow.tool.base import ChildEnd, ChildRun
 from workflow.tool.registry import Registry
 
-CAPPED = ("max_turns", "max_seconds", "max_cost", "max_tokens")
+CAPPED = ("max_turns", "max_seconds", "max_cost", "max_tokens", "max_delegates")
 """Of a run's parameters, those of which a child has at most as much."""
-INHERITED = ("model", "temperature", "tools", "permissions")
+INHERITED = ("model", "temperature", "tools", "permissions", "allowed_hosts")
 """Those that a child has where it is given none."""
-LEAST_COST = 0.0001
-"""US dollars. Of a run that has spent all that it may, a child ends with its first call."""
-VALUES = (ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST)
+VALUES = (ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST, ErrorCode.BUDGET_EXHAUSTED)
+NONE_LEFT = (
+    "It was not started: this run has started as many agents as it may (max_delegates), those counted that they "
+    "started. Do the work yourself, or say what is missing."
+)
 
 
 async def run_child(
-    step: Step, call: ToolCall, child: ChildRun, *, name: str, tools: Registry, models: Set[str], cost: float | None
+    step: Step, call: ToolCall, child: ChildRun, *, name: str, tools: Registry, models: Set[str], share: Left | None
 ) -> ChildEnd:
     """Its output, or why there is none. `name` names the call within its run; `tools` are the parent's.
 
-    `models`: those that it may ask for. `cost`: US dollars that the parent has left (None: no limit).
+    `models`: those that it may ask for. `share`: of what its parent has left (None: of delegates, none).
     """
     request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
     run_id = child_run_id(step.run.id, f"call:{name}")
     try:
         if step.journal.known(f"call:{name}") is None:
+            if share is None:
+                raise AppError(ErrorCode.BUDGET_EXHAUSTED, NONE_LEFT)
             tools.only(child.parameters.get("tools", ()))
             _check_model(child.parameters.get("model"), models)
         output = await step.call(
@@ -39,14 +44,15 @@ async def run_child(
             child.task,
             name=name,
             share_sandbox=child.share_sandbox,
-            parameters=narrowed(step.run, child.parameters, cost),
+            parameters=narrowed(step.run, child.parameters, share),
             started=[(EventType.TOOL_REQUEST, request)],
         )
     except AppError as error:
         if not isinstance(error, StepFailed) and error.code not in VALUES:
             raise
-        return ChildEnd(run_id, error={"code": error.code, "detail": error.detail})
-    return ChildEnd(run_id, output)
+        failure = {"code": error.code, "detail": error.detail}
+        return ChildEnd(run_id, error=failure, usage=await step.waits.usage_of(run_id))
+    return ChildEnd(run_id, output, usage=await step.waits.usage_of(run_id))
 
 
 def _check_model(name: str | None, models: Set[str]) -> None:
@@ -57,9 +63,9 @@ def _check_model(name: str | None, models: Set[str]) -> None:
         )
 
 
-def narrowed(parent: Run, asked: JSON, cost: float | None) -> JSON:
-    """A child's parameters: no more than its parent has."""
-    own = parent.options if cost is None else parent.options | {"max_cost": max(cost, LEAST_COST)}
+def narrowed(parent: Run, asked: JSON, share: Left | None) -> JSON:
+    """A child's parameters: no more than its parent has, and than its share. Without one it was born before."""
+    own = parent.options | (share.parameters() if share else {})
     parameters: dict[str, Any] = {name: own[name] for name in INHERITED if name in own} | asked
     for name in CAPPED:
         if limits := [each[name] for each in (own, asked) if each.get(name) is not None]:

@@ -4,8 +4,13 @@ import asyncio
 
 import orjson
 
+from shared.errors import AppError, ErrorCode
 from shared.threads.attempt import Attempt, Change
-from workflow.sandbox.base import Sandbox, SandboxProvider, SandboxRefused
+from workflow.sandbox.base import Narrowable, Sandbox, SandboxProvider, SandboxRefused
+
+NOT_NARROWABLE = (
+    "The run's parameter allowed_hosts is for local sandboxes: others reach what the settings say. No command was run."
+)
 
 
 class ThreadSandbox:
@@ -26,7 +31,7 @@ class ThreadSandbox:
         return self._sandbox is not None or (self._allowed and self._attempt.thread.sandbox is not None)
 
     async def __call__(self) -> Sandbox:
-        """Raises SandboxRefused, SandboxUnavailable, Fenced."""
+        """Raises SandboxUnavailable, SandboxRefused, Fenced; AppError UNSUPPORTED."""
         if not self._allowed:
             raise SandboxRefused("You have no sandbox: do without files and commands.")
         async with self._making:
@@ -35,5 +40,15 @@ class ThreadSandbox:
                 sandbox = await self._provider.acquire(self._attempt.thread.sandbox_of, known)
                 if sandbox.ref != known:
                     await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
+                self._narrow(sandbox)
                 self._sandbox = sandbox
             return self._sandbox
+
+    def _narrow(self, sandbox: Sandbox) -> None:
+        hosts = self._attempt.run.options.get("allowed_hosts")
+        if hosts is None:
+            return
+        if isinstance(sandbox, Narrowable):
+            sandbox.keep_to(hosts)
+        elif hosts or sandbox.capabilities.network.policy != "none":
+            raise AppError(ErrorCode.UNSUPPORTED, NOT_NARROWABLE)

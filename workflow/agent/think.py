@@ -36,12 +36,11 @@ class Thinker:
 
         async def body(scope: StepScope) -> Outcome:
             response, rest = await self._stream(scope, conversation)
-            usage = self._budget.usage + response.usage
             return Outcome(
                 asdict(response),
                 messages=[response.as_message()],
                 events=[*rest, (EventType.AGENT_RESPONSE, asdict(response))],
-                run={"usage": orjson.dumps(usage.as_json())},
+                run={"usage": orjson.dumps(self._budget.usage_with(response.usage))},
             )
 
         seen = hashlib.sha256(orjson.dumps(conversation.last)).hexdigest()[:16]

@@ -21,7 +21,7 @@ from workflow.engine.durable import DurableFunction
 from workflow.engine.journal import Journal, StepSpec
 from workflow.engine.parking import Parking
 
-INHERITED = ("priority",)
+PASSED_ON = ("priority",)
 """Of a run's parameters, those that its children have too."""
 IDENTITY = ("type", "id", "input", "sandbox_of")
 """What makes a child the same one on replay. Its parameters do not: a retry may raise its run's limits."""
@@ -125,7 +125,7 @@ class Waits:
         asked = await self._outside.store.payloads.value(record.wait.request, record.wait.request_ref)
         kind = Runnable(asked["type"])
         metadata = {"parent_run_id": parent.id}
-        inherited = {name: parent.parameters[name] for name in INHERITED if name in parent.parameters}
+        inherited = {name: parent.parameters[name] for name in PASSED_ON if name in parent.parameters}
         thread = NewThread(
             thread_of(child_id),
             parent.workspace,
@@ -169,6 +169,11 @@ class Waits:
         with self._parking.at_work():
             await self._arrange(record, self._list_for_people)
         return await self._answered(record)
+
+    async def usage_of(self, run_id: str) -> JSON | None:
+        """What a child has used, as far as it was written down. None: it was not born, or is gone."""
+        run = await self._outside.store.run(run_id)
+        return run.usage if run else None
 
     async def inbox(self, start: int) -> list[JSON]:
         return await self._outside.store.inbox(self._run.id, start)

@@ -13,7 +13,16 @@ from typing import Any, Self
 
 import anyio
 from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT, CallToolResult, Implementation, Tool
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    REQUEST_TIMEOUT,
+    CallToolResult,
+    Implementation,
+    Tool,
+)
+from pydantic import ValidationError
 
 from shared.config import McpServerSettings
 from shared.net.guard import Guard
@@ -33,7 +42,7 @@ class CallRefused(Exception):
 
 
 class CallLost(Exception):
-    """The call was sent, and no answer came. The text says why."""
+    """The call was sent, and no answer came that can be read. The text says why."""
 
 
 @dataclass(slots=True)
@@ -93,9 +102,13 @@ class McpServer:
             if error.code == INVALID_REQUEST and error.message == "Session terminated":
                 await self.close()  # the server has forgotten us, and done nothing
                 raise CallRefused("it has ended the session: call again") from error
+            if error.code == PARSE_ERROR:
+                raise CallLost(f"its answer cannot be read: {error.message[:ERROR_CHARS]}") from error
             if error.code == CONNECTION_CLOSED:
                 raise CallLost("the connection broke") from error
             raise CallRefused(f"it answers with an error: {error.message[:ERROR_CHARS]}") from error
+        except ValidationError as error:
+            raise CallLost(f"its answer is not as MCP says: {str(error)[:ERROR_CHARS]}") from error
 
     async def _open(self) -> _Connection:
         async with self._connecting:

@@ -21,6 +21,7 @@ from shared.net.guard import Guard, Refused, Target
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 CONNECT_SECONDS = 10.0
 STREAM_SECONDS = 300.0
+ANSWER_BYTES = 16 * 1024**2  # of one answer, or of one event
 
 Streams = AbstractAsyncContextManager[tuple[Any, Any]]
 
@@ -40,13 +41,54 @@ def open_streams(settings: McpServerSettings, guard: Guard) -> Streams:
 
 @asynccontextmanager
 async def _http_streams(url: str, headers: dict[str, str], guard: Guard) -> AsyncIterator[tuple[Any, Any]]:
-    timeout = httpx2.Timeout(CONNECT_SECONDS, read=STREAM_SECONDS)
-    transport = GuardedTransport(guard)
     async with (
-        httpx2.AsyncClient(transport=transport, headers=headers, timeout=timeout, trust_env=False) as client,
-        streamable_http_client(url, http_client=client) as streams,
+        guarded_client(guard, headers) as client,
+        streamable_http_client(url, http_client=client, max_sse_event_size=ANSWER_BYTES) as streams,
     ):
         yield streams
+
+
+def guarded_client(guard: Guard, headers: dict[str, str]) -> httpx2.AsyncClient:
+    """Its answers have at most ANSWER_BYTES, but for streams of events."""
+    return httpx2.AsyncClient(
+        transport=GuardedTransport(guard),
+        headers={**headers, "Accept-Encoding": "identity"},
+        timeout=httpx2.Timeout(CONNECT_SECONDS, read=STREAM_SECONDS),
+        trust_env=False,
+    )
+
+
+class AnswerRefused(httpx2.StreamError):
+    """An answer that is not read to its end. The text says why."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """Raises AnswerRefused."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, encoding: str) -> None:
+        self._stream = stream
+        self._encoding = encoding
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._encoding not in ("", "identity"):
+            raise AnswerRefused(f"its encoding {self._encoding[:40]!r} was not asked for")
+        size = 0
+        async for piece in self._stream:
+            size += len(piece)
+            if size > ANSWER_BYTES:
+                raise AnswerRefused(f"it has more than {ANSWER_BYTES:,} bytes")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _bounded(response: httpx2.Response) -> httpx2.Response:
+    encoding, kind = (response.headers.get(name, "").lower() for name in ("Content-Encoding", "Content-Type"))
+    if not kind.startswith("text/event-stream") or encoding:
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream, encoding.strip())
+    return response
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
@@ -63,7 +105,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         try:
             target = await self._guard.check(str(request.url))
-            return await self._send(request, target)
+            return _bounded(await self._send(request, target))
         except (Refused, OSError, httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             return _not_sent(f"it cannot be reached: {error or type(error).__name__}")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -108,6 +108,8 @@ class Api:
         transfers = Transfers(self.sandboxes)
         routes = [
             Route("/health", self.health),
+            Route("/unused", self.unused, methods=["POST"]),
+            Route("/sandboxes/{thread_id}/remove", self.remove, methods=["POST"]),
             Route("/sandboxes/{thread_id}/acquire", self.acquire, methods=["POST"]),
             Route("/sandboxes/{thread_id}/exec", self.exec, methods=["POST"]),
             Route("/sandboxes/{thread_id}/attach", self.attach, methods=["POST"]),
@@ -121,7 +123,7 @@ class Api:
         ]
         handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}
         app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
-        return Guard(Signature(app, self.sandboxes.incarnation), token)
+        return Guard(Hangups(Signature(app, self.sandboxes.incarnation)), token)
 
     async def health(self, _: Request) -> Response:
         ground, problem = self.sandboxes.ground, self.sandboxes.problem
@@ -139,7 +141,17 @@ class Api:
 
     async def acquire(self, request: Request) -> Response:
         asked = wire.adapter(wire.Acquire).validate_json(await _body(request))
-        return _json(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref))
+        return _json(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref, asked.redis))
+
+    async def unused(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Unused).validate_json(await _body(request))
+        return _json(wire.ThreadIds(self.sandboxes.unused(asked.redis, asked.seconds)))
+
+    async def remove(self, request: Request) -> Response:
+        asked = wire.adapter(wire.Unused).validate_json(await _body(request))
+        thread_id = request.path_params["thread_id"]
+        removed = await self.sandboxes.remove(thread_id, asked.redis, asked.seconds)
+        return _json(wire.ThreadIds([thread_id] if removed else []))
 
     async def operate(self, request: Request) -> Response:
         name = request.path_params["operation"]
@@ -155,6 +167,7 @@ class Api:
         asked = wire.adapter(wire.Exec).validate_json(await _body(request))
         sandbox = self._sandbox(request)
         async with sandbox.used():
+            sandbox.keep_to(asked.allowed_hosts)
             record = sandbox.commands.exec(asked.command)
             sandbox.settle()
         return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))
@@ -252,6 +265,19 @@ class Signature:
             await send(message)
 
         await self._app(scope, receive, signed)
+
+
+class Hangups:
+    """A client that goes away in the middle of its request ends that, and is no error of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            log.debug("the client of %s hung up", scope["path"])
 
 
 class Guard:

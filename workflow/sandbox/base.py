@@ -366,6 +366,16 @@ class Packed:
 
 
 @runtime_checkable
+class Narrowable(Protocol):
+    """A sandbox whose network a run can narrow."""
+
+    def keep_to(self, hosts: Sequence[str]) -> None:
+        """From the next command on it reaches these only (patterns as of `Network`). Raises SandboxRefused for others
+        than the settings allow.
+        """
+
+
+@runtime_checkable
 class Packable(Sandbox, Protocol):
     """A sandbox whose files can be taken as a whole, and put into another one."""
 

@@ -1,13 +1,16 @@
-"""Memory limits by control groups, where this machine lets us have some: exact, and enforced by the kernel.
+"""Control groups, where this machine lets us have some: exact limits of memory, and processors shared out by sandbox.
 
 Tier A is cgroup v2 in a subtree delegated to us (systemd does that for a user's session, or Delegate=yes). Tier B is
 cgroup v1, where root makes a folder for the sandbox uid before it drops its rights. Everything else is tier C
 (watchdog.py). Processes are limited by RLIMIT_NPROC in every tier, which counts per sandbox.
+
+All groups of sandboxes have the kernel's default weight. Without such a group each thread counts for itself, or, where
+sched_autogroup is on, each session.
 """
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +19,20 @@ MOUNT = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The control group of one sandbox. `killed_before`: what its counter of kills stood at when it was taken."""
+    """The control group of one sandbox; with version 1 it may have a second one, of the processors' hierarchy.
+
+    `killed_before`: what its counter of kills stood at when it was taken.
+    """
 
     folder: Path
     events: str
+    processors: Path | None = None
     killed_before: int = 0
 
     def admit(self, pids: Iterable[int]) -> None:
         for pid in pids:
-            (self.folder / "cgroup.procs").write_text(str(pid))
+            for folder in self.folders:
+                (folder / "cgroup.procs").write_text(str(pid))
 
     def kills(self) -> int:
         """How many processes the kernel has killed in it for want of memory."""
@@ -35,23 +43,35 @@ class Group:
 
     def remove(self) -> None:
         """Only once its processes are gone."""
-        with contextlib.suppress(OSError):  # busy for a moment longer: whoever makes it again, or `sweep`, takes it
-            self.folder.rmdir()
+        for folder in self.folders:
+            with contextlib.suppress(OSError):  # busy for a moment longer: whoever makes it again, or `sweep`, takes it
+                folder.rmdir()
+
+    @property
+    def folders(self) -> list[Path]:
+        return [self.folder, *([self.processors] if self.processors else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The folder that a host makes its groups in."""
+    """The folder that a host makes its groups in; `processors`: likewise, of version 1's hierarchy of that name.
+
+    `share_processors`: each group gets as much of them as any other.
+    """
 
     tier: str
     folder: Path
+    processors: Path | None = None
+    share_processors: bool = False
 
     def create(self, name: str, memory_bytes: int) -> Group:
         """A group that an earlier sandbox of this name has left is taken over. Raises OSError."""
-        group = Group(self.folder / name, "memory.events" if self.tier == "A" else "memory.oom_control")
+        events = "memory.events" if self.tier == "A" else "memory.oom_control"
+        group = Group(self.folder / name, events, self.processors and self.processors / name)
         group.remove()
-        group.folder.mkdir(exist_ok=True)
         try:
+            for folder in group.folders:
+                folder.mkdir(exist_ok=True)
             self._limit(group.folder, memory_bytes)
         except OSError:
             group.remove()
@@ -78,9 +98,7 @@ def prepare(uid: int) -> Groups | None:
     """The groups that user `uid` may make from now on, None where there are none; to be called before the drop."""
     own = _own_groups()
     with contextlib.suppress(OSError, KeyError):
-        folder = _version_1(own["memory"], uid) if "memory" in own else _version_2(own[""], uid)
-        if folder is not None:
-            return Groups("B" if "memory" in own else "A", folder)
+        return _version_1(own, uid) if "memory" in own else _version_2(own[""], uid)
     return None
 
 
@@ -93,22 +111,31 @@ def _own_groups() -> dict[str, str]:
     return groups
 
 
-def _version_1(own: str, uid: int) -> Path | None:
+def _version_1(own: Mapping[str, str], uid: int) -> Groups | None:
     if os.geteuid() != 0:
         return None
-    folder = _new_folder(MOUNT / "memory" / own, uid)
+    memory, processors = _given_folder("memory", own, uid), None
+    with contextlib.suppress(OSError, KeyError):
+        processors = _given_folder("cpu", own, uid)
+    return Groups("B", memory, processors, share_processors=processors is not None)
+
+
+def _given_folder(controller: str, own: Mapping[str, str], uid: int) -> Path:
+    folder = _new_folder(MOUNT / controller / own[controller], uid)
     os.chown(folder, uid, uid)
     return folder
 
 
-def _version_2(own: str, uid: int) -> Path | None:
+def _version_2(own: str, uid: int) -> Groups | None:
     """A sibling of our own group, where the one above us belongs to the user: then we may also move processes there."""
     above = (MOUNT / own).parent
-    if "memory" not in (above / "cgroup.subtree_control").read_text().split() or above.stat().st_uid != uid:
+    delegated = (above / "cgroup.subtree_control").read_text().split()
+    if "memory" not in delegated or above.stat().st_uid != uid:
         return None
     folder = _new_folder(above, uid)
-    (folder / "cgroup.subtree_control").write_text("+memory")
-    return folder
+    wanted = [name for name in ("cpu", "memory") if name in delegated]
+    (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+    return Groups("A", folder, share_processors="cpu" in delegated)
 
 
 def _new_folder(above: Path, uid: int) -> Path:

@@ -2,6 +2,7 @@
 
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
+from shared.install import Install
 from workflow.sandbox.base import Capabilities, SandboxProvider
 from workflow.sandbox.egress import network_of
 from workflow.sandbox.local import LocalProvider
@@ -9,11 +10,11 @@ from workflow.sandbox.machine import Cloud
 from workflow.sandbox.remote_provider import RemoteProvider
 
 
-def choose_provider(settings: Settings, install: str) -> SandboxProvider:
-    """`install` is our name on machines made elsewhere. Raises AppError INVALID_CONFIG where a package is missing."""
+def choose_provider(settings: Settings, install: Install) -> SandboxProvider:
+    """`install` is our name on what is made. Raises AppError INVALID_CONFIG where a package is missing."""
     name = settings.sandbox.provider
     if name == "local":
-        return LocalProvider(settings)
+        return LocalProvider(settings, install.redis)
     try:
         cloud = _cloud(settings, install)
     except ImportError as error:
@@ -27,7 +28,7 @@ def _capabilities(settings: Settings) -> Capabilities:
     return Capabilities(network_of(settings.sandbox), processes)
 
 
-def _cloud(settings: Settings, install: str) -> Cloud:
+def _cloud(settings: Settings, install: Install) -> Cloud:
     """Raises ImportError."""
     network = network_of(settings.sandbox)
     match settings.sandbox.provider:

@@ -11,16 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
+from http import HTTPStatus
+from typing import Any
 
 import daytona
 from daytona import AsyncDaytona, AsyncSandbox
+from daytona_toolbox_api_client_async import ExecuteRequest
+from pydantic_core import from_json
 
 from shared.config import DaytonaSettings
+from shared.install import Install
 from workflow.sandbox import machine
 from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
-    INSTALL_LABEL,
-    THREAD_LABEL,
     Allowance,
     Found,
     MachineGone,
@@ -29,12 +32,21 @@ from workflow.sandbox.machine import (
     Ran,
     cancellation_kept,
     collected,
+    labels_of,
+    labels_to_find,
 )
 
+JSON_BYTES = 6  # that a character takes at most, as \u001b does
+REFUSALS: dict[int, type[daytona.DaytonaError]] = {
+    HTTPStatus.UNAUTHORIZED: daytona.DaytonaAuthenticationError,
+    HTTPStatus.FORBIDDEN: daytona.DaytonaForbiddenError,
+    HTTPStatus.NOT_FOUND: daytona.DaytonaNotFoundError,
+    HTTPStatus.GONE: daytona.DaytonaGoneError,
+}
 LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no longer wait for its answer
 REQUEST_SECONDS = 30.0
 TRANSFER_SECONDS = 120
-MINUTE = 60.0
+MINUTE = 60
 GONE = ("destroyed", "destroying")
 FAILED = ("error", "build_failed")
 NOT_STARTED = "is the sandbox started"  # how the toolbox of a stopped machine refuses
@@ -46,12 +58,21 @@ class DaytonaMachine:
         self.machine_id = str(sandbox.id)
 
     async def run(self, script: str, seconds: float) -> Ran:
-        """stderr is in stdout: Daytona has one stream, which comes as a whole."""
+        """stderr is in stdout: Daytona has one stream, which comes as a whole.
+
+        By the client that the SDK wraps: the SDK reads any answer to its end.
+        """
+        request = ExecuteRequest(command=f"bash -c {shlex.quote(script)}", timeout=int(seconds))
+        api = self._sandbox.process._api_client
         with translated():
-            async with asyncio.timeout(seconds + LATE_SECONDS):
-                answer = await self._sandbox.process.exec(f"bash -c {shlex.quote(script)}", timeout=int(seconds))
-        Allowance(machine.MAX_PRINTED).take(answer.result)
-        return Ran(answer.exit_code, answer.result, "")
+            late = seconds + LATE_SECONDS
+            async with asyncio.timeout(late):
+                answer = await api.execute_command_without_preload_content(request, _request_timeout=float(late))
+                async with answer:
+                    body = await collected(answer.content.iter_any(), JSON_BYTES * machine.MAX_PRINTED)
+            told = _told(answer.status, from_json(body))
+        Allowance(machine.MAX_PRINTED).take(told["result"])
+        return Ran(int(told["exitCode"]), told["result"], "")
 
     async def put(self, path: str, content: bytes) -> None:
         with translated():
@@ -79,22 +100,22 @@ class DaytonaCloud:
     name = "daytona"
     image_hint = "Choose another snapshot by daytona.snapshot: it needs bash, Python 3.9, and sudo or /workspace."
 
-    def __init__(self, settings: DaytonaSettings, network: Network, install: str) -> None:
+    def __init__(self, settings: DaytonaSettings, network: Network, install: Install) -> None:
         self._settings = settings
         self._network = network
         self._install = install
         self._known: AsyncDaytona | None = None
-        self.extend_seconds = settings.stop_minutes * MINUTE / 3
+        self.extend_seconds = settings.idle_seconds / 3
 
     async def create(self, thread_id: str, instead_of: str | None) -> DaytonaMachine:
         occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
         params = daytona.CreateSandboxFromSnapshotParams(
-            name=f"trunkline-{self._install}-{thread_id}-{occasion}",  # no second one may have it
+            name=f"trunkline-{self._install.name}-{thread_id}-{occasion}",  # no second one may have it
             snapshot=self._settings.snapshot,
-            labels={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
+            labels=labels_of(self._install, thread_id),
             network_block_all=self._network.policy == "none",
             domain_allow_list=",".join(self._network.hosts) or None,
-            auto_stop_interval=self._settings.stop_minutes,
+            auto_stop_interval=self._settings.idle_seconds // MINUTE,
             auto_archive_interval=self._settings.archive_minutes,
             auto_delete_interval=self._settings.delete_minutes,
         )
@@ -125,7 +146,7 @@ class DaytonaCloud:
         return DaytonaMachine(sandbox)
 
     async def find(self, thread_id: str | None = None) -> Sequence[Found]:
-        labels = {INSTALL_LABEL: self._install} | ({THREAD_LABEL: thread_id} if thread_id else {})
+        labels = labels_to_find(self._install, thread_id)
         with translated():
             query = daytona.ListSandboxesQuery(labels=labels)
             found = [each async for each in self._client().list(query, request_timeout=REQUEST_SECONDS)]
@@ -156,13 +177,21 @@ class DaytonaCloud:
             await sandbox.start(timeout=self._settings.start_seconds)
 
 
+def _told(status: int, answer: Any) -> Any:
+    """Raises DaytonaError where it is a refusal."""
+    if status == HTTPStatus.OK:
+        return answer
+    kind = REFUSALS.get(status, daytona.DaytonaError)
+    raise kind(f"{status}: {answer.get('message')}")
+
+
 class _NameTaken(MachineUnreachable):
     """There is, or was a moment ago, a machine of that name."""
 
 
 def _found(sandbox: AsyncSandbox) -> Found:
-    thread_id, created_at = sandbox.labels.get(THREAD_LABEL, ""), _seconds(sandbox.created_at)
-    return Found(str(sandbox.id), thread_id, created_at, failed=_state(sandbox) in FAILED)
+    failed = _state(sandbox) in FAILED
+    return Found.labelled(str(sandbox.id), sandbox.labels, _seconds(sandbox.created_at), failed=failed)
 
 
 def _state(sandbox: AsyncSandbox) -> str:

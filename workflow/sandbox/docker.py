@@ -21,17 +21,18 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from shared.config import DockerSettings
+from shared.install import Install
 from workflow.sandbox import machine
 from workflow.sandbox.base import WORKSPACE, Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
-    INSTALL_LABEL,
-    THREAD_LABEL,
     Allowance,
     Found,
     MachineGone,
     MachineStopped,
     MachineUnreachable,
     Ran,
+    labels_of,
+    labels_to_find,
 )
 
 HOME = "/home/user"
@@ -140,7 +141,7 @@ class DockerCloud:
     name = "docker"
     image_hint = "Choose another image by docker.image; deploy/Dockerfile.sandbox makes one that will do."
 
-    def __init__(self, settings: DockerSettings, network: Network, install: str) -> None:
+    def __init__(self, settings: DockerSettings, network: Network, install: Install) -> None:
         self._settings = settings
         self._network = network
         self._install = install
@@ -150,9 +151,9 @@ class DockerCloud:
 
     async def create(self, thread_id: str, instead_of: str | None) -> DockerMachine:
         """A container's name is given once: who comes second gets the one that is there."""
-        labels = {INSTALL_LABEL: self._install, THREAD_LABEL: thread_id}
+        labels = labels_of(self._install, thread_id)
         occasion = hashlib.sha256(str(instead_of).encode()).hexdigest()[:8]
-        name = f"trunkline-{self._install}-{thread_id}-{occasion}"
+        name = f"trunkline-{self._install.name}-{thread_id}-{occasion}"
         options = container_options(self._settings, self._network, name, labels)
 
         def make() -> Any:
@@ -184,14 +185,11 @@ class DockerCloud:
         return DockerMachine(self._engine, await self._engine.call(REQUEST_SECONDS, start))
 
     async def find(self, thread_id: str | None = None) -> Sequence[Found]:
-        labels = [f"{INSTALL_LABEL}={self._install}"] + ([f"{THREAD_LABEL}={thread_id}"] if thread_id else [])
-        filters = {"label": labels}
+        filters = {"label": [f"{name}={value}" for name, value in labels_to_find(self._install, thread_id).items()]}
         found = await self._engine.call(
             REQUEST_SECONDS, lambda: self._client().containers.list(all=True, filters=filters)
         )
-        return [
-            Found(str(each.id), each.labels.get(THREAD_LABEL, ""), _seconds(each.attrs["Created"])) for each in found
-        ]
+        return [Found.labelled(str(each.id), each.labels, _seconds(each.attrs["Created"])) for each in found]
 
     async def remove(self, machine_id: str) -> None:
         def remove() -> None:

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 import e2b
 
 from shared.config import E2BSettings
+from shared.install import Install
 from workflow.sandbox import machine
 from workflow.sandbox.base import Endpoint, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
-    INSTALL_LABEL,
-    THREAD_LABEL,
     Allowance,
     Found,
     MachineGone,
@@ -28,6 +27,8 @@ from workflow.sandbox.machine import (
     Ran,
     cancellation_kept,
     collected,
+    labels_of,
+    labels_to_find,
 )
 
 LATE_SECONDS = 5.0  # after E2B should have ended a command, until we no longer wait for its answer
@@ -40,7 +41,7 @@ TWIN_SECONDS = 60
 class E2BMachine:
     def __init__(self, sandbox: e2b.AsyncSandbox, settings: E2BSettings) -> None:
         self._sandbox = sandbox
-        self._timeout = settings.timeout_seconds
+        self._timeout = settings.idle_seconds
         self._scheme = urlsplit(settings.sandbox_url or "https://").scheme
         self.machine_id = sandbox.sandbox_id
 
@@ -78,23 +79,23 @@ class E2BCloud:
     name = "e2b"
     image_hint = "Choose another template by e2b.template: it needs bash, Python 3.9 or later, and sudo or /workspace."
 
-    def __init__(self, settings: E2BSettings, network: Network, install: str) -> None:
+    def __init__(self, settings: E2BSettings, network: Network, install: Install) -> None:
         self._settings = settings
         self._network = network
         self._install = install
-        self.extend_seconds = settings.timeout_seconds / 3
+        self.extend_seconds = settings.idle_seconds / 3
         key = settings.api_key.get_secret_value() if settings.api_key else None
         given = {"api_key": key, "api_url": settings.api_url, "sandbox_url": settings.sandbox_url}
         self._options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._options["request_timeout"] = REQUEST_SECONDS
 
     async def create(self, thread_id: str, instead_of: str | None) -> E2BMachine:
-        occasion = f"{self._install} {thread_id} {instead_of} {time.time() // TWIN_SECONDS:.0f}"
+        occasion = f"{self._install.name} {thread_id} {instead_of} {time.time() // TWIN_SECONDS:.0f}"
         with translated():
             sandbox = await e2b.AsyncSandbox.create(
                 self._settings.template,
-                timeout=self._settings.timeout_seconds,
-                metadata={INSTALL_LABEL: self._install, THREAD_LABEL: thread_id},
+                timeout=self._settings.idle_seconds,
+                metadata=labels_of(self._install, thread_id),
                 **network_options(self._network),
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
                 idempotency_key=str(uuid.uuid5(uuid.NAMESPACE_OID, occasion)),
@@ -103,21 +104,19 @@ class E2BCloud:
         return E2BMachine(sandbox, self._settings)
 
     async def connect(self, machine_id: str) -> E2BMachine:
-        seconds = self._settings.timeout_seconds
+        seconds = self._settings.idle_seconds
         with translated():
             sandbox = await e2b.AsyncSandbox.connect(machine_id, timeout=seconds, **self._options)
         return E2BMachine(sandbox, self._settings)
 
     async def find(self, thread_id: str | None = None) -> Sequence[Found]:
-        labels = {INSTALL_LABEL: self._install} | ({THREAD_LABEL: thread_id} if thread_id else {})
+        labels = labels_to_find(self._install, thread_id)
         found = []
         with translated():
             pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata=labels), **self._options)
             while pages.has_next:
                 found += await pages.next_items()
-        return [
-            Found(each.sandbox_id, each.metadata.get(THREAD_LABEL, ""), each.started_at.timestamp()) for each in found
-        ]
+        return [Found.labelled(each.sandbox_id, each.metadata, each.started_at.timestamp()) for each in found]
 
     async def remove(self, machine_id: str) -> None:
         with translated():

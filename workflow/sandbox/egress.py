@@ -8,13 +8,13 @@ connections, not the listening socket: whoever is inside could make that one blo
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from shared.config import SandboxSettings
 from shared.net.guard import Guard
-from workflow.sandbox.base import Network
+from workflow.sandbox.base import Network, SandboxRefused
 from workflow.sandbox.handed import Handed
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.proxy import Proxy, Traffic
@@ -34,12 +34,23 @@ PAUSE_SECONDS = 0.05  # after a connection that did not come out
 NAMED_REFUSALS = 50  # in the log, of one life of a sandbox
 
 Accept = Callable[[], Awaitable[Handed | None]]
+Reach = Callable[[], Network]
 
 
 def network_of(settings: SandboxSettings) -> Network:
     """What sandboxes reach, whoever provides them."""
     hosts = tuple(settings.allowed_hosts) if settings.network == "allow" else ()
     return Network(settings.network, hosts, proxy=settings.provider == "local")
+
+
+def narrowed(settings: SandboxSettings, hosts: Sequence[str] | None) -> Network:
+    """What a sandbox reaches whose run names the hosts; None: it names none. Raises SandboxRefused."""
+    network = network_of(settings)
+    if hosts is None:
+        return network
+    if beyond := settings.beyond(hosts):
+        raise SandboxRefused(f"sandboxes may not reach {', '.join(beyond)}: see sandbox.network")
+    return replace(network, policy="allow" if hosts else "none", hosts=tuple(hosts))
 
 
 @dataclass(slots=True)
@@ -60,29 +71,30 @@ class _Life:
 class Egress:
     """Of all sandboxes of one host."""
 
-    proxy: Proxy
-    connections: int
+    settings: SandboxSettings
 
     @classmethod
     def of(cls, settings: SandboxSettings) -> Self | None:
         """None where sandboxes reach nothing."""
         if settings.network == "none":
             return None
-        hosts = settings.allowed_hosts if settings.network == "allow" else None
-        guard = Guard(ports=settings.allowed_ports, private_hosts=settings.private_hosts, hosts=hosts)
-        proxy = Proxy(guard, network_of(settings), settings.proxy_idle_seconds)
-        return cls(proxy, settings.proxy_connections)
+        return cls(settings)
 
-    async def serve(self, accept: Accept, name: str) -> None:
-        """The connections of one sandbox, until it ends."""
+    def _proxy(self, network: Network) -> Proxy:
+        hosts = None if network.policy == "open" else network.hosts
+        guard = Guard(ports=self.settings.allowed_ports, private_hosts=self.settings.private_hosts, hosts=hosts)
+        return Proxy(guard, network, self.settings.proxy_idle_seconds)
+
+    async def serve(self, accept: Accept, name: str, reach: Reach) -> None:
+        """The connections of one sandbox, until it ends. Each is under what `reach` says when it comes."""
         life = _Life(name)
-        room = asyncio.Semaphore(self.connections)
+        room = asyncio.Semaphore(self.settings.proxy_connections)
         try:
             async with asyncio.TaskGroup() as serving:
                 while True:
                     await room.acquire()
                     if handed := await accept():
-                        task = serving.create_task(self._serve(handed, life))
+                        task = serving.create_task(self._serve(self._proxy(reach()), handed, life))
                         task.add_done_callback(lambda _: room.release())
                     else:
                         room.release()
@@ -92,10 +104,10 @@ class Egress:
                 message = "sandbox %s sent %s bytes through the proxy and received %s"
                 log.info(message, name, traffic.sent, traffic.received)
 
-    async def _serve(self, handed: Handed, life: _Life) -> None:
+    async def _serve(self, proxy: Proxy, handed: Handed, life: _Life) -> None:
         with handed, contextlib.suppress(OSError, TimeoutError):
             try:
-                await self.proxy.serve(handed, life.traffic, life.note_refusal)
+                await proxy.serve(handed, life.traffic, life.note_refusal)
             except* (OSError, TimeoutError):
                 pass
             except* Exception:  # the sandbox's other connections go on

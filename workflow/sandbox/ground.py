@@ -22,6 +22,7 @@ TIERS = {
     "B": "tier B: memory by cgroup v1",
     "C": "tier C: memory by a watchdog, because there is no control group to be had",
 }
+PROCESSORS = {True: "shares of the processors by it too", False: "shares of the processors by priority"}
 COMMON_LIMITS = "processes, open files, file size and processor time by rlimits; disk by a watchdog"
 
 
@@ -56,7 +57,9 @@ async def _check_disk_tools(ground: Ground, folder: Path) -> None:
 
 
 def describe_limits(ground: Ground) -> str:
-    return f"{TIERS[ground.groups.tier if ground.groups else 'C']}; {COMMON_LIMITS}"
+    groups = ground.groups
+    shares = PROCESSORS[groups is not None and groups.share_processors]
+    return f"{TIERS[groups.tier if groups else 'C']}; {shares}; {COMMON_LIMITS}"
 
 
 def _profile(settings: SandboxSettings, archive: bytes, groups: Groups | None, templates: Path | None) -> bwrap.Profile:

@@ -28,6 +28,7 @@ from workflow.sandbox.base import (
 from workflow.sandbox.bounds import MAX_DEPTH, MAX_ENTRIES, bytes_to_read, check_read, check_write
 from workflow.sandbox.bwrap import disk_usage_command
 from workflow.sandbox.commands import Commands
+from workflow.sandbox.egress import narrowed, network_of
 from workflow.sandbox.handed import Handed
 from workflow.sandbox.inside import Ground, Inside
 from workflow.sandbox.link import LinkClosed
@@ -76,6 +77,8 @@ class HostedSandbox:
         self.life = secrets.token_hex(4)
         """Another one whenever processes were lost."""
         self.disk_is_full = False
+        self.network = network_of(ground.settings)
+        """What it reaches now: what the run of its latest command may."""
         self._ground = ground
         self._start = start
         self._starting = asyncio.Lock()
@@ -109,6 +112,10 @@ class HostedSandbox:
 
     def disk_usage_command(self) -> list[str]:
         return disk_usage_command(self._ground.profile, self.workspace)
+
+    def keep_to(self, hosts: Sequence[str] | None) -> None:
+        """Raises SandboxRefused."""
+        self.network = narrowed(self._ground.settings, hosts)
 
     async def stop(self, reason: str) -> None:
         """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""

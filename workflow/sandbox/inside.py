@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shared.config import SandboxSettings
@@ -20,7 +21,7 @@ from workflow.sandbox.base import (
     SandboxUnavailable,
 )
 from workflow.sandbox.cgroups import Group, Groups
-from workflow.sandbox.egress import PROXY_PORT, Egress
+from workflow.sandbox.egress import PROXY_PORT, Egress, Reach, network_of
 from workflow.sandbox.handed import Channel, Handed
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.sandboxd_files import printable
@@ -113,10 +114,10 @@ class Inside:
             await self.link.ask({"op": "accept", "token": token})
             return self._channel.take(token)
 
-    async def lead_out(self, egress: Egress, name: str) -> None:
+    async def lead_out(self, egress: Egress, name: str, reach: Reach) -> None:
         """From now on, connections to our port inside are served. Raises LinkClosed, FileError."""
         await self.ask({"op": "listen", "port": PROXY_PORT})
-        self._proxying = asyncio.create_task(egress.serve(self.accept, name))
+        self._proxying = asyncio.create_task(egress.serve(self.accept, name, reach))
 
     async def begin(self, settings: SandboxSettings) -> None:
         """Sets its limits, before anything but sandboxd runs in it. Raises LinkClosed, OSError."""
@@ -164,8 +165,11 @@ class Inside:
             self._group.remove()
 
 
-async def start(ground: Ground, workspace: Path, name: str) -> Inside:
-    """Must be called in the host's main thread (see bwrap.start). Raises SandboxUnavailable."""
+async def start(ground: Ground, workspace: Path, name: str, reach: Reach | None = None) -> Inside:
+    """Must be called in the host's main thread (see bwrap.start). Raises SandboxUnavailable.
+
+    `reach`: what it reaches of the network, asked for each connection; unset: what the settings say.
+    """
     group = None
     try:
         group = ground.groups.create(name, ground.settings.memory_bytes) if ground.groups else None
@@ -178,7 +182,7 @@ async def start(ground: Ground, workspace: Path, name: str) -> Inside:
         async with asyncio.timeout(START_SECONDS):
             await inside.begin(ground.settings)
             if ground.egress:
-                await inside.lead_out(ground.egress, name)
+                await inside.lead_out(ground.egress, name, reach or partial(network_of, ground.settings))
     except (LinkClosed, TimeoutError, OSError, SandboxError) as error:
         complaint = inside.complaint() or f"{type(error).__name__}: {error}"
         await inside.stop()

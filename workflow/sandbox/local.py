@@ -3,9 +3,10 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from shared.config import Settings
+from shared.config import SandboxSettings, Settings
 from shared.types import JSON
 from workflow.sandbox import wire
 from workflow.sandbox.base import (
@@ -25,6 +26,7 @@ from workflow.sandbox.base import (
     WriteResult,
 )
 from workflow.sandbox.connection import ANSWER_SECONDS, HostConnection
+from workflow.sandbox.egress import narrowed
 
 STREAM = "output"
 
@@ -34,14 +36,29 @@ T = TypeVar("T")
 class LocalProvider:
     """Finds or makes the sandbox of a thread. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis: str = "") -> None:
+        """`redis`: the name of the one that knows the threads. Without one, no workspace is ever removed."""
+        self._settings = settings.sandbox
         self._connection = HostConnection(settings.sandbox.host_url, settings.sandbox_token_file)
+        self._redis = redis
 
     async def acquire(self, thread_id: str, ref: JSON | None) -> "LocalSandbox":
         """Raises SandboxUnavailable."""
-        body = wire.encode(wire.Acquire(ref))
+        body = wire.encode(wire.Acquire(ref, self._redis))
         answer = await self._connection.ask(f"/sandboxes/{thread_id}/acquire", body)
-        return LocalSandbox(self._connection, thread_id, wire.adapter(wire.Acquired).validate_json(answer))
+        acquired = wire.adapter(wire.Acquired).validate_json(answer)
+        return LocalSandbox(self._connection, thread_id, acquired, self._settings)
+
+    async def unused(self, redis: str, seconds: float) -> Sequence[str]:
+        """Threads of that Redis whose workspaces the host has, not used for so long. Raises SandboxUnavailable."""
+        answer = await self._connection.ask("/unused", wire.encode(wire.Unused(redis, seconds)))
+        return wire.adapter(wire.ThreadIds).validate_json(answer).thread_ids
+
+    async def remove(self, thread_id: str, redis: str, seconds: float) -> bool:
+        """Its sandbox with all its files, if it is still unused. Raises SandboxUnavailable."""
+        body = wire.encode(wire.Unused(redis, seconds))
+        answer = await self._connection.ask(f"/sandboxes/{thread_id}/remove", body)
+        return bool(wire.adapter(wire.ThreadIds).validate_json(answer).thread_ids)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -50,16 +67,24 @@ class LocalProvider:
 class LocalSandbox:
     """See workflow.sandbox.base.Sandbox."""
 
-    def __init__(self, connection: HostConnection, thread_id: str, acquired: wire.Acquired) -> None:
+    def __init__(
+        self, connection: HostConnection, thread_id: str, acquired: wire.Acquired, settings: SandboxSettings
+    ) -> None:
         self._connection = connection
+        self._settings = settings
+        self._hosts: Sequence[str] | None = None
         self._path = f"/sandboxes/{thread_id}"
         self.ref = acquired.ref
         self.notice = acquired.notice
         self.capabilities = Capabilities(acquired.network, acquired.processes)
         self.blank = acquired.blank
 
+    def keep_to(self, hosts: Sequence[str]) -> None:
+        self.capabilities = replace(self.capabilities, network=narrowed(self._settings, hosts))
+        self._hosts = hosts
+
     async def exec(self, command: Command, on_output: OnOutput) -> ExecResult:
-        step = await self._follow("exec", lambda offset: wire.Exec(command, offset), on_output)
+        step = await self._follow("exec", lambda offset: wire.Exec(command, offset, self._hosts), on_output)
         assert step.result
         return step.result
 

@@ -4,15 +4,17 @@ All else of a sandbox is built on it, once for every provider (remote.py, helper
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
+from shared.install import Install
 from workflow.sandbox.base import Endpoint, SandboxRefused
 
 THREAD_LABEL = "trunkline-thread"
 INSTALL_LABEL = "trunkline-install"
+REDIS_LABEL = "trunkline-redis"
 MAX_PRINTED = 16 * 1024 * 1024
 """Characters that a script may print: above any answer of our program."""
 
@@ -42,12 +44,30 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`created_at` in seconds since 1970, by the provider's clock. `failed`: it never runs again; remove it."""
+    """`created_at` in seconds since 1970, by the provider's clock. `failed`: it never runs again; remove it.
+
+    `redis`: the name of the Redis that knows its thread.
+    """
 
     machine_id: str
     thread_id: str
     created_at: float
+    redis: str
     failed: bool = False
+
+    @classmethod
+    def labelled(cls, machine_id: str, labels: Mapping[str, str], created_at: float, *, failed: bool = False) -> Self:
+        return cls(machine_id, labels.get(THREAD_LABEL, ""), created_at, labels.get(REDIS_LABEL, ""), failed)
+
+
+def labels_of(install: Install, thread_id: str) -> dict[str, str]:
+    """Of a new machine."""
+    return {**labels_to_find(install, thread_id), REDIS_LABEL: install.redis}
+
+
+def labels_to_find(install: Install, thread_id: str | None) -> dict[str, str]:
+    """Of a thread's machines, or of all of ours."""
+    return {INSTALL_LABEL: install.name} | ({THREAD_LABEL: thread_id} if thread_id else {})
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from workflow.sandbox import sandboxd_ports as ports
 from workflow.sandbox import sandboxd_write
 from workflow.sandbox.frames import Decoder, encode
 from workflow.sandbox.sandboxd_commands import PIPE_BYTES, Command, Ending
+from workflow.sandbox.sandboxd_listening import listening
 
 TYPE_CHECKING = False  # importing typing would cost every cold start 4 ms
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class Daemon:
     # --- ports
 
     def _ports(self, message: Message, _: bytes) -> None:
-        self._answer(message, ports=ports.listening())
+        self._answer(message, ports=listening())
 
     def _dial(self, message: Message, _: bytes) -> None:
         self._dials.append(ports.Dial(message, self._channel))

@@ -15,6 +15,7 @@ import sys
 import time
 
 from workflow.sandbox.sandboxd_files import refusal
+from workflow.sandbox.sandboxd_listening import listening
 
 TYPE_CHECKING = False  # importing typing would cost every cold start 4 ms
 if TYPE_CHECKING:
@@ -22,21 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DIAL_SECONDS = 5.0  # a server whose line of callers is full answers within some seconds, or not at all
-LISTENS = "0A"
 PROXY_BACKLOG = 128
-MAX_TABLE = 4 * 1024 * 1024  # bytes of /proc/net/tcp that are looked at
-
-
-def listening() -> list[int]:
-    """The TCP ports on which somebody waits for connections."""
-    ports = set()
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError), open(f"/proc/self/net/{name}") as table:
-            for line in table.readlines(MAX_TABLE)[1:]:
-                _, local, _, state = line.split(maxsplit=4)[:4]
-                if state == LISTENS:
-                    ports.add(int(local.rpartition(":")[2], 16))
-    return sorted(ports)
 
 
 def hand_over(channel: int, token: int, fd: int) -> None:

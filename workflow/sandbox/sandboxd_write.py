@@ -2,6 +2,7 @@
 
 The new files are staged beside their targets and then renamed. Between the two a journal is put into the workspace that
 names them: from then on the write counts as done, and a sandbox that finds the journal when it starts finishes it.
+Where one cannot be renamed after all, the journal is first made to say the way back.
 Nothing is synced to the disk, so this holds for killed processes, not for a machine that loses its power.
 
 Standard library only, nothing newer than Python 3.9.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 JOURNAL = ".unfinished-write"
 MAX_JOURNAL_BYTES = 4 * 1024 * 1024
 OLD = ".old"  # what a staged file's name has behind it when it is the old one, kept until all are renamed
+GONE = ""  # in place of the old file where there was none
 
 
 def write(files: Sequence[dict[str, Any]], content: memoryview, workspace: str) -> None:
@@ -59,20 +61,31 @@ def finish(workspace: str) -> None:
             staged = [(str(temporary), str(target)) for temporary, target in json.loads(file.read(MAX_JOURNAL_BYTES))]
     except (Refused, OSError, ValueError, TypeError, RecursionError):
         return
-    for temporary, target in staged:
-        with contextlib.suppress(OSError, ValueError):  # it is renamed already
-            os.replace(temporary, target)
+    _carry_out(staged)
     _forget_old(staged)
     os.unlink(journal)
 
 
-def _rename_together(staged: Staged, journal: str) -> None:
+def _carry_out(staged: Staged) -> None:
+    for temporary, target in staged:
+        with contextlib.suppress(OSError, ValueError):  # it was done before
+            if temporary == GONE:
+                os.unlink(target)
+            else:
+                os.replace(temporary, target)
+
+
+def _keep(staged: Staged, journal: str) -> None:
     try:
         with open(journal + ".new", "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(staged, file)
         os.replace(journal + ".new", journal)
     except OSError as error:
         raise refusal(error, journal) from error
+
+
+def _rename_together(staged: Staged, journal: str) -> None:
+    _keep(staged, journal)
     done: Staged = []
     try:
         for temporary, target in staged:
@@ -81,20 +94,19 @@ def _rename_together(staged: Staged, journal: str) -> None:
             _rename(temporary, target)
             done.append((temporary, target))
     except (OSError, Refused) as error:
-        os.unlink(journal)
-        _undo(done)
+        back = [(_old(temporary), target) for temporary, target in reversed(done)]
+        with contextlib.suppress(Refused):  # then a kill meanwhile has the write finished
+            _keep(back, journal)
+        _carry_out(back)
         _forget_old(staged)
+        os.unlink(journal)
         raise error if isinstance(error, Refused) else refusal(error, target) from error
     _forget_old(staged)
     os.unlink(journal)
 
 
-def _undo(done: Staged) -> None:
-    for temporary, target in reversed(done):
-        try:
-            os.replace(temporary + OLD, target)
-        except FileNotFoundError:
-            os.unlink(target)
+def _old(temporary: str) -> str:
+    return temporary + OLD if os.path.lexists(temporary + OLD) else GONE
 
 
 def _forget_old(staged: Staged) -> None:

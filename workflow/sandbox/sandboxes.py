@@ -12,8 +12,9 @@ from shared.ids import THREAD_ID
 from shared.types import JSON
 from workflow.sandbox.base import SandboxRefused, SandboxUnavailable
 from workflow.sandbox.egress import network_of
-from workflow.sandbox.hosted import HostedSandbox
+from workflow.sandbox.hosted import NOTES_FOLDER, HostedSandbox
 from workflow.sandbox.inside import Ground, Inside, start
+from workflow.sandbox.leftovers import Leftovers
 from workflow.sandbox.watchdog import Watchdog
 from workflow.sandbox.wire import Acquired
 
@@ -36,6 +37,7 @@ class Sandboxes:
         self._settings = settings
         self._network = network_of(settings)
         self._workspaces = workspaces
+        self._leftovers = Leftovers(workspaces, workspaces / NOTES_FOLDER)
         self._all: dict[str, HostedSandbox] = {}
         self._work: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
@@ -48,7 +50,7 @@ class Sandboxes:
     def open(self, ground: Ground) -> None:
         """From now on there are sandboxes, and somebody looks after them."""
         self.ground, self.problem = ground, None
-        watchdog = Watchdog(self._settings, self.running, watch_memory=ground.groups is None)
+        watchdog = Watchdog(self._settings, self.running, ground.groups)
         self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._look_after_idle())]
 
     def running(self) -> Collection[HostedSandbox]:
@@ -69,9 +71,10 @@ class Sandboxes:
         known = THREAD_ID.fullmatch(thread_id) is not None
         return known and (thread_id in self._all or (self._workspaces / thread_id).exists())
 
-    def acquire(self, thread_id: str, ref: JSON | None) -> Acquired:
-        """The sandbox's ref as it is now, and what has happened since `ref`."""
+    def acquire(self, thread_id: str, ref: JSON | None, redis: str) -> Acquired:
+        """The sandbox's ref as it is now, and what has happened since `ref`. `redis` knows the thread."""
         sandbox = self.get(thread_id)
+        self._leftovers.claim(thread_id, redis)
         now = {"provider": "local", "host": self.incarnation, "life": sandbox.life}
         if ref is None or all(ref.get(name) == value for name, value in now.items()):
             return self._acquired(sandbox, now, None)
@@ -82,6 +85,24 @@ class Sandboxes:
 
     def _acquired(self, sandbox: HostedSandbox, ref: JSON, notice: str | None) -> Acquired:
         return Acquired(ref, notice, self._network, self._settings.processes, sandbox.blank)
+
+    def unused(self, redis: str, seconds: float) -> list[str]:
+        """Raises SandboxUnavailable."""
+        self._ground()
+        return [each for each in self._leftovers.unused(redis, seconds) if self._rested(each)]
+
+    async def remove(self, thread_id: str, redis: str, seconds: float) -> bool:
+        """Whether its files are gone: not if it is in use, or that Redis's no more. Raises SandboxUnavailable."""
+        self._ground()
+        if not self._rested(thread_id) or not self._leftovers.is_unused(thread_id, redis, seconds):
+            return False
+        self._all.pop(thread_id, None)
+        await self._leftovers.remove(thread_id)
+        return True
+
+    def _rested(self, thread_id: str) -> bool:
+        sandbox = self._all.get(thread_id)
+        return sandbox is None or not (sandbox.inside or sandbox.commands.running or sandbox.idle_seconds() == 0)
 
     async def close(self) -> None:
         """Ends every process of every sandbox."""
@@ -99,7 +120,7 @@ class Sandboxes:
 
     async def _start(self, sandbox: HostedSandbox) -> Inside:
         async with self._place():
-            return await start(self._ground(), sandbox.workspace, sandbox.thread_id)
+            return await start(self._ground(), sandbox.workspace, sandbox.thread_id, lambda: sandbox.network)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

@@ -2,10 +2,9 @@
 
 from collections import deque
 
+from shared.config.types import MIB
 from workflow.sandbox.base import Output
 from workflow.sandbox.sandboxd_text import cut
-
-MIB = 1024**2
 
 
 class Spool:

@@ -1,4 +1,5 @@
-"""Enforces what the kernel does not: the memory of a sandbox where there are no control groups (tier C), and its disk.
+"""Enforces what the kernel does not: a sandbox's disk, and where there are no control groups (tier C) its memory and
+its share of the processors.
 
 It looks twice a second, so a process can be over the limit for a moment. Memory that nobody has mapped cannot be seen
 from here, which is why the sandboxes of tier C can make none (seccomp.UNCOUNTED); what is left unseen there are the
@@ -9,10 +10,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from shared.config import SandboxSettings
+from workflow.sandbox.cgroups import Groups
 from workflow.sandbox.commands import readable
+from workflow.sandbox.fairness import even_out
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.inside import Inside
 from workflow.sandbox.usage import deleted_bytes, disk_usage, memory_bytes, resident_bytes, tmpfs_bytes
@@ -29,14 +32,15 @@ BYTES_PER_FILE = 4096  # a sandbox may have as many files as blocks of this size
 
 
 class Watchdog:
-    """`sandboxes` gives those whose processes run. `watch_memory`: tier C."""
+    """`sandboxes` gives those whose processes run. `groups`: what the kernel enforces for them."""
 
     def __init__(
-        self, settings: SandboxSettings, sandboxes: Callable[[], Collection[HostedSandbox]], *, watch_memory: bool
+        self, settings: SandboxSettings, sandboxes: Callable[[], Collection[HostedSandbox]], groups: Groups | None
     ) -> None:
         self._settings = settings
         self._sandboxes = sandboxes
-        self._watch_memory = watch_memory
+        self._watch_memory = groups is None
+        self._watch_processors = groups is None or not groups.share_processors
         self._disks: dict[str, DiskWatch] = {}
 
     async def run(self) -> None:
@@ -53,20 +57,23 @@ class Watchdog:
         """Whether it needs a closer look soon."""
         try:
             self._disks[sandbox.thread_id].look()
-            return self._look_at_memory_of(sandbox)
+            return sandbox.inside is not None and self._look_inside(sandbox.thread_id, sandbox.inside)
         except Exception:  # the watch over the others must go on
             log.exception("sandbox %s could not be looked at", sandbox.thread_id)
             return False
 
-    def _look_at_memory_of(self, sandbox: HostedSandbox) -> bool:
-        inside = sandbox.inside
-        return self._watch_memory and inside is not None and self._look_at_memory(sandbox.thread_id, inside)
+    def _look_inside(self, name: str, inside: Inside) -> bool:
+        if not (self._watch_memory or self._watch_processors):
+            return False
+        pids = inside.pids()
+        own, others = pids[:2], pids[2:]
+        uneven = self._watch_processors and even_out(others)
+        return (self._watch_memory and self._look_at_memory(name, inside, own, others)) or uneven
 
-    def _look_at_memory(self, name: str, inside: Inside) -> bool:
-        limit = self._settings.memory_bytes
-        own, others = inside.pids()[:2], inside.pids()[2:]
+    def _look_at_memory(self, name: str, inside: Inside, own: Sequence[int], others: Sequence[int]) -> bool:
         if not others:
             return False
+        limit = self._settings.memory_bytes
         used = memory_bytes([*own, *others], limit) + tmpfs_bytes(own[-1])
         if used > limit:
             largest = max(others, key=resident_bytes)

@@ -70,7 +70,10 @@ def build_adapters() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
+    """`redis`: the name of the one that knows the thread."""
+
     ref: JSON | None = None
+    redis: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,28 @@ class Acquired:
 
 
 @dataclass(frozen=True, slots=True)
+class Unused:
+    """Sandboxes of threads that this Redis knows, or knew, and that were not used for so long."""
+
+    redis: Annotated[str, Field(min_length=1)]
+    seconds: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadIds:
+    thread_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Exec:
-    """`offset`: how many bytes of output the client has already, from a connection that broke."""
+    """`offset`: how many bytes of output the client has already, from a connection that broke.
+
+    `allowed_hosts`: the only ones that the sandbox reaches from now on; None: those of the settings.
+    """
 
     command: Command
     offset: Natural = 0
+    allowed_hosts: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,12 +301,12 @@ def encode(value: Any) -> bytes:
 
 
 REQUESTS: tuple[type[Any], ...] = (
-    *(Acquire, Exec, Attach, Cancel, SaveOutput, ReadOutput, KillTask, Nothing),
+    *(Acquire, Unused, Exec, Attach, Cancel, SaveOutput, ReadOutput, KillTask, Nothing),
     *(Read, Stat, Hashes, List, WriteHead, Recall, Outgoing, Incoming),
 )
 ANSWERS: tuple[type[Any], ...] = (
     *(StatAnswer, ReadHead, HashesAnswer, PortsAnswer, OutgoingHead, Existence),
-    *(Listing, dict),
+    *(Listing, ThreadIds, dict),
 )
 
 

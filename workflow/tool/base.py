@@ -97,11 +97,15 @@ class ChildRun:
 
 @dataclass(frozen=True, slots=True)
 class ChildEnd:
-    """How it ended: its output, or the error (code, detail) for which there is none."""
+    """How it ended: its output, or the error (code, detail) for which there is none.
+
+    `usage` is its run's; None: it was never born.
+    """
 
     run_id: str
     output: Any = None
     error: JSON | None = None
+    usage: JSON | None = None
 
 
 Publish = Callable[[str, Any, str | None, str], Awaitable[str]]

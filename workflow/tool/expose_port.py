@@ -29,6 +29,7 @@ ALWAYS_PUBLIC = (
     "allows them; until then, calling this again does not help."
 )
 LOG_LINES = 20
+IMPORT = "from workflow.sandbox.sandboxd_listening import listening\n"
 MAX_PIECES = 200
 PROBE_SECONDS = 60  # beyond the wait for the port: two tries of a slow server, and the start of Python
 NOT_ALLOWED = ("allowedHosts", "Blocked request", "Invalid Host header", "DisallowedHost", "ALLOWED_HOSTS")
@@ -49,12 +50,13 @@ class ExposePortArgs(Args):
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """What the port does. `status` 0: it gives no HTTP answer."""
+    """What the port does. `status` 0: it gives no HTTP answer. `alone`: nobody was left who could listen."""
 
     ports: list[int]
     status: int
     body: str
     problem: str
+    alone: bool = False
 
 
 class UrlExposeTool(Tool[ExposePortArgs]):
@@ -80,7 +82,7 @@ class UrlExposeTool(Tool[ExposePortArgs]):
 
 async def _problem(sandbox: Sandbox, args: ExposePortArgs, probe: _Probe, host: str) -> ToolResult | None:
     if args.port not in probe.ports:
-        return ToolResult.error("not_listening", await _nobody(sandbox, args, probe.ports), {"ports": probe.ports})
+        return ToolResult.error("not_listening", await _nobody(sandbox, args, probe), {"ports": probe.ports})
     if probe.status == 0:
         return ToolResult.error(
             "not_http",
@@ -111,12 +113,19 @@ async def _exposed(endpoint: Endpoint | None, ctx: ToolContext, args: ExposePort
 
 async def _probe(sandbox: Sandbox, ctx: ToolContext, args: ExposePortArgs, host: str) -> _Probe:
     """`host`: what browsers will send. Raises SandboxRefused where the sandbox has no Python 3."""
-    program = resources.files("workflow.tool").joinpath("expose_port_probe.py").read_text("utf-8")
     words = shlex.join([str(args.port), str(args.wait_timeout_s), host, args.path])
-    text = f"python3 - {words} <<'END_OF_PROBE'\n{program}\nEND_OF_PROBE"
+    text = f"python3 - {words} <<'END_OF_PROBE'\n{_program()}\nEND_OF_PROBE"
     command = Command(ctx.key, ctx.epoch, text, cwd="/", timeout_seconds=args.wait_timeout_s + PROBE_SECONDS)
     result = await sandbox.exec(command, unwatched)
     return _parsed(result.output.head + result.output.tail)
+
+
+def _program() -> str:
+    """The probe and what it imports, as one text."""
+    probe = resources.files("workflow.tool").joinpath("expose_port_probe.py").read_text("utf-8")
+    return probe.replace(
+        IMPORT, resources.files("workflow.sandbox").joinpath("sandboxd_listening.py").read_text("utf-8")
+    )
 
 
 def _parsed(output: str) -> _Probe:
@@ -125,14 +134,17 @@ def _parsed(output: str) -> _Probe:
         told: Any = json.loads(output)
         ports = [port for port in told["ports"] if isinstance(port, int)]
         status = told.get("status")
-        return _Probe(ports, status if isinstance(status, int) else 0, str(told.get("body")), str(told.get("problem")))
+        status = status if isinstance(status, int) else 0
+        return _Probe(ports, status, str(told.get("body")), str(told.get("problem")), told.get("alone") is True)
     except (ValueError, TypeError, KeyError, AttributeError):
         return _Probe([], 0, "", output[:500])
 
 
-async def _nobody(sandbox: Sandbox, args: ExposePortArgs, ports: list[int]) -> str:
-    others = f"These are listened on: {', '.join(map(str, ports))}." if ports else "Nor does anything on another port."
-    text = f"Nothing listens on port {args.port} after {args.wait_timeout_s} s. {others}"
+async def _nobody(sandbox: Sandbox, args: ExposePortArgs, probe: _Probe) -> str:
+    ports = ", ".join(map(str, probe.ports))
+    others = f"These are listened on: {ports}." if ports else "Nor does anything on another port."
+    why = ", and no command is at work any more that could" if probe.alone else f" after {args.wait_timeout_s} s"
+    text = f"Nothing listens on port {args.port}{why}. {others}"
     tasks = await sandbox.tasks()
     if not tasks:
         return f"{text} There is no background task: start the server by bash with run_in_background."

@@ -5,6 +5,7 @@ lead nowhere else, patterns are left out (they could take for ever), and what is
 "anything".
 """
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import count
@@ -29,7 +30,11 @@ DEPTH = 12
 NODES = 1_000
 PROPERTIES = 100
 CHOICES = 200
+CHOICES_CHARS = 5_000
+NAME_CHARS = 200
 DESCRIPTION_CHARS = 1_000
+LARGEST = 50_000
+"""Characters of JSON. Each call of a model would pay for a larger one."""
 # Taken by models and not by all providers: arguments are judged by them all the same.
 JUDGED_ONLY = ("additionalProperties", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength")
 RULES = {
@@ -56,7 +61,8 @@ def plain_schema(schema: Any) -> JSON:
     definitions = schema if isinstance(schema, dict) else {}
     nodes = count(1)
     plain = _plain(definitions, definitions, nodes, 0)
-    return {"type": "object", "properties": {}, "required": [], **plain} | {"type": "object"}
+    anything: JSON = {"type": "object", "properties": {}, "required": []}
+    return anything if _size(plain) > LARGEST else {**anything, **plain, "type": "object"}
 
 
 def told_schema(schema: JSON) -> JSON:
@@ -117,7 +123,7 @@ def _plain(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:
     if isinstance(text := node.get("description"), str):
         plain["description"] = cleaned(text)[:DESCRIPTION_CHARS]
     choices = [node["const"]] if "const" in node else node.get("enum")
-    if isinstance(choices, list) and 0 < len(choices) <= CHOICES:
+    if isinstance(choices, list) and 0 < len(choices) <= CHOICES and _can_be_told(choices):
         plain["enum"] = choices
     forms = node.get("anyOf") or node.get("oneOf")
     if isinstance(forms, list) and forms:
@@ -128,8 +134,8 @@ def _plain(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:
 def _children(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:
     children: JSON = {}
     if isinstance(fields := node.get("properties"), dict):
-        named = [(name, field) for name, field in fields.items() if isinstance(field, dict)][:PROPERTIES]
-        children["properties"] = {name: _plain(field, root, nodes, depth + 1) for name, field in named}
+        named = [(name, field) for name, field in fields.items() if isinstance(field, dict) and _is_name(name)]
+        children["properties"] = {name: _plain(field, root, nodes, depth + 1) for name, field in named[:PROPERTIES]}
         required = node.get("required")
         known = children["properties"]
         children["required"] = [name for name in known if name in required] if isinstance(required, list) else []
@@ -156,6 +162,19 @@ def _referred(node: JSON, root: JSON) -> JSON:
         beside = {key: value for key, value in node.items() if key != "$ref"}
         node = {**found, **beside} if isinstance(found, dict) else beside
     return {}
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= NAME_CHARS and cleaned(text) == text
+
+
+def _can_be_told(choices: list[Any]) -> bool:
+    """They are told as they are, or not at all: another one would be none of them."""
+    return _size(choices) <= CHOICES_CHARS and all(cleaned(each) == each for each in choices if isinstance(each, str))
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, default=str))
 
 
 def _is_number(value: Any) -> bool:

@@ -9,16 +9,14 @@ from shared.types import JSON
 from workflow.sandbox.base import WORKSPACE
 from workflow.tool.paths import resolve
 
-TEXT_CHARS = 2_000
-"""A longer argument is content rather than something that a pattern is meant for."""
 PLACES = re.compile(r"(?:.*_)?(?:path|url)|workdir|destination")
 
 
 def subjects_of(arguments: JSON) -> list[Subject]:
-    """Each path and URL among a call's arguments; where there is none, each other short text."""
+    """Each path and URL among a call's arguments; where there is none, each other text."""
     leaves = list(_leaves("", arguments))
     places = [_place(name, text) for name, text in leaves if PLACES.fullmatch(name)]
-    return places or [Subject((text,)) for _, text in leaves if len(text) <= TEXT_CHARS]
+    return places or [Subject((text,)) for _, text in leaves]
 
 
 def _leaves(name: str, value: Any) -> Iterable[tuple[str, str]]:

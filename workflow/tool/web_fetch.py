@@ -29,7 +29,7 @@ class WebFetchTool(Tool[WebFetchArgs]):
         try:
             found = await ctx.web.page(url)
         except FetchError as error:
-            return ToolResult.error(error.code, cleaned(f"{url} was not read: {error}."), {"url": url})
+            return ToolResult.error(error.code, _told(f"{url} was not read", f"{error}.", url), {"url": url})
         if isinstance(found, Moved):
             return _moved(url, found)
         return await asyncio.to_thread(_part, found, args.page, ctx.limits.read_chars)
@@ -37,8 +37,13 @@ class WebFetchTool(Tool[WebFetchArgs]):
 
 def _moved(url: str, moved: Moved) -> ToolResult:
     to = cleaned(moved.url)[:URL_CHARS]
-    text = f"{url} redirects to another host, which was not followed: {to}\nTo read that, call web_fetch with it."
-    return ToolResult(True, text, {"url": url, "redirect": to})
+    told = _told(f"{url} redirects to another host, which was not followed", to, url)
+    return ToolResult(True, f"{told}\nTo read that, call web_fetch with it.", {"url": url, "redirect": to})
+
+
+def _told(what: str, said: str, url: str) -> str:
+    """The server has a hand in what is said."""
+    return f"{cleaned(what)}:\n{fenced(said[:URL_CHARS], url)}"
 
 
 def _part(page: Page, number: int, limit_chars: int) -> ToolResult:

@@ -1,6 +1,7 @@
 """The Connect protocol as envd speaks it, in JSON: unary calls and server streams."""
 
 import asyncio
+import contextlib
 import json
 import struct
 from collections.abc import Awaitable, Callable
@@ -83,6 +84,11 @@ class Stream:
         await self._envelope(END_STREAM, {"error": error.json()} if error else {})
 
     async def keep_alive(self) -> None:
+        """Until the client is gone."""
+        with contextlib.suppress(ConnectionError):
+            await self._keep_alive()
+
+    async def _keep_alive(self) -> None:
         while self._keepalive_seconds:
             self._sent.clear()
             try:

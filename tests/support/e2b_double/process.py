@@ -39,7 +39,7 @@ class Processes:
         return await self._serve(request, _spawn, owner=True)
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, _follow, owner=False)
+        return await self._serve(request, _find, owner=False)
 
     async def _serve(self, request: web.Request, begin: Begin, *, owner: bool) -> web.StreamResponse:
         """`owner`: when the stream's time is over, the process is killed too."""
@@ -70,6 +70,12 @@ class Processes:
 
 
 async def _follow_to_the_end(stream: Stream, running: Running, seconds: float | None) -> None:
+    """Or until the client is gone: the process goes on."""
+    with contextlib.suppress(ConnectionError):
+        await _follow(stream, running, seconds)
+
+
+async def _follow(stream: Stream, running: Running, seconds: float | None) -> None:
     keeping = asyncio.create_task(stream.keep_alive())
     error = None
     try:
@@ -112,7 +118,7 @@ async def _spawn(box: Box, message: Any) -> Running:
     return await box.machine.spawn(args, env=env, cwd=cwd, stdin=stdin, session=False, tag=message.get("tag"))
 
 
-async def _follow(box: Box, message: Any) -> Running:
+async def _find(box: Box, message: Any) -> Running:
     return await box.machine.follow(await _pid(box, message))
 
 

@@ -251,7 +251,7 @@ async def test_any_conversation_stays_well_formed_and_within_its_budget(
     conversation = Conversation(thread)
     window = Window(MODEL, Settings(), SYSTEM, [])
     journal: Any = SimpleNamespace(known=lambda key: None)
-    budget: Any = SimpleNamespace(usage=Usage(cost=0.0), count=lambda usage: None)
+    budget: Any = SimpleNamespace(usage_with=Usage.as_json, count=lambda usage: None)
     asker: Any = Summing(thread, summary)
     compactor = Compactor(journal, asker, budget, window, compact_at=0.8, standing=str)
     for turn, messages in enumerate([[], *during]):

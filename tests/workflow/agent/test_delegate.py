@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from modem.agenda import Agenda
@@ -20,6 +22,7 @@ from shared.types import JSON, RunStatus, StepStatus
 from tests.workflow.agent.support import mortal, new_thread, submit
 from tests.workflow.fleet import as_any
 from tests.workflow.support import Ledger, Playbook, a_runtime, turn
+from workflow.agent.shares import Left
 from workflow.llm.types import ModelRequest, ModelResponse, TextDelta, ThinkingDelta
 from workflow.runner import Runner, Signals
 from workflow.runtime import Runtime
@@ -151,12 +154,18 @@ async def test_a_child_has_no_more_than_its_parent(out: Outside, client: Redis) 
         "Task": [turn("", delegate("a", "Left", max_cost=9, tools=["look"]), delegate("b", "Right")), turn("Done.")]
     }
     model = Books({**TWO, **book})
-    parameters = {"max_cost": 2, "tools": ["look", "delegate"], "permissions": ["blind: deny"], "max_turns": 7}
+    parameters = {
+        "max_cost": 2,
+        "tools": ["look", "delegate"],
+        "permissions": ["blind: deny"],
+        "max_turns": 7,
+        "allowed_hosts": [],
+    }
     run, _ = await ended(out, client, model, parameters=parameters)
     left, right = [(await run_of(out, child)).parameters for child in await children_of(out, run.id)]
-    left_over = pytest.approx(2 - 0.001)  # after the parent's first turn
-    assert left == {"max_cost": left_over, "tools": ["look"], "permissions": ["blind: deny"], "max_turns": 7}
-    assert right == {**parameters, "max_cost": left_over}
+    half = {"max_cost": pytest.approx((2 - 0.001) / 2), "max_delegates": 15}  # after the parent's first turn
+    assert left == {**parameters, "tools": ["look"], **half}
+    assert right == {**parameters, **half}
     assert model.offered["Left"] == ["look"]
 
 
@@ -184,6 +193,55 @@ async def test_agents_that_delegate_without_end_are_told(out: Outside, client: R
             break
     [told] = await results_of(out, deepest)
     assert ErrorCode.CALL_TOO_DEEP in told["content"]
+
+
+async def test_what_delegates_spend_is_spent_for_the_run_that_started_them(out: Outside, client: Redis) -> None:
+    book = {
+        "Task": [
+            turn("", delegate("a", "Left"), delegate("b", "Nest")),
+            turn("", delegate("c", "Left")),
+            turn("Done."),
+        ],
+        "Nest": [turn("", delegate("d", "Right")), turn("Nested.")],
+    }
+    run, _ = await ended(out, client, Books({**TWO, **book}), parameters={"max_cost": 2, "max_tokens": 10_000})
+    first, nest, last = [await run_of(out, child) for child in await children_of(out, run.id)]
+    [nested] = [await run_of(out, child) for child in await children_of(out, nest.id)]
+    below = [first, nest, nested, last]
+    assert run.usage["delegated"]["runs"] == 4
+    assert run.usage["delegated"]["cost"] == pytest.approx(sum(each.usage["cost"] for each in below))
+    tokens = [each.usage["input_tokens"] + each.usage["output_tokens"] for each in below]
+    assert run.usage["delegated"]["tokens"] == sum(tokens)
+    before = 2 * run.usage["cost"] / 3 + sum(each.usage["cost"] for each in below[:3])
+    assert last.parameters["max_cost"] == pytest.approx(2 - before)
+    assert last.parameters["max_tokens"] < 10_000 - sum(tokens[:3])
+
+
+async def test_a_family_of_delegates_has_no_more_members_than_its_first_run_may_start(
+    out: Outside, client: Redis
+) -> None:
+    two = [delegate("a", "Task"), delegate("b", "Task")]
+    model = Books({"Task": [turn("", *two), turn("", delegate("c", "Task")), turn("Enough.")]})
+    run, results = await ended(out, client, model, parameters={"max_delegates": 5})
+    assert (run.output, run.usage["delegated"]["runs"]) == ("Enough.", 5)
+    assert [each["content"] for each in results[:2]] == ["Enough."] * 2
+    family, seen = [run.id], 0
+    while seen < len(family):
+        family += await children_of(out, family[seen])
+        seen += 1
+    assert len(family) == 1 + 5
+    told = [each["content"] for member in family for each in await results_of(out, await run_of(out, member))]
+    assert any("as many agents as it may (max_delegates)" in each for each in told)
+
+
+@given(st.integers(0, 40), st.integers(1, 20), st.integers(0, 10**6), st.floats(0.01, 100))
+def test_shares_are_together_no_more_than_there_is(runs: int, count: int, tokens: int, cost: float) -> None:
+    left = Left(runs, tokens + count, cost)
+    shares = [share for nth in range(count) if (share := left.share(nth, count))]
+    assert len(shares) == min(runs, count)
+    assert sum(1 + share.runs for share in shares) <= runs
+    assert sum(share.tokens or 0 for share in shares) <= tokens + count
+    assert sum(share.cost or 0 for share in shares) <= cost * 1.000001
 
 
 async def test_a_canceled_parent_ends_after_its_children(out: Outside, client: Redis) -> None:

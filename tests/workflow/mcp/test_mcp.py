@@ -20,6 +20,7 @@ from shared.config import McpServerSettings, McpSettings
 from shared.net.guard import Guard
 from tests.support.ports import free_port
 from tests.workflow.web.support import a_context, call
+from workflow.mcp import transport
 from workflow.mcp.servers import open_mcp_tools
 from workflow.tool.base import CallLimits, Effect, OutcomeUnknown, Tool, ToolResult
 from workflow.tool.dispatch import recover_call
@@ -169,6 +170,16 @@ async def test_a_huge_result_is_cut(opened: Open, tmp_path: Path) -> None:
     assert result.content.endswith("line\n</untrusted_content>")
 
 
+async def test_what_a_call_with_an_answer_beyond_all_bounds_did_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 1_000_000)
+    async with over_http(tmp_path) as tools:
+        with pytest.raises(OutcomeUnknown):
+            await tools("huge", size=2_000_000)
+        assert (await tools("add", a=1)).ok
+
+
 @BOTH
 async def test_a_tools_own_failure_is_told_inside_the_fence(opened: Open, tmp_path: Path) -> None:
     async with opened(tmp_path) as tools:
@@ -289,6 +300,30 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
     assert "${NO_SUCH_TOKEN} is not set in the worker's environment" in warned["keyless"]
     assert "No such file" in warned["absent"]
     assert "not on the public internet" in warned["inside"]
+
+
+NONSENSE = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" in asked:
+        info = {"protocolVersion": asked.get("params", {}).get("protocolVersion"), "capabilities": {"tools": {}}}
+        result = info | {"serverInfo": {"name": "x", "version": "1"}} if asked["method"] == "initialize" else TOLD
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("told", [{"tools": [{"name": 1}]}, {"tools": "x"}, {"tools": [{"name": "t"}]}, {}], ids=str)
+async def test_a_server_that_tells_nonsense_costs_its_tools_and_nothing_else(
+    told: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mad = McpServerSettings(command=sys.executable, args=["-c", NONSENSE.replace("TOLD", repr(told))])
+    sane = McpServerSettings(command=sys.executable, args=[str(SERVER), str(tmp_path)])
+    settings = McpSettings(servers={"mad": mad, "t": sane}, connect_seconds=20)
+    with caplog.at_level(logging.WARNING, "trunkline.mcp"):
+        async with open_mcp_tools(settings, Guard()) as tools:
+            assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
+    assert "MCP server mad: its tools are absent" in caplog.text
 
 
 async def test_no_process_stays_behind(tmp_path: Path) -> None:

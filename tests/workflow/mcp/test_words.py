@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import mcp_types
@@ -9,6 +10,7 @@ import pytest
 
 from tests.workflow.web.support import a_context
 from workflow.mcp.server import CallLost, CallRefused
+from workflow.mcp.servers import MOST_TOOLS, tools_of
 from workflow.tool.dispatch import run_call
 from workflow.tool.mcp import McpTool
 from workflow.tool.registry import Registry
@@ -41,6 +43,20 @@ async def test_an_errors_words_are_fenced_and_bounded(error: type[Exception]) ->
     before, _, inside = told.partition("<untrusted_content")
     assert ORDER not in before
     assert ORDER in inside
+
+
+async def test_a_server_with_tools_without_number_gives_some(caplog: pytest.LogCaptureFixture) -> None:
+    class Many(Server):
+        name = "many"
+        settings = SimpleNamespace(tools=None)
+
+        async def tools(self) -> list[mcp_types.Tool]:
+            return [mcp_types.Tool(name=f"t{n}", input_schema={"type": "object"}) for n in range(10_000)]
+
+    server: Any = Many(CallLost)
+    with caplog.at_level(logging.WARNING, "trunkline.mcp"):
+        assert len(await tools_of(server, 5)) == MOST_TOOLS
+    assert "only the first" in caplog.text
 
 
 def test_of_two_tools_with_one_name_the_later_is_absent_and_a_warning_says_so(

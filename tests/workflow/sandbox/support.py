@@ -106,8 +106,9 @@ class Host:
     def _remove_group_folder(self) -> None:
         """The host cannot: what it was made in belongs to root."""
         name = f"trunkline-{self.settings.sandbox.uid}.{self.process.pid}"
-        deadline = time.monotonic() + 5
-        while folders := [Path(at) for at, _, _ in os.walk("/sys/fs/cgroup/memory") if Path(at).name == name]:
+        deadline = time.monotonic() + 20
+        trees = [Path("/sys/fs/cgroup", controller) for controller in ("memory", "cpu")]
+        while folders := [Path(at) for tree in trees for at, _, _ in os.walk(tree) if Path(at).name == name]:
             assert time.monotonic() < deadline, f"processes are left in {folders}"
             for folder in folders:
                 cgroups.sweep(folder)

@@ -31,7 +31,8 @@ def test_a_delegated_group_limits_memory_and_swap(mount: Path) -> None:
     groups = cgroups.prepare(os.getuid())
     assert groups
     assert (groups.tier, groups.folder.parent) == ("A", mount / "user.slice/app.slice")
-    assert (groups.folder / "cgroup.subtree_control").read_text() == "+memory"
+    assert (groups.folder / "cgroup.subtree_control").read_text() == "+cpu +memory"
+    assert groups.share_processors
     group = groups.create("sandbox", 128 * MIB)
     assert (group.folder / "memory.max").read_text() == str(128 * MIB)
     group.admit([17])
@@ -66,14 +67,16 @@ def groups() -> Iterator[cgroups.Groups]:
     if groups is None:
         pytest.skip("this machine has no control groups for us")
     yield groups
-    cgroups.sweep(groups.folder)
-    assert not groups.folder.exists()
+    for folder in filter(None, (groups.folder, groups.processors)):
+        cgroups.sweep(folder)
+        assert not folder.exists()
 
 
 def test_a_group_that_the_kernel_does_not_limit_is_not_left_over(groups: cgroups.Groups) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         groups.create("sandbox", -2)
     assert not (groups.folder / "sandbox").exists()
+    assert not (groups.processors and (groups.processors / "sandbox").exists())
 
 
 async def test_a_sandbox_that_cannot_be_started_leaves_no_group(groups: cgroups.Groups, tmp_path: Path) -> None:
@@ -87,6 +90,14 @@ def test_a_real_group_can_be_made_again(groups: cgroups.Groups) -> None:
     for size in (128 * MIB, 64 * MIB):
         limits = groups.create("sandbox", size).folder.glob("memory.[lm]*")
         assert str(size) in {path.read_text().strip() for path in limits if path.name in LIMIT_FILES}
+
+
+def test_processors_that_are_not_delegated_are_shared_out_otherwise(mount: Path) -> None:
+    (mount / "user.slice/app.slice/cgroup.subtree_control").write_text("memory pids\n")
+    groups = cgroups.prepare(os.getuid())
+    assert groups
+    assert not groups.share_processors
+    assert (groups.folder / "cgroup.subtree_control").read_text() == "+memory"
 
 
 def test_a_group_of_somebody_else_or_without_the_controller_is_left_alone(mount: Path) -> None:

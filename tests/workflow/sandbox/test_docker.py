@@ -7,6 +7,7 @@ import pytest
 from docker.errors import NotFound
 
 from shared.config import DockerSettings
+from shared.install import Install
 from workflow.sandbox.base import Network, SandboxUnavailable
 from workflow.sandbox.docker import DockerCloud, DockerMachine, Engine, container_options, packed, unpacked
 from workflow.sandbox.line import unavailable
@@ -43,7 +44,7 @@ def test_a_file_goes_into_a_container_as_its_users_and_comes_back() -> None:
 
 
 async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> None:
-    cloud = DockerCloud(DockerSettings(url="tcp://127.0.0.1:1"), Network(), "tests")
+    cloud = DockerCloud(DockerSettings(url="tcp://127.0.0.1:1"), Network(), Install("tests", "tests"))
     with pytest.raises(MachineUnreachable) as error:
         await cloud.find()
     assert isinstance(unavailable("docker", error.value), SandboxUnavailable)
@@ -51,7 +52,7 @@ async def test_an_engine_that_does_not_answer_makes_sandboxes_unavailable() -> N
 
 
 async def test_a_volume_that_is_gone_already_keeps_no_other_one() -> None:
-    cloud = DockerCloud(DockerSettings(), Network(), "tests")
+    cloud = DockerCloud(DockerSettings(), Network(), Install("tests", "tests"))
     cloud._known = engine = MagicMock()
     engine.containers.get.return_value.name = "x"
     there = MagicMock()
@@ -80,7 +81,11 @@ async def test_what_a_program_in_a_container_prints_comes_with_its_exit_code() -
 async def test_calls_that_the_engine_does_not_answer_leave_the_loops_own_threads_free() -> None:
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
-    cloud = DockerCloud(DockerSettings(url=f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"), Network(), "tests")
+    cloud = DockerCloud(
+        DockerSettings(url=f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"),
+        Network(),
+        Install("tests", "tests"),
+    )
     calls = [asyncio.create_task(cloud.find()) for _ in range(40)]
     try:
         async with asyncio.timeout(20):

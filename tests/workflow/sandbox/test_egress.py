@@ -17,7 +17,7 @@ from tests.shared.net.test_client import certified
 from tests.support.ports import free_port
 from tests.support.web_server import Answer, Asked, WebServer, web_server
 from tests.workflow.sandbox.support import Box, Host, eventually, new_box
-from workflow.sandbox.base import Network
+from workflow.sandbox.base import Narrowable, Network, SandboxRefused
 from workflow.sandbox.local import LocalProvider
 
 ADDRESS = "127.0.0.2"  # of this machine too, and not among those that programs inside take for their own
@@ -347,6 +347,40 @@ async def test_a_host_that_is_not_on_the_list_is_not_even_resolved(strict_host: 
 
 async def test_the_worker_knows_the_policy_from_the_host(strict: Box) -> None:
     assert strict.sandbox.capabilities.network == Network("allow", [ADDRESS, "*.example.com"], proxy=True)
+
+
+# --- of a run
+
+
+async def test_a_run_may_reach_less_than_the_settings_allow_and_not_more(strict: Box, site: WebServer) -> None:
+    assert isinstance(strict.sandbox, Narrowable)
+    assert "GET /a" in await strict.text(f"curl -sS {SITE}/a")
+    strict.sandbox.keep_to(["site.example.com"])
+    refused = await strict.text(f"curl -sS {SITE}/b; curl -sS http://site.example.com:{PORT}/c")
+    assert "This sandbox reaches only these hosts: site.example.com," in refused
+    assert [asked.target for asked in site.asked] == ["/a", "/c"]
+    strict.sandbox.keep_to([])
+    assert "This sandbox has no network" in await strict.text(f"curl -sS http://site.example.com:{PORT}/d")
+    assert strict.sandbox.capabilities.network.policy == "none"
+    with pytest.raises(SandboxRefused, match=r"may not reach evil\.test"):
+        strict.sandbox.keep_to(["site.example.com", "evil.test"])
+
+
+async def test_the_host_itself_holds_a_run_to_the_settings(strict: Box, site: WebServer) -> None:
+    strict.sandbox._hosts = ["*"]
+    with pytest.raises(SandboxRefused, match="may not reach"):
+        await strict.text(f"curl -sS {SITE}/a")
+    assert site.asked == []
+
+
+async def test_what_one_run_gave_up_the_next_one_has_again(strict_host: Host, strict: Box, site: WebServer) -> None:
+    strict.sandbox.keep_to([])
+    assert "no network" in await strict.text(f"curl -sS {SITE}/a")
+    provider = LocalProvider(strict_host.settings)
+    thread_id = strict.run_id.partition(".")[0]
+    later = Box(await provider.acquire(thread_id, strict.sandbox.ref), thread_id)
+    assert "GET /b" in await later.text(f"curl -sS {SITE}/b", key="later")
+    await provider.close()
 
 
 async def test_a_silent_connection_is_closed(strict: Box) -> None:

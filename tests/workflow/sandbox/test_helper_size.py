@@ -1,15 +1,19 @@
 """What comes out of a machine is its agent's, who may have put another program in the place of ours."""
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from shared.ids import new_thread_id
-from tests.workflow.sandbox.conformance.conftest import remote_settings
+from shared.install import Install
+from tests.support.daytona_double import DaytonaDouble, toolbox
+from tests.workflow.sandbox.conformance.conftest import daytona_settings, remote_settings
 from workflow.sandbox import machine as machine_module
 from workflow.sandbox.base import MAX_READ_BYTES, SandboxRefused
 from workflow.sandbox.choose import choose_provider
@@ -21,6 +25,7 @@ from workflow.sandbox.remote_provider import RemoteProvider
 FOLDER = "/home/user/.trunkline"
 OUTBOX = f"{FOLDER}/outbox/0123456789abcdef"
 LARGE = 3_000_000
+FLOOD = 200_000_000
 
 
 class Fooled:
@@ -73,7 +78,7 @@ async def test_of_an_answer_no_more_is_fetched_than_was_told() -> None:
 @pytest.fixture(params=["e2b_double", "daytona_double"])
 async def machine(request: pytest.FixtureRequest) -> AsyncIterator[Machine]:
     async with remote_settings(request.param) as settings:
-        provider = choose_provider(settings, "tests")
+        provider = choose_provider(settings, Install("tests", "tests"))
         assert isinstance(provider, RemoteProvider)
         yield await provider.cloud.create(new_thread_id(), None)
         await provider.close()
@@ -93,6 +98,32 @@ async def test_a_program_that_prints_without_end_is_cut_off(machine: Machine, mo
     with pytest.raises(SandboxRefused, match="more than"):
         await machine.run(f"head -c {LARGE + 1} /dev/zero | tr '\\0' x", 60)
     assert (await machine.run("echo fine", 10)).stdout == "fine\n"
+
+
+async def test_daytona_is_hung_up_on_when_its_answer_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.write(b'{"exitCode": 0, "result": "')
+            while sent < FLOOD:
+                await response.write(b"x" * LARGE)
+                sent += LARGE
+        return response
+
+    monkeypatch.setattr(toolbox, "_execute", endless)
+    async with DaytonaDouble() as double:
+        provider = choose_provider(daytona_settings(double), Install("tests", "tests"))
+        assert isinstance(provider, RemoteProvider)
+        machine = await provider.cloud.create(new_thread_id(), None)
+        monkeypatch.setattr(machine_module, "MAX_PRINTED", LARGE)
+        with pytest.raises(SandboxRefused, match="more than"):
+            await machine.run("yes", 60)
+        await provider.close()
+    assert sent < FLOOD
 
 
 class Container:

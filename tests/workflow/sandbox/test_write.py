@@ -30,8 +30,15 @@ def mortal(change):
             os.kill(os.getpid(), signal.SIGKILL)
         return change(*args, **named)
     return changing
+def stubborn(replace):
+    def replacing(source, target):
+        if target.endswith(os.environ.get("REFUSED", "/")) and source.endswith(".tmp"):
+            raise OSError(16, "Device or resource busy")
+        replace(source, target)
+    return replacing
 for name in ("open", "replace", "link", "unlink", "makedirs"):
     setattr(os, name, mortal(getattr(os, name)))
+os.replace = stubborn(os.replace)
 paths = [os.path.join(folder, path) for path in sys.argv[3:]]
 files = [{"path": path, "size": 3, "executable": None, "expect": None} for path in paths]
 sandboxd_write.write(files, memoryview(b"new" * len(files)), folder)
@@ -78,6 +85,29 @@ def _die_finishing(folder: Path) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_killed_while_it_puts_files_back_all_are_old_again(tmp_path: Path) -> None:
+    """The last one cannot be renamed. Those before it are put back, now or when the sandbox starts again."""
+    forward = 0  # killed before anybody knew that it cannot be
+    for point in range(100):
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        (folder / "a").write_bytes(b"old")
+        (folder / "c").write_bytes(b"old")
+        command = [sys.executable, "-c", MORTAL, str(folder), str(point), *FILES]
+        ended = subprocess.run(command, check=False, capture_output=True, env={**os.environ, "REFUSED": "/c"})
+        sandboxd_write.finish(str(folder))
+        if content(folder) == [b"new"] * 3:
+            forward += 1
+        else:
+            assert content(folder) == [b"old", None, b"old"], point
+        assert not (folder / sandboxd_write.JOURNAL).exists()
+        if ended.returncode > 0:
+            break
+    assert b"Refused" in ended.stderr
+    assert everything(folder) == {"a", "c"}
+    assert point > forward > 0
 
 
 def test_where_one_cannot_be_renamed_the_others_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

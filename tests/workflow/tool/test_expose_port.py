@@ -57,6 +57,20 @@ async def test_where_nothing_listens_the_model_sees_what_does_and_why(call: Call
     assert "\n11\n" not in result.content
 
 
+async def test_a_server_that_has_ended_is_not_waited_for(call: Caller) -> None:
+    await call("bash", command="sleep 0.5; echo no such module; exit 3", run_in_background=True)
+    result = await call("expose_port", port=3000, wait_timeout_s=120)
+    assert (result.ok, result.error_code) == (False, "not_listening")
+    assert "no command is at work any more" in result.content
+    assert "\nno such module\n" in result.content
+    assert "bg_1 failed, exit code 3" in result.content
+
+
+async def test_a_daemon_is_waited_for_though_its_command_has_ended(call: Caller) -> None:
+    await call("bash", command=f"(sleep 2; exec setsid {HTTP}) >/dev/null 2>&1 &")
+    assert (await call("expose_port", port=5173)).ok
+
+
 async def test_what_speaks_no_http_is_no_page(call: Caller) -> None:
     script = "import socket; s=socket.create_server(('127.0.0.1', 5173)); s.accept()[0].send(b'SSH-2.0')"
     await call("bash", command=f'python3 -c "{script}"', run_in_background=True)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.types import JSON
 from workflow.tool.base import Effect, ToolContext, ToolResult
-from workflow.tool.json_schema import faults, plain_schema, told_schema
+from workflow.tool.json_schema import LARGEST, faults, plain_schema, told_schema
 from workflow.tool.registry import Call, Registry
 from workflow.tool.schema_tool import GivenArgs, SchemaTool
 
@@ -133,6 +134,28 @@ def test_whatever_a_server_and_a_model_send_has_an_answer(schema: Any, fields: d
     plain = plain_schema(schema)
     told_schema(plain)
     assert all(line.startswith("- ") for line in faults(plain, fields))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"enum": ["x" * 1_000_000]},
+        {"enum": [str(n) * 1_000 for n in range(200)]},
+        {"const": {"a": ["x"] * 100_000}},
+        {"type": "object", "properties": {"x" * 1_000_000: {"type": "string"}}},
+        {"type": "object", "properties": {f"{n}": {"description": "x" * 1_000} for n in range(100)}},
+    ],
+    ids=["choice", "choices", "const", "name", "descriptions"],
+)
+def test_a_schema_without_measure_costs_a_model_little(field: JSON) -> None:
+    plain = plain_schema({"type": "object", "properties": {"one": field, "two": {"type": "string"}}})
+    assert len(json.dumps(plain)) <= LARGEST
+    assert plain["properties"].get("two", {"type": "string"}) == {"type": "string"}
+
+
+def test_names_and_choices_of_a_schema_are_cleaned() -> None:
+    fields = {"a\u202eb": {}, "c": {"enum": [1, "z"]}, "d": {"enum": ["x", "<!-- y -->"]}}
+    assert plain_schema({"type": "object", "properties": fields})["properties"] == {"c": {"enum": [1, "z"]}, "d": {}}
 
 
 def test_a_pattern_that_takes_for_ever_is_not_tried() -> None:

@@ -1,6 +1,7 @@
 """Rules for calls: what they fit, which of them holds, and how shell commands are taken apart for them."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,39 @@ EVASIONS = [
     "echo $(rm -rf /",
     "f() { rm -rf /; }; f",
     "case a in a) rm -rf /;; esac",
+    "function f { rm -rf /; }; f",
+    "cat <<< x\nrm -rf /",
+    "cat <<<'x'\nrm -rf /",
+    "((x = 1<<y))\nrm -rf /\ny",
+    ">log rm -rf /",
+    "2> log rm -rf /",
+    "X=1 &>>log rm -rf /",
+    "</dev/null rm -rf /",
+    "rm>log -rf /",
+    "sudo 2>&1 rm -rf /",
+    "rm -rf build /",
+    "rm -r build -f /etc",
+    "rm -Rf /",
+    "bash <<< 'rm -rf /'",
+    "cat <<END | sudo bash\nrm -rf /\nEND",
+    "cat <<E'N'D\nEND\nrm -rf /",
+    "cat <<END\nEN\\\nD\nrm -rf /",
+    "cat <<$'END'\nEND\nrm -rf /",
+    "echo \\>& rm -rf /",
+    "rm&>log -rf /",
+    "$nothing rm -rf /",
+    "$(true) rm -rf /",
+    "time ${nothing:- } >log rm -rf /",
+    "bash -ce 'rm -rf /'",
+    "bash -Ec 'rm -rf /'",
+    "bash -c -- 'rm -rf /'",
+    "bash -c -o errexit 'rm -rf /'",
+    "su -c 'rm -rf /'",
+    "trap 'rm -rf /' EXIT",
+    "env -S 'rm -rf /'",
+    "watch 'rm -rf /'",
+    "runuser -u nobody rm -rf /",
+    "taskset 1 rm -rf /",
 ]
 HARMLESS = [
     "rm -rf build",
@@ -79,6 +113,12 @@ HARMLESS = [
     "grep -rf /etc/patterns .",
     "ls 2>&1 | grep x",
     "echo $((1 + 2)) ${HOME} $x",
+    "cat <<< 'rm -rf /'",
+    "cat <<< x\nls",
+    "rm -rf build >/dev/null",
+    "rm -rf build 2> /var/log/x",
+    "cat > notes <<END\nrm -rf /\nEND",
+    "cat <<'END'\nEN\\\nD\nEND\nls",
 ]
 
 
@@ -112,6 +152,10 @@ def test_what_only_looks_like_it_is_allowed(line: str) -> None:
         ("/tmp/ls", DENY),
         ("sudo ls", DENY),
         ("ls 'a", DENY),
+        ("ls <<< x\nrm x", DENY),
+        ("lsx=1 rm x", DENY),
+        ("ls=1 git push", ASK),
+        ("ls | bash -c 'ls'", DENY),
         ("git push origin", ASK),
         ("ls && git push", ASK),
     ],
@@ -126,6 +170,34 @@ def test_the_last_rule_that_fits_decides_and_of_several_lists_the_strictest() ->
     assert bash(Permissions.of(rules, ["bash: deny ls -l"]), "ls -l") is DENY
     assert bash(Permissions.of(["bash: deny rm*"], ["bash: allow"]), "rm x") is DENY
     assert bash(Permissions.of(), "rm x") is ALLOW
+
+
+@pytest.mark.parametrize(
+    "line", ["git -C /x push", "git --no-pager push -f", "git -c a=b -C /x push", "cd x; git -p push"]
+)
+def test_a_subcommand_is_known_behind_options(line: str) -> None:
+    assert bash(Permissions.of(["bash: ask git push*"]), line) is ASK
+
+
+@pytest.mark.parametrize("line", ["git commit -m push", "git log -- push", "echo git push"])
+def test_a_later_word_is_no_subcommand(line: str) -> None:
+    assert bash(Permissions.of(["bash: ask git push*"]), line) is ALLOW
+
+
+def test_a_long_text_does_not_hide_what_is_refused() -> None:
+    rules = Permissions.of(["query: deny *DROP TABLE*"])
+    assert decided(rules, "query", subjects_of({"sql": " " * 100_000 + "DROP TABLE users"})) is DENY
+
+
+def test_no_text_holds_a_worker_up_whatever_the_pattern() -> None:
+    rules = Permissions.of(["query: deny *git*push*force*now", "query: deny *?a*a?*a*a*a*b"])
+    with in_bounded_time():
+        assert decided(rules, "query", subjects_of({"text": "gitpushforce" * 20_000 + "a" * 20_000})) is ALLOW
+
+
+@given(st.text(alphabet="ab*?\n", max_size=8), st.text(alphabet="ab\n", max_size=12))
+def test_patterns_fit_what_fnmatch_says(pattern: str, text: str) -> None:
+    assert Rule("x", DENY, pattern).fits(Subject((text,))) is fnmatchcase(text, pattern)
 
 
 def test_a_rule_may_be_for_several_tools() -> None:
@@ -170,6 +242,7 @@ def test_whatever_follows_a_refused_command_does_not_hide_it(line: str) -> None:
         *("$(" * 30_000, 'x="$(' * 20_000, "a;" * 30_000, "sudo " * 20_000, "'" * 99_999, "! " * 60_000),
         *("sudo eval " * 19 + "x", "sudo " + "eval x " * 20_000),
         "sudo " + "bash " * 20_000,
+        *("cat <<END\n" + "a\\\n" * 30_000, "rm " + "-a " * 30_000, "rm " + "/a " * 30_000, "<<< " * 30_000),
     ],
     ids=lambda line: line[:10],
 )

@@ -13,6 +13,7 @@ import pytest
 from docker.errors import DockerException
 
 from shared.config import DockerSettings, Settings
+from shared.install import Install
 from tests.support.daytona_double import DaytonaDouble
 from tests.support.e2b_double import E2BDouble
 from tests.workflow.sandbox.conformance.box import Box, new_box
@@ -78,12 +79,12 @@ async def remote_settings(kind: str) -> AsyncIterator[Settings]:
 @pytest.fixture(params=KINDS)
 async def provider(request: pytest.FixtureRequest) -> AsyncIterator[SandboxProvider]:
     if request.param == "local":
-        local = choose_provider(request.getfixturevalue("local_settings"), "tests")
+        local = choose_provider(request.getfixturevalue("local_settings"), Install("tests", "tests"))
         yield local
         await local.close()
         return
     async with remote_settings(request.param) as settings:
-        remote = choose_provider(settings, f"tests-{secrets.token_hex(4)}")
+        remote = choose_provider(settings, Install(f"tests-{secrets.token_hex(4)}", "tests"))
         assert isinstance(remote, RemoteProvider)
         yield remote
         for found in await remote.cloud.find():

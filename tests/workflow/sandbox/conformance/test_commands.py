@@ -129,12 +129,10 @@ async def test_a_task_is_killed_softly_and_then_hard(box: Box) -> None:
     soft = await box.run("trap 'echo bye; exit 0' TERM; touch a; sleep 60 & wait", background=True)
     hard = await box.run("trap '' TERM; touch b; while :; do sleep 1; done", background=True)
     await box.run("until [ -e a ] && [ -e b ]; do sleep 0.05; done")
-    began = time.monotonic()
     killed = await box.kill(soft)
-    assert time.monotonic() - began < 2
     assert (killed.status, killed.killed_by) == (ExecStatus.KILLED, "request")
+    assert (await box.sandbox.task_output(killed.task_id)).text == "bye\n"
     assert (await box.kill(hard)).exit_code == 137
-    assert time.monotonic() - began > 3
     assert await box.kill(hard) == await box.kill(hard)
 
 
@@ -198,10 +196,9 @@ async def test_all_kept_output_can_be_saved_to_a_file(box: Box) -> None:
 
 
 async def test_many_commands_run_at_once_in_one_sandbox(box: Box) -> None:
-    began = time.monotonic()
-    results = await asyncio.gather(*(box.run(f"sleep 0.5; echo {number}") for number in range(16)))
+    meet = "touch met-{0}; until [ $(ls met-* | wc -l) = 16 ]; do sleep 0.05; done; echo {0}"
+    results = await asyncio.gather(*(box.run(meet.format(number)) for number in range(16)))
     assert [result.output.head for result in results] == [f"{number}\n" for number in range(16)]
-    assert time.monotonic() - began < 10
 
 
 async def test_a_command_too_long_or_with_a_nul_is_refused(box: Box) -> None:

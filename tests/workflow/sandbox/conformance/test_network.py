@@ -6,6 +6,7 @@ import pytest
 
 from shared.config import Settings
 from shared.ids import new_thread_id
+from shared.install import Install
 from tests.support.daytona_double import DaytonaDouble
 from tests.support.e2b_double import E2BDouble
 from tests.workflow.sandbox.conformance.conftest import daytona_settings, e2b_settings
@@ -19,7 +20,7 @@ async def asked_of(double: E2BDouble | DaytonaDouble, settings: Settings, networ
     sandbox = settings.sandbox.model_copy(
         update={"network": network, "allowed_hosts": HOSTS if network == "allow" else []}
     )
-    provider = choose_provider(settings.model_copy(update={"sandbox": sandbox}), "tests")
+    provider = choose_provider(settings.model_copy(update={"sandbox": sandbox}), Install("tests", "tests"))
     made = await provider.acquire(new_thread_id(), None)
     assert made.capabilities.network == Network(network, tuple(sandbox.allowed_hosts))  # type: ignore[arg-type]
     await provider.close()

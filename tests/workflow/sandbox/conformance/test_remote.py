@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 
 from shared.ids import new_thread_id
+from shared.install import Install
 from shared.types import JSON
 from tests.support.cloud import Fault, rate_limit
 from tests.support.e2b_double import E2BDouble
@@ -28,7 +29,7 @@ async def double() -> AsyncIterator[E2BDouble]:
 
 
 def provider_of(double: E2BDouble, **fields: object) -> RemoteProvider:
-    provider = choose_provider(e2b_settings(double, **fields), "tests")
+    provider = choose_provider(e2b_settings(double, **fields), Install("tests", "tests"))
     assert isinstance(provider, RemoteProvider)
     return provider
 
@@ -200,16 +201,16 @@ async def test_orphans_go_and_wanted_machines_stay(
     wanted, orphan, renewed = [await new_box(provider) for _ in range(3)]
     twin = await provider.cloud.create(renewed.thread_id, "another")
     foreign = provider_of(double)
-    foreign.cloud._install = "others"  # type: ignore[attr-defined]
+    foreign.cloud._install = Install("others", "tests")  # type: ignore[attr-defined]
     other = await new_box(foreign)
 
     async def threads(thread_ids: Sequence[str]) -> Mapping[str, JSON | None]:
         assert orphan.thread_id in thread_ids
         return {wanted.thread_id: None, renewed.thread_id: {"provider": "e2b", "id": twin.machine_id}}
 
-    assert await orphans.sweep_orphans(provider.cloud, threads) == []
+    assert await orphans.sweep_machines(provider.cloud, "tests", threads) == []
     monkeypatch.setattr(orphans, "YOUNG_SECONDS", -1)
-    removed = await orphans.sweep_orphans(provider.cloud, threads)
+    removed = await orphans.sweep_machines(provider.cloud, "tests", threads)
     assert set(removed) == {orphan.sandbox.ref["id"], renewed.sandbox.ref["id"]}
     assert set(double.alive()) == {wanted.sandbox.ref["id"], twin.machine_id, other.sandbox.ref["id"]}
     await foreign.close()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 
 from shared.ids import new_thread_id
+from shared.install import Install
 from shared.types import JSON
 from tests.support.daytona_double import DaytonaDouble
 from tests.support.daytona_double.box import Box
@@ -23,7 +24,7 @@ async def double(request: pytest.FixtureRequest) -> AsyncIterator[DaytonaDouble]
 
 @pytest.fixture
 async def provider(double: DaytonaDouble) -> AsyncIterator[RemoteProvider]:
-    provider = choose_provider(daytona_settings(double), "tests")
+    provider = choose_provider(daytona_settings(double), Install("tests", "tests"))
     assert isinstance(provider, RemoteProvider)
     yield provider
     await provider.close()
@@ -71,7 +72,7 @@ async def test_the_sweeper_removes_the_wreck(
     async def threads(thread_ids: Sequence[str]) -> Mapping[str, JSON | None]:
         return dict.fromkeys(thread_ids) if exists else {}
 
-    await orphans.sweep_orphans(provider.cloud, threads)
+    await orphans.sweep_machines(provider.cloud, "tests", threads)
     assert double.alive() == {}
 
 
@@ -85,5 +86,5 @@ async def test_the_sweeper_keeps_the_machine_that_took_its_place(
     async def threads(_: Sequence[str]) -> Mapping[str, JSON | None]:
         return {thread_id: None}
 
-    assert await orphans.sweep_orphans(provider.cloud, threads) == [wreck]
+    assert await orphans.sweep_machines(provider.cloud, "tests", threads) == [wreck]
     assert list(double.alive()) == [made.machine_id]

@@ -1,7 +1,6 @@
 """The double of Daytona, driven by Daytona's own client."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -59,19 +58,15 @@ async def test_a_command_runs_isolated_with_its_output_merged(box: Any) -> None:
 
 
 async def test_a_timeout_is_408_kills_the_group_and_loses_the_output(box: Any) -> None:
-    began = time.monotonic()
     with pytest.raises(daytona.DaytonaProcessExecutionTimeoutError) as caught:
         await box.process.exec("echo partial; sleep 300.5; true", timeout=1)
-    assert time.monotonic() - began < 5
     assert caught.value.status_code == 408
     assert "partial" not in str(caught.value)
     assert (await box.process.exec("pgrep -fc '[s]leep 300.5'")).result == "0\n"
 
 
 async def test_a_command_lasts_as_long_as_somebody_holds_its_output(box: Any) -> None:
-    began = time.monotonic()
     assert (await box.process.exec("(sleep 0.7; echo late) &")).result == "late\n"
-    assert time.monotonic() - began > 0.7
 
 
 async def test_a_session_keeps_its_state_and_its_commands(box: Any) -> None:

@@ -1,0 +1,13 @@
+"""Patterns of hosts: a name, or `*.` and a name, for all names below it."""
+
+from collections.abc import Iterable, Sequence
+
+
+def is_among(host: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns stands for the host, or for all that a pattern instead of it stands for."""
+    return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in patterns)
+
+
+def beyond(asked: Iterable[str], allowed: Sequence[str]) -> list[str]:
+    """Of the patterns asked for, those that stand for more than the allowed ones do."""
+    return [host for host in asked if not is_among(host, allowed)]
