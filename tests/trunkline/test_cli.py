@@ -157,7 +157,7 @@ async def test_a_dropped_connection_and_a_lost_worker_are_told_and_lose_nothing(
         await command.says("connection lost")
         await command.says("t00050")
         stack.kill("worker-1")
-        await command.says("↻ resumed, attempt 2", seconds=30)
+        await command.says("↻ resumed, attempt 2", seconds=90)
         done, told = await command.done(), await as_json.done()
         assert (done.code, told.code) == (0, 0)
         assert "⚠ the worker was lost" in done.out

@@ -150,10 +150,10 @@ async def test_a_body_longer_than_allowed_is_refused_even_where_it_is_short_on_t
     ("encoding", "body", "why"),
     [
         ("br", b"abc", "'br' was not asked for"),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"a")), "was not asked for"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"a", mtime=0), mtime=0), "was not asked for"),
         ("deflate", zlib.compress(b"a"), "was not asked for"),
         ("gzip", b"not gzip at all", "is not"),
-        ("gzip", gzip.compress(b"hello" * 100)[:-12], "ends in the middle"),
+        ("gzip", gzip.compress(b"hello" * 100, mtime=0)[:-12], "ends in the middle"),
     ],
 )
 async def test_a_body_in_another_encoding_is_refused(encoding: str, body: bytes, why: str) -> None:
