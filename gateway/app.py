@@ -42,10 +42,13 @@ from gateway.routes import (
     session,
     sockets,
     steps,
+    tasks,
+    teams,
     threads,
     tools,
     usage,
     workers,
+    workflows,
     workspaces,
 )
 from gateway.sandboxes.host import SandboxHost
@@ -102,7 +105,8 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(router)
     app.include_router(logs.router, include_in_schema=False)
-    app.include_router(chat.router, include_in_schema=False)
+    for router in (chat.router, tasks.router):
+        app.include_router(router, include_in_schema=False)
     serve_docs(app)
     describe(app)
     add_error_handlers(app)
@@ -137,7 +141,10 @@ def _api() -> APIRouter:
         contexts.router,
         agent_messages.router,
         chat.router,
+        teams.router,
         tools.router,
+        workflows.router,
+        tasks.router,
         usage.router,
         workers.router,
         workspaces.router,

@@ -144,7 +144,7 @@ def not_valid(items: Sequence[Any]) -> AppError:
     """Pydantic's errors, in plain words."""
     unsupported = any(item["type"] == ErrorCode.UNSUPPORTED for item in items)
     code = ErrorCode.UNSUPPORTED if unsupported else ErrorCode.INVALID_REQUEST
-    return invalid([_field_error(item) for item in items], code)
+    return invalid([field_error(item) for item in items], code)
 
 
 def invalid(errors: list[FieldError], code: ErrorCode = ErrorCode.INVALID_REQUEST) -> AppError:
@@ -152,7 +152,7 @@ def invalid(errors: list[FieldError], code: ErrorCode = ErrorCode.INVALID_REQUES
     return AppError(code, "; ".join(f"{item['place']}: {item['detail']}" for item in errors[:5]), errors=errors)
 
 
-def _field_error(item: Mapping[str, Any]) -> FieldError:
+def field_error(item: Mapping[str, Any]) -> FieldError:
     """One of pydantic's errors in plain words, with the place as a path: `body.parameters.max_turns`."""
     kind, place = item["type"], [str(part) for part in item["loc"]]
     match kind:

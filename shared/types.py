@@ -25,6 +25,7 @@ AGENT_PARAMETERS = FUNCTION_PARAMETERS | {
 RESERVED = "trunkline."
 """With this begin the names of durable functions that are ours, and that no client may run."""
 AGENT_HOOKS = f"{RESERVED}agent_hooks"
+TOOL_TRIAL = f"{RESERVED}tool_trial"
 
 
 class Scope(StrEnum):

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from shared.budgets.store import Budgets
 from shared.config import LlmSettings, Settings
 from shared.install import find_install
+from shared.net.guard import Guard
 from shared.tracing import open_tracing
-from shared.types import RESERVED
+from shared.types import JSON, RESERVED
 from shared.version import VERSION
 from shared.workers.catalogue import Catalogue, FunctionCard, TemplateCard
 from shared.workers.tools import ToolCard
@@ -38,6 +39,8 @@ from workflow.tool.base import CallLimits
 from workflow.tool.catalogue import known_tools
 from workflow.tool.listing import cards_of
 from workflow.tool.registry import Registry
+from workflow.tool.trial import trial_function
+from workflow.tool.workspace import WorkspaceTools
 from workflow.web.web import Web
 
 
@@ -61,6 +64,7 @@ class Runtime:
     fallbacks: list[Model] = field(default_factory=list)
     web: Web = field(default_factory=Web)
     responses: ResponseCache | None = None
+    workspace_tools: WorkspaceTools = field(default_factory=lambda: WorkspaceTools(Settings(), Guard()))
     catalogue: Catalogue = field(default_factory=lambda: Catalogue(VERSION))
     """What the gateway is told of all this, beside the tools."""
     observer: Observer = field(default_factory=Observer)
@@ -86,9 +90,14 @@ class Runtime:
         others = [fallback for fallback in self.fallbacks if fallback.name != model.name]
         return ModelPool([paid(each) for each in (model, *others)], self.breaker, self.retry, self.observer)
 
-    def tools(self, names: list[str] | None) -> Registry:
-        """Those of the names, or all that are enabled. Raises AppError INVALID_REQUEST for an unknown one."""
-        return self.all_tools if names is None else self.all_tools.only(names)
+    def tools(self, names: list[str] | None, of_workspace: Sequence[JSON] = ()) -> Registry:
+        """Those of the names, or all that are enabled. `of_workspace`: what a run carries of its workspace's tools.
+
+        Raises AppError INVALID_REQUEST for an unknown one, and for one that cannot be made.
+        """
+        if names is None:
+            return self.all_tools
+        return self.all_tools.plus(self.workspace_tools.made(of_workspace)).only(names)
 
 
 @asynccontextmanager
@@ -103,7 +112,8 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
     async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
         own = Registry(tool for tool in known if gives(tool.name))
         given = own.plus(tool for tool in mcp_tools if gives(tool.name))
-        functions = Functions.of_modules(settings.workflow.modules, [hooks_function(definitions)])
+        ours = [hooks_function(definitions), trial_function(settings, client, web)]
+        functions = Functions.of_modules(settings.workflow.modules, ours)
         async with _opened(settings, client, given, functions, web) as runtime:
             yield replace(
                 runtime, tool_cards=cards_of([*known, *mcp_tools], gives), catalogue=catalogue_of(runtime, definitions)
@@ -131,6 +141,7 @@ async def _opened(
         responses=response_cache(settings.agents, client),
         web=web,
         observer=Observer(tracing=tracing, tools=frozenset(tools.names), models=_named_models(llm)),
+        workspace_tools=WorkspaceTools(settings, web.workspaces),
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
     for model in (runtime.model(None), *runtime.fallbacks):

@@ -4,6 +4,8 @@ import logging
 
 from redis.exceptions import RedisError
 
+from gateway.auth import Principal
+from gateway.catalogue.tools import no_such_tools, tools_named
 from gateway.deps import Services, WithServices
 from gateway.errors import invalid
 from shared.channels import ChannelEvent, ChannelEventType
@@ -11,7 +13,6 @@ from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.types import JSON
 from shared.workers.catalogue import Catalogue, DefinitionCard, told_catalogue
-from shared.workers.tools import told_tools
 
 RETRY_SECONDS = 2.0
 
@@ -51,7 +52,7 @@ def kind_of(catalogue: Catalogue, agent: Agent) -> DefinitionCard:
     return card
 
 
-async def check_named(services: Services, values: JSON) -> None:
+async def check_named(services: Services, caller: Principal, values: JSON) -> None:
     """That the definition, model and tools among an agent's values are there. Raises AppError INVALID_REQUEST."""
     catalogue = await catalogue_of(services)
     wrong: list[FieldError] = []
@@ -62,12 +63,8 @@ async def check_named(services: Services, values: JSON) -> None:
     if model is not None and not _has_model(services, catalogue, model):
         detail = f"{model}: no model of a provider that workers know; such as openai/NAME"
         wrong.append(FieldError(place="body.model", detail=detail))
-    there = {card.name for card in await told_tools(services.redis)} if tools else set()
-    if unknown := sorted(
-        {name for name in tools or () if name not in there or not services.settings.tools.gives(name)}
-    ):
-        detail = f"{', '.join(unknown)}: no tool that agents are given (GET /api/tools)"
-        wrong.append(FieldError(place="body.tools", detail=detail))
+    if unknown := (await tools_named(services, caller, tools or [])).unknown:
+        wrong.append(FieldError(place="body.tools", detail=no_such_tools(unknown)))
     if wrong:
         raise invalid(wrong)
 

@@ -5,6 +5,7 @@ import re
 from gateway.agents.known import catalogue_of, check_enabled, kind_of
 from gateway.agents.moves import check_ready
 from gateway.auth import Principal
+from gateway.catalogue.tools import with_tools
 from gateway.deps import Services
 from shared.db import agents
 from shared.db.agents import Agent
@@ -33,14 +34,20 @@ async def agent_named(services: Services, caller: Principal, name: str) -> Agent
     return card
 
 
-async def snapshot(services: Services, caller: Principal, name: str | None, *, run_id: str) -> JSON | None:
-    """For the `NewRun.definition` of a run of the agent; None without one, and for a run that is there already.
+async def snapshot(
+    services: Services, caller: Principal, name: str | None, parameters: JSON, *, run_id: str
+) -> tuple[JSON | None, JSON]:
+    """For the `definition` and `parameters` of a new run of the agent, or of none; nothing for one that is
+    there already.
 
-    Raises AppError as `agent_named`, and CONFLICT for an agent that takes no runs.
+    Raises AppError as `agent_named` and `with_tools`, and CONFLICT for an agent that takes no runs.
     """
-    if name is None or await services.store.run(run_id) is not None:
-        return None
-    return await snapshot_of(services, caller, name)
+    if name is None and not parameters.get("tools"):
+        return None, parameters
+    if await services.store.run(run_id) is not None:
+        return None, parameters
+    definition = await snapshot_of(services, caller, name) if name is not None else None
+    return await with_tools(services, caller, definition, parameters)
 
 
 async def snapshot_of(services: Services, caller: Principal, name: str) -> JSON:

@@ -83,7 +83,7 @@ async def create_agent(
 ) -> AgentAnswer:
     """Of a definition; what the agent says itself goes before it, and what a run's request says before both."""
     values = body.values(base_url=services.settings.llm.base_url)
-    await check_named(services, {"definition": body.definition_id, **values})
+    await check_named(services, caller, {"definition": body.definition_id, **values})
     await services.auth.workspaces.project_of(caller, values.get("project"))
     request = ["agent", body.model_dump()]
     agent_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
@@ -118,7 +118,7 @@ async def update_agent(
     """What is not given stays; null takes the definition's. Runs that there are already go on as they began."""
     expected = expected_version(if_match, body.expected_version)
     values = body.values(base_url=services.settings.llm.base_url)
-    await check_named(services, values)
+    await check_named(services, caller, values)
     await services.auth.workspaces.project_of(caller, values.get("project"))
     agent = await _changed(services, caller, agent_id, values, to=body.status, expected=expected)
     return await _answer(services, agent, response)

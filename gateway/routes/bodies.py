@@ -33,6 +33,12 @@ def _as_postgres_takes_it(value: Any) -> Any:
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The character as JSON has it, after an even number of backslashes."""
 
+
+def row_value(value: Any) -> Any:
+    """Any JSON that is kept in SQL. Raises ValueError."""
+    return _as_postgres_takes_it(_storable(value))
+
+
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Name = Annotated[Text, Field(max_length=200)]
@@ -163,7 +169,14 @@ class RunBody(Body):
         description="A durable function's name; or an agent's id, or a kind of agents such as `coder` (unset: the "
         "thread's agent, or none).",
     )
-    input: Any = Field(default=None, description="A function's input; an agent's is `{task, context_data?}`.")
+    task_id: Name | None = Field(
+        default=None, description="A task's run: it says what is run, and what the request does not."
+    )
+    input: Any = Field(
+        default=None,
+        validation_alias=AliasChoices("input", "input_variables"),
+        description="A function's input; an agent's is `{task, context_data?}`.",
+    )
     thread_id: str | None = Field(default=None, description="Unset: a new thread.")
     parameters: Parameters = Parameters()
     user_uuid: Name | None = Field(default=None, description="For whom, in the client's own terms.")
@@ -175,9 +188,18 @@ class RunBody(Body):
         }
     )
 
+    @property
+    def of_task(self) -> "TaskRunBody":
+        """What it says of a task's run."""
+        return TaskRunBody.model_validate(self.model_dump(exclude_unset=True, exclude={"task_id"}))
+
     @model_validator(mode="after")
     def _fits_its_runnable(self) -> Self:
         _storable(self.input)
+        if self.task_id is not None:
+            if self.model_fields_set & {"runnable_type", "runnable_id"}:
+                raise ValueError("a task says itself what is run: leave out runnable_type and runnable_id")
+            return self
         if self.runnable_type == "function" and self.runnable_id is None:
             raise ValueError("a function's run needs its name in runnable_id")
         if self.runnable_type == "function" and (unheeded := self.parameters.unheeded_by_functions):
@@ -186,6 +208,25 @@ class RunBody(Body):
             raise ValueError(f"functions that begin with {RESERVED} are not for clients")
         if self.runnable_type == "agent":
             AgentInput.model_validate(self.input, strict=True)
+        return self
+
+
+class TaskRunBody(Body):
+    input: Any = Field(
+        default=None,
+        validation_alias=AliasChoices("input", "input_variables"),
+        description="Another one than the task's; not given: the task's.",
+    )
+    thread_id: str | None = Field(default=None, description="Unset: a new thread.")
+    parameters: Parameters = Field(default=Parameters(), description="What is not given is as of the task.")
+    user_uuid: Name | None = Field(default=None, description="For whom, in the client's own terms.")
+    on_busy: OnBusy = "enqueue"
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": {"task": "Sum up last week's changes."}}]})
+
+    @model_validator(mode="after")
+    def _is_storable(self) -> Self:
+        _storable(self.input)
         return self
 
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from gateway.agents.known import catalogue_of
 from gateway.agents.snapshots import snapshot_of
 from gateway.auth import Principal
+from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, IdempotencyKey, Runner, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.agent_bodies import ChatBody
@@ -98,7 +99,8 @@ async def _definition(services: Services, caller: Principal, name: str) -> JSON:
             raise
         raise AppError(ErrorCode.NOT_IMPLEMENTED, error.detail) from error
     await _check_provider(services, definition["parameters"].get("model"))
-    return definition
+    with_own, _ = await with_tools(services, caller, definition, {})
+    return with_own or definition
 
 
 async def _check_provider(services: Services, model: str | None) -> None:

@@ -20,6 +20,9 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items in one page.")]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")]
+InProject = Annotated[
+    str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only those of this project.")
+]
 
 
 def bad_cursor() -> AppError:

@@ -8,8 +8,9 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from gateway.agents.snapshots import snapshot
 from gateway.auth import Principal
+from gateway.catalogue.runs import began, submit_run, submit_task
+from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
@@ -24,7 +25,7 @@ from shared.errors import AppError, ErrorCode, FieldError
 from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.threads import again
-from shared.threads.types import NewRun, NewThread, Run, StreamEntry, Submitted
+from shared.threads.types import NewThread, Run, StreamEntry, Submitted
 from shared.types import Runnable
 
 LastEventId = Annotated[
@@ -48,33 +49,15 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
 async def create_run(
     body: RunBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
 ) -> RunAnswer:
-    """An agent or a durable function, in a thread of its own or in one that there is.
+    """An agent or a durable function, in a thread of its own or in one that there is; or a task.
 
     A run of an agent carries what the agent is when it is accepted: later changes are for later runs.
     """
-    thread_id = body.thread_id or new_thread_id()
-    thread = None if body.thread_id is None else await services.thread_of(caller, body.thread_id)
-    who = body.runnable_id or (thread.agent if thread and body.runnable_type == "agent" else None)
-    request = ["run", body.model_dump()]
-    run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread_id))
-    agent = who if body.runnable_type == "agent" else None
-    definition = await snapshot(services, caller, agent, run_id=run_id)
-    if body.thread_id is None:
-        project = await services.auth.workspaces.project_of(caller, None)
-        await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace, project=project))
-    new = NewRun(
-        run_id,
-        caller.workspace,
-        input=body.input if body.runnable_type == "agent" else {"input": body.input},
-        parameters=body.parameters.model_dump(exclude_none=True),
-        runnable_type=Runnable(body.runnable_type),
-        runnable_id=who,
-        user_uuid=body.user_uuid or caller.user,
-        key_id=caller.key_id,
-        definition=definition,
-    )
-    submitted = await services.store.submit(new, queued={"input": body.input}, on_busy=body.on_busy)
-    return await _accepted(services, caller, run_id, submitted)
+    if body.task_id is not None:
+        run = await submit_task(services, caller, body.task_id, body.of_task, idempotency_key)
+    else:
+        run = await submit_run(services, caller, body, idempotency_key)
+    return RunAnswer.accepted(run)
 
 
 @router.get("", operation_id="listRuns", summary="List runs, newest first", responses=errors(400))
@@ -175,7 +158,12 @@ async def retry_run(
     request = ["retry", run.id, parameters]
     new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(run.thread_id))
     await services.store.bring_back(run.thread_id, run.id)
-    submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id, parameters=parameters)
+    definition = run.definition
+    if "tools" in parameters:
+        definition, parameters = await with_tools(services, caller, definition, parameters)
+    submitted = await again.retry(
+        services.store, run, new_id, key_id=caller.key_id, parameters=parameters, definition=definition
+    )
     return await _accepted(services, caller, new_id, submitted)
 
 
@@ -217,7 +205,9 @@ async def fork_run(
 
 async def _accepted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> RunAnswer:
     services.in_background(services.queue.ring(submitted.ring))
-    return RunAnswer.accepted(await services.run_of(caller, run_id))
+    run = await services.run_of(caller, run_id)
+    await began(services, run)
+    return RunAnswer.accepted(run)
 
 
 def step_number(run: Run, step_id: str | None) -> int:

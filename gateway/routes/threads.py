@@ -72,14 +72,15 @@ async def execute(
     _check_limits(body, services.settings)
     request = ["execute", thread.id, body.model_dump()]
     run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread.id))
-    definition = await snapshot(services, caller, thread.agent, run_id=run_id)
+    parameters = body.parameters.model_dump(exclude_none=True)
+    definition, parameters = await snapshot(services, caller, thread.agent, parameters, run_id=run_id)
     new = NewRun(
         run_id,
         caller.workspace,
         runnable_id=thread.agent,
         definition=definition,
         input={"task": body.task, "context_data": [item.model_dump() for item in body.context_data]},
-        parameters=body.parameters.model_dump(exclude_none=True),
+        parameters=parameters,
         user_uuid=body.user_uuid or caller.user,
         key_id=caller.key_id,
     )
@@ -291,9 +292,6 @@ def _check_limits(body: ExecuteBody, settings: Settings) -> None:
     if len(body.task) > settings.api.max_task_chars:
         detail = f"has {len(body.task)} characters, {settings.api.max_task_chars} are allowed"
         wrong.append(FieldError(place="body.task", detail=detail))
-    if unknown := sorted({name for name in body.parameters.tools or [] if not settings.tools.gives(name)}):
-        detail = f"{', '.join(unknown)}: no tool that agents are given (tools.enabled)"
-        wrong.append(FieldError(place="body.parameters.tools", detail=detail))
     if beyond := settings.sandbox.beyond(body.parameters.allowed_hosts or []):
         detail = f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network, sandbox.allowed_hosts)"
         wrong.append(FieldError(place="body.parameters.allowed_hosts", detail=detail))

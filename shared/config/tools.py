@@ -10,6 +10,7 @@ from shared.config.types import (
     DEFAULT_TOOLS,
     HttpUrl,
     Permission,
+    PrivateHost,
     Seconds,
     Section,
     Text,
@@ -41,11 +42,14 @@ class FunctionCall(Section):
     function: Function
 
 
+ToolDescription = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1024)]
+
+
 class ToolDefinition(Section):
     """A tool as data. `input_schema` and `output_schema` are JSON Schemas, and enforced."""
 
     type: Literal["http", "function"]
-    description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1024)]
+    description: ToolDescription
     config: HttpCall | FunctionCall
     input_schema: JSON = Field(default={"type": "object", "properties": {}})
     output_schema: JSON | None = None
@@ -83,6 +87,11 @@ class ToolsSettings(Section):
     function_modules: list[Text] = Field(
         default=[], description="Python modules whose functions may be tools, with all that is below them."
     )
+    private_hosts: list[PrivateHost] = Field(
+        default=[],
+        description="Hosts of private networks, as host or host:port, that tools of workspaces (POST /api/tools) may "
+        "call. Those of net.private_hosts are for what the settings name.",
+    )
     function_threads: Annotated[int, Field(ge=1)] = Field(
         default=64,
         description="Functions that are not async that may be under way at the same time, with those that were given "
@@ -104,7 +113,15 @@ class ToolsSettings(Section):
     def gives(self, name: str) -> bool:
         """Whether agents are given a tool of this name, if there is one."""
         given = [*self.enabled, *self.definitions, "mcp__*", *(DEFAULT_TOOLS if DEFAULT in self.enabled else ())]
-        return _fits(name, given) and not _fits(name, self.disabled)
+        return _fits(name, given) and not self.disables(name)
+
+    def disables(self, name: str) -> bool:
+        """Whether agents are not given it, whoever describes it."""
+        return _fits(name, self.disabled)
+
+    def offers(self, module: str) -> bool:
+        """Whether its functions may be tools."""
+        return any(f"{module}.".startswith(f"{allowed}.") for allowed in self.function_modules)
 
 
 def _fits(name: str, patterns: list[str]) -> bool:

@@ -1,10 +1,11 @@
 """Agents: what workspaces have made of definitions."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import and_
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.rows import Place
@@ -70,6 +71,15 @@ async def page(
 ) -> list[Agent]:
     """Newest first."""
     return await ROWS.page(c, workspace, asdict(only), after=after, limit=limit, skip=skip)
+
+
+async def missing(c: AsyncConnection, workspace: str, ids: Iterable[str], *, project: str | None = None) -> list[str]:
+    """Those of the ids, in their order, that are no agents of the workspace, or of that project of it."""
+    wanted = list(dict.fromkeys(ids))
+    query = select(agents.c.id).where(agents.c.workspace == workspace, agents.c.id.in_(wanted))
+    query = query if project is None else query.where(agents.c.project == project)
+    there = set((await c.execute(query)).scalars())
+    return [each for each in wanted if each not in there]
 
 
 async def told_hooks(c: AsyncConnection, agent: Agent) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.rows import Place, newest_first, stale
 from shared.errors import AppError, ErrorCode
+from shared.ids import is_row_id
 
 FOREIGN_KEY = "23503"
 UNIQUE = "23505"
@@ -25,6 +26,8 @@ class Row(Protocol):
     def id(self) -> str: ...
     @property
     def workspace(self) -> str: ...
+    @property
+    def project(self) -> str | None: ...
     @property
     def version(self) -> int: ...
 
@@ -42,14 +45,21 @@ class Rows(Generic[T]):
 
     async def get(self, c: AsyncConnection, workspace: str, row_id: str, *, to_change: bool = False) -> T | None:
         """`to_change`: nobody else changes it before this transaction ends."""
+        if not is_row_id(row_id):  # Postgres takes not every text
+            return None
         query = select(self.table).where(self.at(workspace, row_id))
         found = await self.all(c, query.with_for_update() if to_change else query)
         return found[0] if found else None
 
-    async def existing(self, c: AsyncConnection, workspace: str, row_id: str, *, to_change: bool = False) -> T:
-        """As `get`. Raises AppError NOT_FOUND, for a row of another workspace too."""
+    async def existing(
+        self, c: AsyncConnection, workspace: str, row_id: str, *, project: str | None = None, to_change: bool = False
+    ) -> T:
+        """As `get`. `project`: the only one of the workspace that the caller sees.
+
+        Raises AppError NOT_FOUND, for a row of another workspace or project too.
+        """
         row = await self.get(c, workspace, row_id, to_change=to_change)
-        if row is None:
+        if row is None or project not in (None, row.project):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no {self.noun} {row_id[:100]}.")
         return row
 
@@ -120,6 +130,6 @@ class Rows(Generic[T]):
         if state == UNIQUE or "UNIQUE constraint failed" in text:
             return AppError(ErrorCode.CONFLICT, f"There is a {self.noun} of this name already.")
         if state == FOREIGN_KEY or "FOREIGN KEY constraint failed" in text:
-            detail = f"The {self.noun} names something that is not there, such as a project."
+            detail = f"The {self.noun} names something that is not there any more. Try again."
             return AppError(ErrorCode.INVALID_REQUEST, detail)
         raise error

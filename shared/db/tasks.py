@@ -38,6 +38,16 @@ class Task:
 ROWS = Rows(tasks, Task, "task")
 
 
-async def began(c: AsyncConnection, task: Task, run_id: str) -> None:
-    """A run was made of it, the latest so far. No new version: nobody changed the task."""
-    await c.execute(tasks.update().where(ROWS.at(task.workspace, task.id)).values(last_run=run_id))
+async def began(c: AsyncConnection, workspace: str, task_id: str, run_id: str) -> None:
+    """A run was made of it, if it is there still. No new version: nobody changed the task.
+
+    The later run stays its last one, however often the earlier one is told of.
+    """
+    task = await ROWS.get(c, workspace, task_id, to_change=True)
+    if task is not None and (task.last_run is None or _time_of(run_id) > _time_of(task.last_run)):
+        await c.execute(tasks.update().where(ROWS.at(workspace, task_id)).values(last_run=run_id))
+
+
+def _time_of(run_id: str) -> str:
+    """Run ids of whatever threads sort by what comes after the thread's id."""
+    return run_id.partition(".")[2]

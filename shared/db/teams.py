@@ -55,9 +55,12 @@ async def get(c: AsyncConnection, workspace: str, team_id: str, *, to_change: bo
     return None if row is None else (await _with_members(c, [row]))[0]
 
 
-async def existing(c: AsyncConnection, workspace: str, team_id: str, *, to_change: bool = False) -> Team:
-    """Raises AppError NOT_FOUND."""
-    return (await _with_members(c, [await ROWS.existing(c, workspace, team_id, to_change=to_change)]))[0]
+async def existing(
+    c: AsyncConnection, workspace: str, team_id: str, *, project: str | None = None, to_change: bool = False
+) -> Team:
+    """Raises as `Rows.existing`."""
+    row = await ROWS.existing(c, workspace, team_id, project=project, to_change=to_change)
+    return (await _with_members(c, [row]))[0]
 
 
 async def page(

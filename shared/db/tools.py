@@ -1,8 +1,12 @@
 """Tools as data, of a workspace."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.table_rows import Rows
 from shared.db.tables.catalogue import tools
@@ -34,3 +38,12 @@ class Tool:
 
 
 ROWS = Rows(tools, Tool, "tool")
+
+
+async def named(
+    c: AsyncConnection, workspace: str, names: Collection[str], *, project: str | None = None
+) -> list[Tool]:
+    """Those that have one of these as their name or id. `project`: only those of it."""
+    either = or_(tools.c.name.in_(names), tools.c.id.in_(names))
+    query = select(tools).where(tools.c.workspace == workspace, either)
+    return await ROWS.all(c, query if project is None else query.where(tools.c.project == project))

@@ -46,11 +46,11 @@ class GraphVersion:
 ROWS = Rows(workflows, Workflow, "workflow")
 
 
-async def add(c: AsyncConnection, new: Workflow, *, by: str | None) -> Workflow:
+async def add(c: AsyncConnection, new: Workflow, *, note: str = "", by: str | None) -> Workflow:
     """Idempotent by id. Raises as `Rows.add`."""
     added = await ROWS.add(c, new)
     if added is new:
-        await _keep(c, new, "", by)
+        await _keep(c, new, note, by)
     return added
 
 

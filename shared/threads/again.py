@@ -12,9 +12,17 @@ from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
 
 async def retry(
-    store: ThreadStore, run: Run, new_id: str, *, key_id: str | None, parameters: JSON | None = None
+    store: ThreadStore,
+    run: Run,
+    new_id: str,
+    *,
+    key_id: str | None,
+    parameters: JSON | None = None,
+    definition: JSON | None = None,
 ) -> Submitted:
     """From the step that failed; in the same thread. `key_id`: whose request it is, `parameters`: those that change.
+
+    `definition`: in place of the run's.
 
     Raises AppError CONFLICT for a run that needs none.
     """
@@ -26,7 +34,8 @@ async def retry(
     steps = [] if _taken_back(run) else kept_for_retry(run, journal)
     origin = _origin(run, "retried_from", steps, run.base if steps else None)
     again = await _again(store, run, new_id, origin, [*steps, *under_way(journal)])
-    again = replace(again, key_id=key_id, parameters={**run.parameters, **(parameters or {})})
+    changed = {**run.parameters, **(parameters or {})}
+    again = replace(again, key_id=key_id, parameters=changed, definition=definition or run.definition)
     return await store.submit(again, queued={"retried_from": run.id})
 
 

@@ -95,7 +95,10 @@ class NewRun:
     key_id: str | None = None
     """The API key that it was made with."""
     definition: JSON | None = None
-    """The agent as it was then: agent_id, definition (its kind), version, prompt, sandbox, and its `parameters`."""
+    """The agent as it was then: agent_id, definition (its kind), version, prompt, sandbox, and its `parameters`.
+
+    `tools`: what there was of the workspace's tools that it may use.
+    """
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
     depth: int = 0

@@ -10,12 +10,14 @@ import pytest
 
 from shared.config import ApiSettings
 from tests.gateway.support import Gateway, serving, settings_for, until
+from tests.support.databases import put_database
 
 SMALL = ApiSettings(max_body_bytes=2000, max_task_chars=100, cors_origins=["https://console.example"])
 
 
 @pytest.fixture
 async def gateway(redis_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    put_database(tmp_path)
     async with serving(settings_for(redis_url, tmp_path, api=SMALL)) as gateway:
         yield gateway
 

@@ -46,7 +46,7 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
 async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunBudget) -> tuple["Agent", Conversation]:
     settings, parameters, definition = runtime.settings, attempt.run.options, attempt.run.definition or {}
     model = runtime.model(attempt.run.model or parameters.get("model"))
-    tools = runtime.tools(parameters.get("tools"))
+    tools = runtime.tools(parameters.get("tools"), definition.get("tools", ()))
     messages = await _opening(attempt, model)
     system = system_message(settings, attempt.thread.context, prompt=definition.get("prompt"))
     request = ModelRequest(

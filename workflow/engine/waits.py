@@ -233,8 +233,10 @@ class Waits:
 
 
 def _left_of(definition: JSON | None) -> JSON | None:
-    """What a child keeps of its parent's agent: where that has no sandbox, it has none either."""
-    return {"sandbox": False} if definition and not definition.get("sandbox", True) else None
+    """What a child keeps of its parent's agent: the workspace's tools, and no sandbox where that has none."""
+    tools, sandbox = (definition or {}).get("tools"), (definition or {}).get("sandbox", True)
+    left: JSON = ({"tools": tools} if tools else {}) | ({} if sandbox else {"sandbox": False})
+    return left or None
 
 
 def runnable_of(runnable: Any) -> tuple[Runnable, str | None]:

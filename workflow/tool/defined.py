@@ -1,19 +1,19 @@
 """Tools that are data: HTTP calls and functions, with JSON Schemas that hold for what goes in and what comes out."""
 
 import importlib
+import itertools
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
 from shared.config.tools import FunctionCall, ToolDefinition, ToolsSettings
 from shared.errors import AppError, ErrorCode
+from shared.tool_rules import input_problems, schema_problems
 from shared.types import JSON
 from workflow.tool.base import Effect, ToolResult
-from workflow.tool.json_schema import faults, lost_reference
+from workflow.tool.json_schema import faults, plain_part
 from workflow.tool.schema_tool import SchemaTool
 
 OUTPUT = "output"
@@ -22,14 +22,18 @@ OUTPUT = "output"
 class DefinedTool(SchemaTool):
     """Subclasses write `run`, and end it with `result`."""
 
+    trusted: ClassVar[bool] = True
+    """Whether values are judged by all of its schemas; see SchemaTool."""
+
     def __init__(self, name: str, definition: ToolDefinition) -> None:
         effect = Effect(definition.effect)
         asks = effect is Effect.NONE
         super().__init__(
-            name, definition.description, definition.input_schema, effect, asks_when_unknown=asks, trusted=True
+            name, definition.description, definition.input_schema, effect, asks_when_unknown=asks, trusted=self.trusted
         )
         self._timeout_seconds = definition.timeout_seconds
-        self._output = definition.output_schema
+        output = definition.output_schema
+        self._output = output if self.trusted or output is None else plain_part(output)
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -45,34 +49,25 @@ class DefinedTool(SchemaTool):
         return ToolResult(True, text or "(no output)", data | {OUTPUT: output})
 
 
-def checked_schemas(name: str, definition: ToolDefinition) -> None:
+def check_schemas(name: str, definition: ToolDefinition) -> None:
     """Raises AppError INVALID_CONFIG."""
-    for field in ("input_schema", "output_schema"):
-        schema = getattr(definition, field)
-        if schema is None:
-            continue
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            raise wrong(name, f"{field} is no JSON Schema: {error.message}") from error
-        if (lost := lost_reference(schema)) is not None:
-            raise wrong(name, f"{field} refers to {lost}, which is not in it: write it there, under $defs")
-    if definition.input_schema.get("type", "object") != "object":
-        raise wrong(name, 'input_schema has to be of an object: {"type": "object", "properties": {...}}')
+    output = schema_problems("output_schema", definition.output_schema or {})
+    for problem in itertools.chain(input_problems(definition.input_schema), output):
+        raise wrong(name, "{place} {detail}".format(**problem))
 
 
-def function_of(name: str, call: FunctionCall, settings: ToolsSettings) -> Any:
-    """Raises AppError INVALID_CONFIG for one that is not there, or not allowed."""
+def function_of(call: FunctionCall, settings: ToolsSettings) -> Callable[..., Any]:
+    """Raises ValueError, in words, for one that is not there, or not offered."""
     module_name, _, function_name = call.function.partition(":")
-    if not any(f"{module_name}.".startswith(f"{allowed}.") for allowed in settings.function_modules):
-        raise wrong(name, f"{module_name} is not among tools.function_modules: add it, if its functions may be tools")
+    if not settings.offers(module_name):
+        raise ValueError(f"{module_name} is not among tools.function_modules: add it, if its functions may be tools")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function: Any = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
-        raise wrong(name, f"{call.function} cannot be had: {error}") from error
+        raise ValueError(f"{call.function} cannot be had: {error}") from error
     if not callable(function):
-        raise wrong(name, f"{call.function} cannot be called")
-    return function
+        raise ValueError(f"{call.function} cannot be called")
+    return function  # type: ignore[no-any-return]
 
 
 def secrets_of(name: str, settings: ToolsSettings, used: list[str]) -> Mapping[str, str]:

@@ -10,19 +10,19 @@ import orjson
 
 from shared.config.tools import HttpCall, ToolDefinition
 from shared.net.client import BodyRefused, guarded_client, read_capped
-from shared.net.guard import Refused
+from shared.net.guard import Guard, Refused
+from shared.tool_rules import FIELD, SECRET
 from shared.types import JSON
 from workflow.tool.base import Effect, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.defined import DefinedTool
 from workflow.tool.display import cut_middle
 from workflow.tool.masking import MASK, Masks
 from workflow.tool.schema_tool import GivenArgs
+from workflow.web.web import Web
 
 MAX_RESPONSE_BYTES = 5 * 1024**2
 READ_SECONDS = 60.0
 ERROR_CHARS = 4_000
-FIELD = re.compile(r"(?<!\$)\{(\w+)\}")
-SECRET = re.compile(r"\$\{(\w+)\}")
 EITHER = re.compile(r"(\$?)\{(\w+)\}")
 BODILESS = ("GET", "DELETE")
 
@@ -38,6 +38,10 @@ class HttpTool(DefinedTool):
         self._secrets = secrets
         self._masked = Masks(secrets.values()).masked
 
+    def guard(self, web: Web) -> Guard:
+        """What decides where its requests may go."""
+        return web.services
+
     async def run(self, args: GivenArgs, ctx: ToolContext) -> ToolResult:
         try:
             request = build_request(self._call, args.fields, self._secrets)
@@ -47,7 +51,7 @@ class HttpTool(DefinedTool):
             request.headers["Idempotency-Key"] = ctx.effect_key
         data: JSON = {"method": self._call.method, "url": self._shown_address(args.fields)}
         try:
-            status, body = await _sent(request, ctx)
+            status, body = await _sent(request, self.guard(ctx.web))
         except (httpx.ConnectError, httpx.ConnectTimeout, Refused) as error:
             text = f"{self.name} was not called: {self._masked(str(error)) or 'its server cannot be reached'}."
             return ToolResult.error("http_not_sent", text, data)
@@ -74,8 +78,8 @@ class HttpTool(DefinedTool):
         return self._masked(address.replace(quote(MASK), MASK))
 
 
-async def _sent(request: httpx.Request, ctx: ToolContext) -> tuple[int, bytes]:
-    async with guarded_client(ctx.web.services, seconds=READ_SECONDS) as client:
+async def _sent(request: httpx.Request, guard: Guard) -> tuple[int, bytes]:
+    async with guarded_client(guard, seconds=READ_SECONDS) as client:
         request.headers["Accept-Encoding"] = "gzip"
         response = await client.send(request, stream=True)
         try:
@@ -148,18 +152,3 @@ def _text(template: str, fields: JSON, secrets: Mapping[str, str]) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def variables_of(call: HttpCall) -> list[str]:
-    """The variables that its templates name."""
-    return sorted(set(SECRET.findall(orjson.dumps(call.model_dump()).decode())))
-
-
-def fields_of(call: HttpCall) -> set[str]:
-    """The arguments that its templates name."""
-    return set(FIELD.findall(orjson.dumps(call.model_dump()).decode()))
-
-
-def movable_host(call: HttpCall) -> bool:
-    """Whether an argument could choose the server."""
-    return bool(FIELD.search(re.sub(r"^(https?://[^/?#]*).*", r"\1", call.url, flags=re.DOTALL)))

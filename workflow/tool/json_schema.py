@@ -14,9 +14,8 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
 
+from shared.tool_rules import DEPTH, NODES
 from shared.types import JSON
 from workflow.tool.arguments import Location, broken_rule, missing_field, short, unknown_field
 from workflow.tool.untrusted import cleaned
@@ -26,8 +25,6 @@ NUMBERS = (
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
     *("minLength", "maxLength", "minItems", "maxItems"),
 )
-DEPTH = 12
-NODES = 1_000
 PROPERTIES = 100
 CHOICES = 200
 CHOICES_CHARS = 5_000
@@ -58,11 +55,14 @@ NOT_JUDGED = "- the object cannot be judged by its schema: it is nested too deep
 
 def plain_schema(schema: Any) -> JSON:
     """The schema of an object, without references, of the keywords that are understood here. Never raises."""
+    return {"type": "object", "properties": {}, "required": [], **plain_part(schema)} | {"type": "object"}
+
+
+def plain_part(schema: Any) -> JSON:
+    """As `plain_schema`, of anything."""
     definitions = schema if isinstance(schema, dict) else {}
-    nodes = count(1)
-    plain = _plain(definitions, definitions, nodes, 0)
-    anything: JSON = {"type": "object", "properties": {}, "required": []}
-    return anything if _size(plain) > LARGEST else {**anything, **plain, "type": "object"}
+    plain = _plain(definitions, definitions, count(1), 0)
+    return {} if _size(plain) > LARGEST else plain
 
 
 def told_schema(schema: JSON) -> JSON:
@@ -90,25 +90,6 @@ def faults(schema: JSON, value: Any, place: Location = ()) -> list[str]:
         return list(dict.fromkeys(line for error in errors for line in _lines(error, place)))
     except (RecursionError, ArithmeticError, ValueError):
         return [NOT_JUDGED]
-
-
-def lost_reference(schema: JSON) -> str | None:
-    """A reference to what is not in the schema itself."""
-    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
-    for reference in _references(schema):
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            return reference
-    return None
-
-
-def _references(node: Any) -> Iterator[str]:
-    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    if isinstance(node, dict) and isinstance(node.get("$ref"), str):
-        yield node["$ref"]
-    for each in inner:
-        yield from _references(each)
 
 
 def _plain(node: JSON, root: JSON, nodes: Iterator[int], depth: int) -> JSON:

@@ -11,10 +11,12 @@ from workflow.web.search.chain import SearchChain, configured_providers
 
 @dataclass(frozen=True)
 class Web:
-    """`pages` guards what models ask for by URL; `services` guards the servers that the settings name."""
+    """`pages` guards what models ask for by URL, `services` the servers that the settings name, and `workspaces` those
+    that the tools of workspaces name."""
 
     pages: Guard = field(default_factory=Guard)
     services: Guard = field(default_factory=Guard)
+    workspaces: Guard = field(default_factory=Guard)
     search: SearchChain = field(default_factory=lambda: SearchChain([]))
     max_page_bytes: int = 5 * 1024**2
     cache: PageCache = field(default_factory=PageCache)
@@ -26,6 +28,7 @@ class Web:
         return cls(
             pages=Guard(ports=net.ports, private_hosts=web.private_hosts),
             services=services,
+            workspaces=Guard(ports=net.ports, private_hosts=settings.tools.private_hosts),
             search=SearchChain(configured_providers(web, services)),
             max_page_bytes=web.max_page_bytes,
         )

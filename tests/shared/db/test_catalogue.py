@@ -108,5 +108,7 @@ async def test_another_graph_is_another_version_and_other_changes_are_not(databa
 async def test_a_tasks_latest_run_is_kept_without_a_new_version(database: Database) -> None:
     async with database.begin() as c:
         task = await tasks.ROWS.add(c, Task(**fields(name="t", runnable_type="agent")))
-        await tasks.began(c, task, "r1")
-        assert await tasks.ROWS.get(c, "default", task.id) == replace(task, last_run="r1")
+        for run_id in ("t2.r1", "t1.r2", "t2.r1"):
+            await tasks.began(c, "default", task.id, run_id)
+        assert await tasks.ROWS.get(c, "default", task.id) == replace(task, last_run="t1.r2")
+        await tasks.began(c, "default", "gone", "t1.r1")

@@ -60,14 +60,21 @@ async def over_stdio(folder: Path, **more: Any) -> AsyncIterator[Tools]:
 @asynccontextmanager
 async def over_http(folder: Path, **more: Any) -> AsyncIterator[Tools]:
     """The server is started anew when it ends, as a service is."""
-    port = free_port()
-    keeper = asyncio.create_task(_keep(folder, port))
-    try:
-        await _answers(port)
+    async with kept_server(folder) as port:
         server = McpServerSettings(url=f"http://127.0.0.1:{port}/mcp", **more)
         settings = McpSettings(servers={"t": server}, connect_seconds=30)
         async with open_mcp_tools(settings, Guard(private_hosts=[f"127.0.0.1:{port}"])) as tools:
             yield Tools(tools, folder)
+
+
+@asynccontextmanager
+async def kept_server(folder: Path) -> AsyncIterator[int]:
+    """Its port."""
+    port = free_port()
+    keeper = asyncio.create_task(_keep(folder, port))
+    try:
+        await _answers(port)
+        yield port
     finally:
         keeper.cancel()
         await asyncio.wait([keeper])

@@ -268,7 +268,7 @@ async def test_what_no_schema_can_judge_is_not_called() -> None:
 @pytest.mark.parametrize(
     ("config", "more", "cure"),
     [
-        ({"url": "https://{city}/"}, {}, "host of config.url is not for arguments"),
+        ({"url": "https://{city}/"}, {}, "config.url has a host that arguments choose"),
         ({"url": "https://a.test/{town}"}, {}, r"\{town\}, which is no property of input_schema"),
         ({"url": "https://a.test/${HOME}"}, {}, r"\$\{HOME\} is not among tools.secrets"),
         ({"url": "https://a.test/${WEATHER_KEY}"}, {}, r"\$\{WEATHER_KEY\} is not set in the worker's environment"),

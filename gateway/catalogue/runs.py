@@ -1,0 +1,89 @@
+"""Runs that clients ask for, of something or of a task: from what is asked to what a worker is given."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.agents.snapshots import snapshot
+from gateway.auth import Principal
+from gateway.deps import Services
+from gateway.errors import field_error, invalid
+from gateway.routes.bodies import RunBody, TaskRunBody
+from shared.db import tasks
+from shared.db.tasks import Task
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_run_id, new_thread_id, thread_of
+from shared.threads.types import NewRun, NewThread, Run
+from shared.types import Runnable
+
+RUNNABLE = (Runnable.AGENT, Runnable.FUNCTION)
+
+
+async def submit_run(
+    services: Services, caller: Principal, body: RunBody, key: str | None, *, task: Task | None = None
+) -> Run:
+    """Raises AppError NOT_FOUND, CONFLICT, INVALID_REQUEST, NOT_IMPLEMENTED."""
+    thread_id = body.thread_id or new_thread_id()
+    thread = None if body.thread_id is None else await services.thread_of(caller, body.thread_id)
+    of_agent = body.runnable_type == "agent"
+    who = body.runnable_id or (thread.agent if thread and of_agent else None)
+    request = ["run", body.model_dump(), *([task.id] if task else [])]
+    run_id = await services.idempotency.reserve(caller.tenant, key, request, new_run_id(thread_id))
+    parameters = body.parameters.model_dump(exclude_none=True)
+    definition, parameters = await snapshot(services, caller, who if of_agent else None, parameters, run_id=run_id)
+    if body.thread_id is None:
+        project = (task.project if task else None) or caller.project
+        await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace, project=project))
+    new = NewRun(
+        run_id,
+        caller.workspace,
+        input=body.input if of_agent else {"input": body.input},
+        parameters=parameters,
+        runnable_type=Runnable(body.runnable_type),
+        runnable_id=who,
+        user_uuid=body.user_uuid or caller.user,
+        key_id=caller.key_id,
+        definition=definition,
+        task_id=task.id if task else None,
+    )
+    submitted = await services.store.submit(new, queued={"input": body.input}, on_busy=body.on_busy)
+    services.in_background(services.queue.ring(submitted.ring))
+    return await services.run_of(caller, run_id)
+
+
+async def submit_task(services: Services, caller: Principal, task_id: str, body: TaskRunBody, key: str | None) -> Run:
+    """A run of the task, its last one from then on. Raises as `submit_run`."""
+    async with services.db.connect() as c:
+        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
+    run = await submit_run(services, caller, run_of_task(task, body), key, task=task)
+    await began(services, run)
+    return run
+
+
+async def began(services: Services, run: Run) -> None:
+    """If it is a task's, the task is told."""
+    if run.task_id is not None:
+        async with services.db.begin() as c:
+            await tasks.began(c, run.workspace, run.task_id, run.id)
+
+
+def run_of_task(task: Task, body: TaskRunBody) -> RunBody:
+    """What the body does not say is as the task says. Raises AppError INVALID_REQUEST, NOT_IMPLEMENTED."""
+    if task.runnable not in RUNNABLE:
+        detail = f"Runs of a {task.runnable} are not possible yet; task {task.id} is kept until they are."
+        raise AppError(ErrorCode.NOT_IMPLEMENTED, detail)
+    input = body.input if "input" in body.model_fields_set else task.input
+    how = body.model_dump(exclude={"input", "parameters"})
+    parameters = {**task.parameters, **body.parameters.model_dump(exclude_none=True)}
+    what = {"runnable_type": task.runnable_type, "runnable_id": task.runnable_id, "parameters": parameters}
+    try:
+        return RunBody.model_validate({**how, **what, "input": _work(task, input)})
+    except ValidationError as error:
+        raise invalid([field_error({**item, "loc": ("body", *item["loc"])}) for item in error.errors()]) from error
+
+
+def _work(task: Task, input: Any) -> Any:
+    """Of an agent it is a text: what is said, or else the task's description or name."""
+    if task.runnable is not Runnable.AGENT or isinstance(input, dict):
+        return input
+    return {"task": task.description or task.name if input is None else input}

@@ -1,0 +1,229 @@
+"""Workflows: graphs of agents, tools, branches and people, and every version that they have had."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.catalogue.graphs import check_graph, graph_problems
+from gateway.catalogue.scope import listed, placed
+from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
+from gateway.openapi import errors
+from gateway.routes.answers import Page, Timestamp
+from gateway.routes.bodies import Body, RowJson, RowName, RowText
+from gateway.routes.json_route import StrictJsonRoute
+from gateway.routes.paging import Cursor, InProject, Limit, bad_cursor, offset_of, page_of, place_of
+from gateway.routes.row_bodies import RowFields, Version
+from gateway.routes.versions import IfMatch, expected_version, tag
+from shared.db import workflows
+from shared.db.rows import Place
+from shared.db.workflows import GraphVersion, Workflow
+from shared.graph import Graph
+from shared.ids import new_id
+from shared.types import JSON
+
+router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=StrictJsonRoute)
+
+EXAMPLE: JSON = {
+    "nodes": [
+        {"id": "begin", "type": "start"},
+        {"id": "look", "type": "tool", "tool_id": "web_search", "config": {"arguments": {"query": "{{input.topic}}"}}},
+        {"id": "done", "type": "end"},
+    ],
+    "edges": [
+        {"id": "e1", "from_node_id": "begin", "to_node_id": "look"},
+        {"id": "e2", "from_node_id": "look", "to_node_id": "done"},
+    ],
+}
+
+
+class WorkflowBody(RowFields):
+    name: RowName
+    graph: RowJson = Field(description="Nodes and edges: see docs/teams-tools-workflows.md.")
+    note: Annotated[RowText, Field(max_length=1000)] = Field(default="", description="What is new in this version.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Look it up", "graph": EXAMPLE}]})
+
+
+class WorkflowChange(WorkflowBody):
+    expected_version: Version | None = Field(default=None, description="As `If-Match`.")
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "Look it up", "graph": EXAMPLE, "expected_version": 1}]}
+    )
+
+    def columns(self) -> JSON:
+        """All of them: what is not given is as of a new one."""
+        return {"description": "", "project": None, "metadata": {}, **super().columns()}
+
+
+class GraphBody(Body):
+    graph: RowJson
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"graph": EXAMPLE}]})
+
+
+class Problem(BaseModel):
+    place: str = Field(examples=["graph.nodes[1].agent_id"])
+    detail: str
+
+
+class GraphJudged(BaseModel):
+    valid: bool
+    problems: list[Problem] = Field(description="All that keeps it from being run.")
+
+
+class WorkflowAnswer(BaseModel):
+    id: str
+    name: str
+    description: str
+    project_id: str | None
+    graph: Graph
+    graph_version: int = Field(description="Of the graph alone: renaming a workflow makes none.")
+    metadata: JSON
+    version: int
+    created_at: Timestamp
+    updated_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Workflow) -> Self:
+        same = ("id", "name", "description", "graph_version", "metadata", "version", "created_at", "updated_at")
+        return cls(
+            project_id=row.project,
+            graph=Graph.model_validate(row.graph),
+            **{name: getattr(row, name) for name in same},
+        )
+
+
+class GraphVersionAnswer(BaseModel):
+    workflow_id: str
+    graph_version: int
+    graph: Graph
+    note: str
+    created_by: str | None = Field(description="The id of the key that wrote it.")
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, version: GraphVersion) -> Self:
+        return cls(
+            workflow_id=version.workflow,
+            graph_version=version.number,
+            graph=Graph.model_validate(version.graph),
+            note=version.note,
+            created_by=version.created_by,
+            created_at=version.created_at,
+        )
+
+
+@router.get("", operation_id="listWorkflows", summary="List workflows, newest first", responses=errors(400))
+async def list_workflows(
+    services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None, project_id: InProject = None
+) -> Page[WorkflowAnswer]:
+    after = place_of(cursor)
+    async with services.db.connect() as c:
+        only = {"project": listed(caller, project_id)}
+        found = await workflows.ROWS.page(c, caller.workspace, only, after=after, limit=limit + 1)
+    return page_of(found, limit, WorkflowAnswer.of, lambda row: Place(row.created_at, row.id))
+
+
+@router.post(
+    "", operation_id="createWorkflow", summary="Make a workflow", status_code=201, responses=errors(400, 409, 413)
+)
+async def create_workflow(
+    body: WorkflowBody,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    idempotency_key: IdempotencyKey = None,
+) -> WorkflowAnswer:
+    """Its graph is checked, with the agents and tools that it names."""
+    graph = await check_graph(services, caller, body.graph)
+    request = ["workflow", body.model_dump()]
+    row_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
+    now = datetime.now(UTC)
+    given = await placed(services, caller, {**body.columns(), "graph": graph}, new=True)
+    new = Workflow(id=row_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
+    async with services.db.begin() as c:
+        return _tagged(response, await workflows.add(c, new, note=body.note, by=caller.key_id))
+
+
+@router.post(
+    "/validate", operation_id="validateWorkflow", summary="Check a graph, and keep nothing", responses=errors(400, 413)
+)
+async def validate_workflow(body: GraphBody, services: WithServices, caller: Caller) -> GraphJudged:
+    _, found = await graph_problems(services, caller, body.graph)
+    problems = [Problem(place=each["place"], detail=each["detail"]) for each in found]
+    return GraphJudged(valid=not problems, problems=problems)
+
+
+@router.get("/{workflow_id}", operation_id="getWorkflow", summary="A workflow", responses=errors(404))
+async def get_workflow(workflow_id: str, response: Response, services: WithServices, caller: Caller) -> WorkflowAnswer:
+    async with services.db.connect() as c:
+        return _tagged(
+            response, await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project)
+        )
+
+
+@router.put(
+    "/{workflow_id}", operation_id="replaceWorkflow", summary="Replace a workflow", responses=errors(400, 404, 409, 413)
+)
+async def replace_workflow(
+    workflow_id: str,
+    body: WorkflowChange,
+    *,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+) -> WorkflowAnswer:
+    """Another graph is a new version; those before are kept. Runs that there are go on with theirs."""
+    expected = expected_version(if_match, body.expected_version)
+    graph = await check_graph(services, caller, body.graph)
+    values = await placed(services, caller, {**body.columns(), "graph": graph}, new=True)
+    async with services.db.begin() as c:
+        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project, to_change=True)
+        row = await workflows.change(c, row, values, note=body.note, by=caller.key_id, expected=expected)
+    return _tagged(response, row)
+
+
+@router.delete(
+    "/{workflow_id}",
+    operation_id="deleteWorkflow",
+    summary="Delete a workflow",
+    status_code=204,
+    responses=errors(400, 404, 409),
+)
+async def delete_workflow(workflow_id: str, services: WithServices, caller: Writer, if_match: IfMatch = None) -> None:
+    """With all its versions."""
+    expected = expected_version(if_match)
+    async with services.db.begin() as c:
+        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project, to_change=True)
+        await workflows.ROWS.delete(c, row, expected=expected)
+
+
+@router.get(
+    "/{workflow_id}/versions",
+    operation_id="listWorkflowVersions",
+    summary="Its graphs, newest first",
+    responses=errors(400, 404),
+)
+async def list_versions(
+    workflow_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[GraphVersionAnswer]:
+    before = offset_of(cursor) if cursor else None
+    if before is not None and before >= 2**31:
+        raise bad_cursor()
+    async with services.db.connect() as c:
+        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project)
+        found = await workflows.versions(c, row, before=before, limit=limit + 1)
+    more = len(found) > limit
+    return Page(
+        items=[GraphVersionAnswer.of(version) for version in found[:limit]],
+        next_cursor=str(found[limit - 1].number) if more else None,
+    )
+
+
+def _tagged(response: Response, row: Workflow) -> WorkflowAnswer:
+    tag(response, row.version)
+    return WorkflowAnswer.of(row)
