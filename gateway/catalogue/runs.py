@@ -11,7 +11,7 @@ from gateway.errors import field_error, invalid
 from gateway.routes.bodies import RunBody, TaskRunBody
 from shared.db import tasks
 from shared.db.tasks import Task
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.threads.types import NewRun, NewThread, Run
 from shared.types import Runnable
@@ -51,11 +51,13 @@ async def submit_run(
     return await services.run_of(caller, run_id)
 
 
-async def submit_task(services: Services, caller: Principal, task_id: str, body: TaskRunBody, key: str | None) -> Run:
+async def submit_task(
+    services: Services, caller: Principal, task_id: str, body: TaskRunBody | RunBody, key: str | None
+) -> Run:
     """A run of the task, its last one from then on. Raises as `submit_run`."""
     async with services.db.connect() as c:
         task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
-    run = await submit_run(services, caller, run_of_task(task, body), key, task=task)
+    run = await submit_run(services, caller, run_of_task(task, _of_task(body)), key, task=task)
     await began(services, run)
     return run
 
@@ -80,6 +82,16 @@ def run_of_task(task: Task, body: TaskRunBody) -> RunBody:
         return RunBody.model_validate({**how, **what, "input": _work(task, input)})
     except ValidationError as error:
         raise invalid([field_error({**item, "loc": ("body", *item["loc"])}) for item in error.errors()]) from error
+
+
+def _of_task(body: TaskRunBody | RunBody) -> TaskRunBody:
+    """What it says of a task's run. Raises AppError INVALID_REQUEST."""
+    if isinstance(body, TaskRunBody):
+        return body
+    if wrong := sorted(body.model_fields_set & {"runnable_type", "runnable_id"}):
+        detail = "a task says itself what is run: leave this out"
+        raise invalid([FieldError(place=f"body.{name}", detail=detail) for name in wrong])
+    return TaskRunBody.model_validate(body.model_dump(exclude_unset=True, exclude={"task_id"}))
 
 
 def _work(task: Task, input: Any) -> Any:

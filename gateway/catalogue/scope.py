@@ -2,8 +2,6 @@
 
 from gateway.auth import Principal
 from gateway.deps import Services
-from gateway.errors import invalid
-from shared.errors import AppError, ErrorCode, FieldError
 from shared.types import JSON
 
 NONE_SEEN = ""
@@ -18,13 +16,7 @@ def listed(caller: Principal, asked: str | None) -> str | None:
 
 
 async def placed(services: Services, caller: Principal, columns: JSON, *, new: bool) -> JSON:
-    """The columns, with the project that the row is to be in. Raises AppError INVALID_REQUEST, UNAVAILABLE."""
+    """The columns, with the project that the row is to be in. Raises AppError NOT_FOUND, UNAVAILABLE."""
     if not new and "project" not in columns:
         return columns
-    try:
-        project = await services.auth.workspaces.project_of(caller, columns.get("project"))
-    except AppError as error:
-        if error.code is not ErrorCode.NOT_FOUND:
-            raise
-        raise invalid([FieldError(place="body.project_id", detail=error.detail)]) from error
-    return {**columns, "project": project}
+    return {**columns, "project": await services.auth.workspaces.project_of(caller, columns.get("project"))}

@@ -188,18 +188,11 @@ class RunBody(Body):
         }
     )
 
-    @property
-    def of_task(self) -> "TaskRunBody":
-        """What it says of a task's run."""
-        return TaskRunBody.model_validate(self.model_dump(exclude_unset=True, exclude={"task_id"}))
-
     @model_validator(mode="after")
     def _fits_its_runnable(self) -> Self:
         _storable(self.input)
         if self.task_id is not None:
-            if self.model_fields_set & {"runnable_type", "runnable_id"}:
-                raise ValueError("a task says itself what is run: leave out runnable_type and runnable_id")
-            return self
+            return self  # the task says what is run, and it is judged with that
         if self.runnable_type == "function" and self.runnable_id is None:
             raise ValueError("a function's run needs its name in runnable_id")
         if self.runnable_type == "function" and (unheeded := self.parameters.unheeded_by_functions):

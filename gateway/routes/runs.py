@@ -54,7 +54,7 @@ async def create_run(
     A run of an agent carries what the agent is when it is accepted: later changes are for later runs.
     """
     if body.task_id is not None:
-        run = await submit_task(services, caller, body.task_id, body.of_task, idempotency_key)
+        run = await submit_task(services, caller, body.task_id, body, idempotency_key)
     else:
         run = await submit_run(services, caller, body, idempotency_key)
     return RunAnswer.accepted(run)

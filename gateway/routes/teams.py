@@ -150,11 +150,11 @@ async def create_team(
     body: TeamBody, response: Response, services: WithServices, caller: Writer, idempotency_key: IdempotencyKey = None
 ) -> TeamAnswer:
     """Of agents of the workspace. None of them can be deleted while it is in the team."""
+    given = await placed(services, caller, {"mode": body.mode, **body.columns()}, new=True)
     await _check_agents(services, caller, body.leader_agent_id, body.member_agent_ids)
     request = ["team", body.model_dump()]
     team_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
-    given = await placed(services, caller, {"mode": body.mode, **body.columns()}, new=True)
     row = TeamRow(id=team_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     async with services.db.begin() as c:
         team = await teams.add(c, Team(row, body.member_agent_ids or []))
@@ -182,8 +182,8 @@ async def update_team(
     """What is not given stays. Members that are given take the place of those before."""
     expected = expected_version(if_match, body.expected_version)
     members = (body.member_agent_ids or []) if "member_agent_ids" in body.model_fields_set else None
-    await _check_agents(services, caller, body.leader_agent_id, members)
     values = await placed(services, caller, body.columns(), new=False)
+    await _check_agents(services, caller, body.leader_agent_id, members)
     async with services.db.begin() as c:
         team = await teams.existing(c, caller.workspace, team_id, project=caller.project, to_change=True)
         team = await teams.change(c, team, values, members=members, expected=expected)
@@ -212,7 +212,7 @@ async def _check_agents(
     named = {f"body.member_agent_ids.{number}": each for number, each in enumerate(members or [])}
     named |= {"body.leader_agent_id": leader} if leader else {}
     async with services.db.connect() as c:
-        missing = await agents.missing(c, caller.workspace, named.values(), project=caller.project)
+        missing = await agents.missing(c, caller.workspace, named.values())
     if missing:
         detail = "there is no agent {}"
         raise invalid(

@@ -28,7 +28,7 @@ router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=StrictJs
 EXAMPLE: JSON = {
     "nodes": [
         {"id": "begin", "type": "start"},
-        {"id": "look", "type": "tool", "tool_id": "web_search", "config": {"arguments": {"query": "{{input.topic}}"}}},
+        {"id": "look", "type": "agent", "label": "Look it up", "agent_id": "researcher"},
         {"id": "done", "type": "end"},
     ],
     "edges": [
@@ -138,11 +138,11 @@ async def create_workflow(
     idempotency_key: IdempotencyKey = None,
 ) -> WorkflowAnswer:
     """Its graph is checked, with the agents and tools that it names."""
-    graph = await check_graph(services, caller, body.graph)
+    given = await placed(services, caller, body.columns(), new=True)
+    given["graph"] = await check_graph(services, caller, body.graph)
     request = ["workflow", body.model_dump()]
     row_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
-    given = await placed(services, caller, {**body.columns(), "graph": graph}, new=True)
     new = Workflow(id=row_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     async with services.db.begin() as c:
         return _tagged(response, await workflows.add(c, new, note=body.note, by=caller.key_id))
@@ -179,8 +179,8 @@ async def replace_workflow(
 ) -> WorkflowAnswer:
     """Another graph is a new version; those before are kept. Runs that there are go on with theirs."""
     expected = expected_version(if_match, body.expected_version)
-    graph = await check_graph(services, caller, body.graph)
-    values = await placed(services, caller, {**body.columns(), "graph": graph}, new=True)
+    values = await placed(services, caller, body.columns(), new=True)
+    values["graph"] = await check_graph(services, caller, body.graph)
     async with services.db.begin() as c:
         row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project, to_change=True)
         row = await workflows.change(c, row, values, note=body.note, by=caller.key_id, expected=expected)

@@ -73,11 +73,10 @@ async def page(
     return await ROWS.page(c, workspace, asdict(only), after=after, limit=limit, skip=skip)
 
 
-async def missing(c: AsyncConnection, workspace: str, ids: Iterable[str], *, project: str | None = None) -> list[str]:
-    """Those of the ids, in their order, that are no agents of the workspace, or of that project of it."""
+async def missing(c: AsyncConnection, workspace: str, ids: Iterable[str]) -> list[str]:
+    """Those of the ids, in their order, that are no agents of the workspace."""
     wanted = list(dict.fromkeys(ids))
     query = select(agents.c.id).where(agents.c.workspace == workspace, agents.c.id.in_(wanted))
-    query = query if project is None else query.where(agents.c.project == project)
     there = set((await c.execute(query)).scalars())
     return [each for each in wanted if each not in there]
 

@@ -140,6 +140,7 @@ async def _again(store: ThreadStore, run: Run, new_id: str, origin: Origin, step
         runnable_type=run.runnable_type,
         runnable_id=run.runnable_id,
         user_uuid=run.user_uuid,
+        task_id=run.task_id,
         origin=origin,
         steps=await store.copies.make(steps, new_id),
     )

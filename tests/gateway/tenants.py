@@ -21,7 +21,7 @@ from workflow.engine.durable import durable
 from workflow.engine.step import Step
 from workflow.runner import Runner, Signals
 
-BODIES: dict[str, JSON] = {"publishEvent": {"name": "go"}, "retryRun": {}}
+BODIES: dict[str, JSON] = {"publishEvent": {"name": "go"}, "retryRun": {}, "testTool": {"wait_seconds": 0}}
 """By operation: instead of the example in its description, which would not do here."""
 NEUTRAL = {"path": "notes.txt", "port": "8080", "name": "bash"}
 """Parameters that name nothing of a tenant's."""
@@ -68,9 +68,13 @@ class Route:
 
 
 def routes_of(gateway: Gateway, schema: JSON) -> Iterator[Route]:
-    """Those of HTTP, once: /api/v1 is the same as /api."""
-    for context in iter_route_contexts(gateway.app.routes):
-        if not str(context.path).startswith("/api/v1/"):
+    """Those of HTTP, once: /api/v1 is the same as /api, and so is what the root has of it and does not describe."""
+    contexts = list(iter_route_contexts(gateway.app.routes))
+    there = {str(context.path) for context in contexts}
+    for context in contexts:
+        path = str(context.path)
+        twin = f"/api{path}" in there and scope_of(context) is not None and path not in schema["paths"]
+        if not (twin or path.startswith("/api/v1/")):
             yield from _routes(context, schema)
 
 
@@ -152,12 +156,24 @@ async def _seeds(gateway: Gateway, client: httpx.AsyncClient, workspace: str, pr
     }
     agent = await _posted(client, "/api/agents", {"name": "theirs", "definition_id": "chat"}, "id")
     message = await _posted(client, f"/api/agents/{agent}/messages", {"content": "hello"}, "id")
-    made |= {"agent_id": agent, "message_id": message}
+    made |= {"agent_id": agent, "message_id": message, **await _catalogue(client, agent)}
     question = {"runnable_type": "function", "runnable_id": "ask", "thread_id": made["thread_id"]}
     made["run_id"] = await _posted(client, "/api/runs", question, "run_id")
     await _work(gateway, made["run_id"])
     steps = (await client.get(f"/api/runs/{made['run_id']}/steps")).json()["items"]
     return {**made, "step_id": steps[0]["step_id"]}
+
+
+async def _catalogue(client: httpx.AsyncClient, agent: str) -> dict[str, str]:
+    tool = {"name": f"tool_of_{agent}", "type": "http", "config": {"url": "https://a.test/"}}
+    ends = [{"id": name, "type": name} for name in ("start", "end")]
+    graph = {"nodes": ends, "edges": [{"id": "e", "from_node_id": "start", "to_node_id": "end"}]}
+    return {
+        "team_id": await _posted(client, "/api/teams", {"name": "theirs", "leader_agent_id": agent}, "id"),
+        "tool_id": await _posted(client, "/api/tools", tool, "id"),
+        "workflow_id": await _posted(client, "/api/workflows", {"name": "theirs", "graph": graph}, "id"),
+        "task_id": await _posted(client, "/api/tasks", {"name": "theirs"}, "id"),
+    }
 
 
 async def _posted(client: httpx.AsyncClient, path: str, body: JSON, name: str) -> str:

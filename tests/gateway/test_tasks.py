@@ -104,6 +104,8 @@ async def test_runs_of_teams_are_refused_and_their_tasks_kept(gateway: Gateway) 
 
 
 async def test_a_run_is_of_a_task_or_of_what_it_names(gateway: Gateway) -> None:
-    both = await gateway.client.post("/api/runs", json={"task_id": "t", "runnable_id": "coder"})
-    assert (both.status_code, "leave out" in both.text) == (400, True)
+    await tell(gateway)
+    task = await a_task(gateway)
+    both = await gateway.client.post("/api/runs", json={"task_id": task["id"], "runnable_id": "coder"})
+    assert (both.status_code, both.json()["errors"][0]["place"]) == (400, "body.runnable_id")
     assert (await gateway.client.post("/api/runs", json={"task_id": "t"})).status_code == 404

@@ -38,7 +38,7 @@ PUBLIC = {
     "/session": "takes a one-time ticket",
 }
 """Paths that ask nobody for a key, and why."""
-NO_TENANTS = {"getTool": "told by the workers, the same for all"}
+NO_TENANTS: dict[str, str] = {}
 """Routes whose parameters name nothing of a tenant's."""
 ALSO_REFUSED_TO_OWNERS = {
     "downloadFile": "the thread has no sandbox yet",
@@ -47,7 +47,9 @@ ALSO_REFUSED_TO_OWNERS = {
 }
 SHARED_BY_PROJECTS = {"agent_id", "message_id"}
 """The catalogue is the workspace's: projects group it, and hide none of it."""
-LISTS_WITH_SEEDS = {"listThreads", "listProjects", "listKeys", "listWorkspaces", "listApprovals"}
+LISTS_WITH_SEEDS = {"listThreads", "listProjects", "listKeys", "listWorkspaces", "listApprovals"} | {
+    *("listTeams", "listTools", "listWorkflows", "listTasks"),
+}
 """What the owner sees in the answers of these shows that the others would, too, if it were there."""
 HIDDEN = {403, 404}
 
