@@ -28,7 +28,8 @@ _MEANINGS = {
     413: "The body is too large.",
     429: "The key has asked too often, or holds too many streams open. Try again after `Retry-After` seconds.",
     500: "Something failed inside; `request_id` finds it in the log.",
-    501: "There is no such kind of agent, or this installation offers no agents (`agents.enabled`).",
+    501: "There is no such kind of agent, this installation offers no agents (`agents.enabled`), or it is not possible "
+    "yet.",
     503: "Redis is away. Nothing is lost: try again after `Retry-After` seconds.",
 }
 _ALWAYS = (401, 403, 404, 429, 500, 503)
