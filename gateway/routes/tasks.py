@@ -20,8 +20,10 @@ from gateway.routes.bodies import Parameters, RowName, TaskRunBody, row_value
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.row_bodies import RowFields, RowPatch
+from gateway.routes.runs import page_of_runs
 from gateway.routes.versions import IfMatch, expected_version, tag
-from shared.db import tasks, teams, workflows
+from shared.db import history, tasks, teams, workflows
+from shared.db.history import RunFilter
 from shared.db.rows import Place
 from shared.db.tasks import Task
 from shared.errors import AppError, ErrorCode, FieldError
@@ -87,7 +89,7 @@ class TaskAnswer(BaseModel):
     parameters: JSON
     metadata: JSON
     status: RunStatus | None = Field(
-        description="Its last run's; pending where it has none, null where that has left Redis."
+        description="Its last run's; pending where it has none, null where that was deleted."
     )
     last_run_id: str | None
     version: int
@@ -191,6 +193,19 @@ async def delete_task(task_id: str, services: WithServices, caller: Writer, if_m
         await tasks.ROWS.delete(c, task, expected=expected)
 
 
+@router.get(
+    "/{task_id}/runs", operation_id="listRunsOfTask", summary="Its runs, newest first", responses=errors(400, 404)
+)
+async def list_task_runs(
+    task_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[RunAnswer]:
+    async with services.db.connect() as c:
+        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
+    wanted = RunFilter(task_id=task.id, project=caller.project)
+    found = await services.lists.runs(caller.workspace, wanted, after=place_of(cursor), limit=limit + 1)
+    return page_of_runs(found, limit)
+
+
 @router.post(
     "/{task_id}/runs",
     operation_id="runTask",
@@ -239,8 +254,13 @@ def _plain(columns: JSON) -> JSON:
 
 
 async def _last_runs(services: Services, found: Sequence[Task]) -> dict[str, Run]:
-    runs = await services.store.runs([task.last_run for task in found if task.last_run])
-    return {run.id: run for run in runs}
+    """By id, those too that have left Redis."""
+    ids = [task.last_run for task in found if task.last_run]
+    runs = {run.id: run for run in await services.store.runs(ids)}
+    if gone := [run_id for run_id in ids if run_id not in runs]:
+        async with services.db.connect() as c:
+            runs |= {copy.id: Run.parse(copy.id, copy.record) for copy in await history.runs_of(c, gone)}
+    return runs
 
 
 async def _answer(services: Services, task: Task, response: Response) -> TaskAnswer:

@@ -10,18 +10,20 @@ from gateway.catalogue.graphs import check_graph, graph_problems
 from gateway.catalogue.scope import listed, placed
 from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
-from gateway.routes.answers import Page, Timestamp
+from gateway.routes.answers import Page, RunAnswer, Timestamp
 from gateway.routes.bodies import Body, RowJson, RowName, RowText
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, bad_cursor, offset_of, page_of, place_of
 from gateway.routes.row_bodies import RowFields, Version
+from gateway.routes.runs import page_of_runs
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import workflows
+from shared.db.history import RunFilter
 from shared.db.rows import Place
 from shared.db.workflows import GraphVersion, Workflow
 from shared.graph import Graph
 from shared.ids import new_id
-from shared.types import JSON
+from shared.types import JSON, Runnable
 
 router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=StrictJsonRoute)
 
@@ -200,6 +202,22 @@ async def delete_workflow(workflow_id: str, services: WithServices, caller: Writ
     async with services.db.begin() as c:
         row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project, to_change=True)
         await workflows.ROWS.delete(c, row, expected=expected)
+
+
+@router.get(
+    "/{workflow_id}/runs",
+    operation_id="listRunsOfWorkflow",
+    summary="Its runs, newest first",
+    responses=errors(400, 404),
+)
+async def list_workflow_runs(
+    workflow_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+) -> Page[RunAnswer]:
+    async with services.db.connect() as c:
+        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project)
+    wanted = RunFilter(runnable_type=Runnable.WORKFLOW, runnable_id=row.id, project=caller.project)
+    found = await services.lists.runs(caller.workspace, wanted, after=place_of(cursor), limit=limit + 1)
+    return page_of_runs(found, limit)
 
 
 @router.get(

@@ -52,6 +52,8 @@ async def test_a_tasks_status_is_its_last_runs(catalogue: Gateway) -> None:
     second = (await catalogue.client.post("/api/runs", json=body)).json()
     assert second["input"] == {"task": "Only Monday."}
     assert second["parameters"] == {"max_turns": 9, "max_cost": 1}
+    runs = (await catalogue.client.get(f"{path}/runs")).json()["items"]
+    assert [run["run_id"] for run in runs] == [second["run_id"], first["run_id"]]
     again = (await catalogue.client.post(f"{path}/runs", headers={"Idempotency-Key": "k"})).json()
     assert again["run_id"] == first["run_id"]
     listed = (await catalogue.client.get("/api/tasks")).json()["items"]

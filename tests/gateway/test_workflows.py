@@ -62,6 +62,7 @@ async def test_a_workflow_is_made_replaced_and_deleted_and_its_graphs_are_kept(c
     assert kept[0]["graph"]["nodes"][1]["agent_id"] == agent
     assert rest["next_cursor"] is None
     assert [each["id"] for each in (await catalogue.client.get("/api/workflows")).json()["items"]] == [first["id"]]
+    assert (await catalogue.client.get(f"{path}/runs")).json() == {"items": [], "next_cursor": None}
     assert (await catalogue.client.delete(path)).status_code == 204
     assert (await catalogue.client.get(f"{path}/versions")).status_code == 404
 
