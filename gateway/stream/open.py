@@ -60,7 +60,7 @@ class Streams:
         """The stream of the thread that a legacy name stands for; waits for one. Raises AppError INVALID_REQUEST."""
         about = {"flowUuid": flow_uuid, "flowInputUuid": flow_input_uuid}
         wanted = Wanted(about, projections.thread_sse, awaited=True)
-        alias = keys.flow(caller.tenant, flow_uuid, flow_input_uuid)
+        alias = keys.flow(str(caller.tenant), flow_uuid, flow_input_uuid)
         opening = partial(self._open_flow, caller, alias, parse_last_id(last_id))
         subscription = self._subscription(wanted, opening, idle_limit=True)
         await self._is_open(subscription, ALIAS_PATIENCE_SECONDS)
@@ -86,7 +86,7 @@ class Streams:
         source = Source.of_agents(caller.workspace)
 
         async def opening(wake: Wake) -> Cursor:
-            return await self.fanout.follow(source, position, wake, owners=agents)
+            return await self.fanout.follow(source, position, wake, owners=agents, project=caller.project)
 
         return await self._opened(wanted, opening)
 

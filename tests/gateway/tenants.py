@@ -14,7 +14,11 @@ import httpx
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from gateway.scopes import scope_of
+from modem.archive import Archiver
+from shared.ids import SHARDS
+from shared.threads.archiving import Archiving
 from shared.types import JSON, Scope
+from shared.workers.registry import WorkerRegistry
 from tests.gateway.support import Gateway
 from tests.workflow.support import Playbook, a_runtime
 from workflow.engine.durable import durable
@@ -157,9 +161,7 @@ async def _seeds(gateway: Gateway, client: httpx.AsyncClient, workspace: str, pr
     agent = await _posted(client, "/api/agents", {"name": "theirs", "definition_id": "chat"}, "id")
     message = await _posted(client, f"/api/agents/{agent}/messages", {"content": "hello"}, "id")
     made |= {"agent_id": agent, "message_id": message, **await _catalogue(client, agent)}
-    question = {"runnable_type": "function", "runnable_id": "ask", "thread_id": made["thread_id"]}
-    made["run_id"] = await _posted(client, "/api/runs", question, "run_id")
-    await _work(gateway, made["run_id"])
+    made["run_id"] = await waiting_run(gateway, client, thread_id=made["thread_id"])
     steps = (await client.get(f"/api/runs/{made['run_id']}/steps")).json()["items"]
     return {**made, "step_id": steps[0]["step_id"]}
 
@@ -182,7 +184,18 @@ async def _posted(client: httpx.AsyncClient, path: str, body: JSON, name: str) -
     return str(answer.json()[name])
 
 
-async def _work(gateway: Gateway, run_id: str) -> None:
-    """Until it waits for a human."""
+async def waiting_run(gateway: Gateway, client: httpx.AsyncClient, **body: str) -> str:
+    """A run, as far as where it waits for a human."""
+    question = {"runnable_type": "function", "runnable_id": "ask", **body}
+    run_id = await _posted(client, "/api/runs", question, "run_id")
     runtime = a_runtime(Playbook([]), functions=[durable("ask")(ask)])
     await Runner(gateway.app.state.services.outside, runtime).execute(run_id, "w1", Signals())
+    return run_id
+
+
+async def archive_all(gateway: Gateway) -> None:
+    """What an archiver does to all that is there."""
+    services, redis = gateway.app.state.services, gateway.redis
+    payloads, archiving = services.store.payloads, Archiving(redis, patience_seconds=2)
+    archiver = Archiver(services.settings.archive, services.db, payloads, archiving, WorkerRegistry(redis))
+    await archiver.tick(range(SHARDS))
