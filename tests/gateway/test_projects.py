@@ -1,4 +1,4 @@
-"""Two projects of one workspace: whoever is limited to one of them sees that one's rows alone, wherever there are some."""
+"""Two projects of one workspace: whoever is limited to one of them sees the rows of that one alone."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
