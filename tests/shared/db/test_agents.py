@@ -57,7 +57,7 @@ async def test_an_agent_comes_back_as_it_was_added(database: Database) -> None:
 
 async def test_an_agent_cannot_be_of_another_workspaces_project(database: Database) -> None:
     await foreign_workspace(database)
-    with pytest.raises(AppError, match="not there, such as a project") as refused:
+    with pytest.raises(AppError, match="names something that is not there") as refused:
         await added(database, project="p2")
     assert refused.value.code is ErrorCode.INVALID_REQUEST
     await added(database, workspace="w2", project="p2")
