@@ -41,14 +41,16 @@ class Revival:
         """
         while True:
             began = await self._now_ms()
+            # What is there may leave with more than SQL has by now: only what had left before it was read comes back.
+            there = await self._there(thread_id)
             async with self._database.connect() as c:
                 thread = await history.thread(c, thread_id)
                 if thread is None:
                     return False
-                messages = await history.conversation(c, thread_id)
+                messages = [] if there else await history.conversation(c, thread_id)
                 run = await history.run(c, run_id) if run_id else None
                 journal = await history.entries(c, run.id) if run else []
-            if await self._revive(thread, messages, began) == "stale":
+            if not there and await self._revive(thread, messages, began) == "stale":
                 continue
             if run is None or await self._revive_run(run, journal) != "gone":
                 break
@@ -76,6 +78,10 @@ class Revival:
         names = [k.metadata, k.run(run.id), k.journal(run.id), k.steps(run.id), k.runs]
         args = [run.id, run.record["created_at"], *_flat(run.record), len(journal), *rows]
         return str((await self._scripts.call("revive_run", names, args))[0])
+
+    async def _there(self, thread_id: str) -> bool:
+        found = await patiently(lambda: self._client.exists(ThreadKeys(thread_id).metadata), self._patience_seconds)
+        return bool(found)
 
     async def _now_ms(self) -> int:
         seconds, microseconds = await patiently(self._client.time, self._patience_seconds)

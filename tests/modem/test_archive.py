@@ -13,9 +13,11 @@ from shared.db import history
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
+from shared.history.revival import Revival
 from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of
 from shared.keys import ThreadKeys, dirty, idle
-from shared.threads.archiving import Archiving
+from shared.tenant import Tenant
+from shared.threads.archiving import Archiving, RecordCopy
 from shared.threads.attempt import Attempt, Change
 from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent, NewRun, NewThread
@@ -135,6 +137,43 @@ async def test_a_run_that_is_submitted_again_after_it_left_is_not_run_again(hous
     await house.archiver.tick(ALL)
     await house.submit(thread_id)
     assert (await house.out.store.submit(new, queued={})).status is RunStatus.SUCCEEDED
+
+
+async def test_an_old_copy_of_a_thread_that_leaves_meanwhile_does_not_come_back(house: House) -> None:
+    thread_id = await house.thread()
+    old_run = await house.finished(thread_id)
+    await house.archiver.tick(ALL)
+    await house.finished(thread_id)
+    await house.later.tick(ALL)
+    messages = await house.out.store.messages(thread_id)
+
+    class Slow(Revival):
+        """It goes on when what it has read of SQL is not the latest any more."""
+
+        async def _revive(self, thread: history.ArchivedThread, messages: list[str], began_ms: int) -> str:
+            await house.archiver.tick(ALL)
+            return await super()._revive(thread, messages, began_ms)
+
+        async def _revive_run(self, run: RecordCopy, journal: list[tuple[str, int, str]]) -> str:
+            if not archived:
+                archived.append(run.id)
+                await house.archiver.tick(ALL)
+            return await super()._revive_run(run, journal)
+
+    archived: list[str] = []
+    assert await Slow(house.client, house.database, patience_seconds=2).revive(thread_id, old_run)
+    assert await house.out.store.messages(thread_id) == messages
+
+
+async def test_the_lists_of_live_threads_name_none_that_has_left(house: House) -> None:
+    thread_id = new_thread_id()
+    await house.out.store.create_thread(NewThread(thread_id, "w", {}, project="p"))
+    for _ in range(2):
+        await house.archiver.tick(ALL)
+        assert await house.left() == []
+        await house.out.store.bring_back(thread_id)
+        assert await house.out.store.thread_ids(Tenant("w", "p"), before=None, limit=9) == [thread_id]
+        assert await house.out.store.thread_ids(Tenant("w"), before=None, limit=9) == [thread_id]
 
 
 async def test_a_thread_stays_while_something_goes_on_in_it(house: House) -> None:
