@@ -8,15 +8,16 @@ Redis has in it.
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container
 from dataclasses import dataclass
+from functools import partial
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.metrics import GatewayMetrics
 from gateway.stream.entries import START, Entry, Gap, Position, Source, before, following, position_of, text_of
+from gateway.stream.feed import Feed, Wake
 from gateway.stream.listener import Listener
 from gateway.stream.older import Older
 from gateway.stream.reader import Reader
@@ -26,7 +27,6 @@ from shared.tasks import cancel
 log = logging.getLogger("trunkline.gateway.stream")
 
 PAGE_ENTRIES = 200  # entries in one read
-RING_BYTES = 4 << 20  # of events in one stream's ring
 
 STALE_SECONDS = 30.0
 """A feed that was not read for so long looks whether events have left the stream meanwhile. Less than they stay there
@@ -35,62 +35,6 @@ STALE_SECONDS = 30.0
 UNREADABLE = (RedisError, LookupError, ValueError, AppError)
 """What reading a stream raises that is none (a key of another type, entries that are not ours), or whose older part is
 away."""
-
-Wake = Callable[[], None]
-
-
-class Feed:
-    """One stream, followed. The ring holds all entries after `start`, up to `tail`."""
-
-    def __init__(self, source: Source, ring_entries: int) -> None:
-        self.source = source
-        self.start = self.tail = START
-        self.known = False
-        """Whether `tail` has been asked for."""
-        self.heard = False
-        """Whether news of it are told."""
-        self.followers: set[Wake] = set()
-        self.checks: list[asyncio.Future[None]] = []
-        """To be resolved by a read that began after they were put here."""
-        self.error: Exception | None = None
-        """Why the stream cannot be read, though Redis is there."""
-        self.read_at = 0.0
-        """When it was read last, by the loop's clock."""
-        self._ring: deque[Entry] = deque()
-        self._ring_entries = ring_entries
-        self._ring_bytes = 0
-
-    def since(self, position: Position) -> list[Entry] | None:
-        """What came after a position; None when the ring does not reach back so far."""
-        if position < self.start:
-            return None
-        found = []
-        for entry in reversed(self._ring):
-            if entry.position <= position:
-                break
-            found.append(entry)
-        return found[::-1]
-
-    def extend(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            self._ring.append(entry)
-            self._ring_bytes += len(entry.event)
-            self.tail = entry.position
-        while len(self._ring) > self._ring_entries or self._ring_bytes > RING_BYTES:
-            oldest = self._ring.popleft()
-            self._ring_bytes -= len(oldest.event)
-            self.start = oldest.position
-
-    def reset(self, tail: Position) -> None:
-        """The stream ends elsewhere than we knew: at first, or because Redis lost what it had."""
-        self._ring.clear()
-        self._ring_bytes = 0
-        self.start = self.tail = tail
-        self.known = True
-
-    def wake(self) -> None:
-        for wake in tuple(self.followers):
-            wake()
 
 
 class Fanout:
@@ -185,7 +129,20 @@ class Fanout:
         if not feed.followers and self._feeds.get(channel) is feed:
             del self._feeds[channel]
             self._dirty.pop(feed, None)
+            feed.moves()
             self._listener.unsubscribe(channel)
+
+    def resting_end(self, feed: Feed, thread_id: str) -> Position:
+        """Where a thread that is not in Redis ends. Raises _Later, then the feed is looked at when SQL has answered."""
+        asked = feed.resting
+        if asked is None:
+            asked = feed.resting = asyncio.create_task(self.older.end(thread_id))
+            asked.add_done_callback(partial(self._on_end, feed))
+        if not asked.done():
+            raise _Later
+        if asked.exception():
+            feed.resting = None
+        return asked.result() or START
 
     async def _turn_page(self, key: tuple[Feed, Position], page: "Page") -> None:
         try:
@@ -231,6 +188,10 @@ class Fanout:
         for feed in self._feeds.values():
             feed.wake()
 
+    def _on_end(self, feed: Feed, asked: asyncio.Task[Position | None]) -> None:
+        if not asked.cancelled():
+            self._look(feed, verify=True)
+
     def _look(self, feed: Feed, *, verify: bool) -> None:
         self._dirty[feed] = self._dirty.get(feed, False) or verify
         self._work.set()
@@ -266,7 +227,7 @@ class _Read:
 
     def __init__(self, fanout: Fanout, feed: Feed, *, verify: bool) -> None:
         self.feed = feed
-        self._metrics, self._older = fanout.metrics, fanout.older
+        self._fanout = fanout
         reader, now = fanout.reader, asyncio.get_running_loop().time()
         verify = verify or now > feed.read_at + STALE_SECONDS
         feed.read_at = now
@@ -283,8 +244,11 @@ class _Read:
         """Puts what was found into the feed, and tells its followers. Whether there may be more to read."""
         feed, more = self.feed, False
         try:
-            end, reaches = await self._ends()
             found = _entries(await self._entries) if self._entries else []
+            end, reaches = await self._ends()
+        except _Later:
+            feed.checks[:0] = self._checks
+            return False
         except UNREADABLE as error:
             log.error("the stream of %s cannot be read: %r", feed.source.name, error)
             feed.error = error
@@ -297,7 +261,7 @@ class _Read:
                 entries = _new_to(feed, found)
                 feed.extend(entries)
                 if entries:
-                    self._metrics.stream_lag.observe(max(0.0, time.time() - entries[-1].position[0] / 1000))
+                    self._fanout.metrics.stream_lag.observe(max(0.0, time.time() - entries[-1].position[0] / 1000))
                 more = len(found) == PAGE_ENTRIES
         feed.wake()
         for check in self._checks:
@@ -306,7 +270,7 @@ class _Read:
         return more
 
     async def _ends(self) -> tuple[Position | None, Position]:
-        """Where the stream ends, if that was asked for, and from where on Redis has it."""
+        """Where the stream ends, if that was asked for, and from where on Redis has it. Raises _Later."""
         if self._end is None:
             return None, START
         answer, thread_id = await self._end, self.feed.source.thread_id
@@ -314,8 +278,14 @@ class _Read:
             return position_of(answer[0][0] if answer else None), START
         last_id, kept_from = answer
         if last_id is None:
-            return await self._older.end(thread_id) or START, START
+            end = self._fanout.resting_end(self.feed, thread_id)
+            return end, following(end)
+        self.feed.moves()
         return position_of(last_id), position_of(kept_from)
+
+
+class _Later(Exception):
+    """SQL is asked, and nobody else's stream waits for its answer."""
 
 
 class Cursor:

@@ -12,7 +12,8 @@ from gateway.revocations import Revocations
 from gateway.stream import projections
 from gateway.stream.chat import ChatStream
 from gateway.stream.entries import START, Position, Projection, Source, before
-from gateway.stream.fanout import Cursor, Fanout, Wake
+from gateway.stream.fanout import Cursor, Fanout
+from gateway.stream.feed import Wake
 from gateway.stream.sse import EventStream
 from gateway.stream.subscription import Opening, Subscription, Wanted
 from shared import keys

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from gateway.errors import redis_away, status_of
 from gateway.stream.entries import Entry, Gap, Projection, text_of
-from gateway.stream.fanout import Cursor, Wake
+from gateway.stream.fanout import Cursor
+from gateway.stream.feed import Wake
 from gateway.stream.reader import Reader
 from shared.config import StreamSettings
 from shared.errors import AppError, ErrorCode

@@ -10,7 +10,8 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from gateway.stream.entries import START, Entry, Gap, Position, Source
-from gateway.stream.fanout import Cursor, Fanout, Feed
+from gateway.stream.fanout import Cursor, Fanout
+from gateway.stream.feed import Feed
 from shared.config import StreamSettings
 from shared.ids import new_run_id, new_thread_id
 from shared.redis import connect
