@@ -37,6 +37,8 @@ class CloseCode(IntEnum):
     """Too many frames that were refused."""
     TOO_SLOW = 4499
     """The client has taken nothing of what it is sent for `stream.slow_seconds`."""
+    UNAVAILABLE = 4503
+    """What is to be told is in SQL only, which is away."""
 
 
 @dataclass(frozen=True, slots=True)
