@@ -42,5 +42,5 @@ async def logs(
         return await services.streams.of_run(caller, run_id, after, projections.log_sse)
     parse_last_id(cursor or after)
     run = await services.run_of(caller, run_id)
-    found = await lines_of(services.store, run, since=cursor or after, count=limit + 1)
+    found = await lines_of(services.history, run, since=cursor or after, count=limit + 1)
     return Page(items=found[:limit], next_cursor=found[limit - 1].id if len(found) > limit else None)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, Field
 
-from shared.threads.store import ThreadStore
+from shared.history.reads import History
 from shared.threads.types import Run
 from shared.types import JSON, EventType
 
@@ -48,11 +48,11 @@ def line_of(entry_id: bytes, event_type: str, event: bytes) -> LogLine | None:
     return LogLine(id=entry_id.decode(), **fields, **line)
 
 
-async def lines_of(store: ThreadStore, run: Run, *, since: str | None, count: int) -> list[LogLine]:
+async def lines_of(history: History, run: Run, *, since: str | None, count: int) -> list[LogLine]:
     """The first lines after an id."""
     lines: list[LogLine] = []
     while len(lines) < count:
-        events = await store.events_of(run, since=since, count=READ_AT_ONCE)
+        events = await history.events_of(run, since=since, count=READ_AT_ONCE)
         found = (line_of(event.id.encode(), event.type, event.event) for event in events)
         lines += [line for line in found if line]
         if len(events) < READ_AT_ONCE:
