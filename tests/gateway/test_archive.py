@@ -1,5 +1,6 @@
 """Over HTTP nobody can tell whether a thread is in Redis or in SQL."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy import update
 
+from gateway.stream.entries import Position
+from gateway.stream.ws import CloseCode
 from modem.archive import Archiver
 from modem.retention import Retention
 from shared.config import ArchiveSettings, DatabaseSettings
 from shared.db.engine import Database
 from shared.db.tables.archive import runs, threads
+from shared.errors import AppError, ErrorCode
 from shared.ids import SHARDS
 from shared.payloads.payloads import Payloads
 from shared.threads.archiving import Archiving
@@ -27,6 +31,7 @@ from shared.threads.types import NewEvent
 from shared.types import RunStatus, StepStatus
 from shared.workers.registry import WorkerRegistry
 from tests.gateway.support import Gateway, delta, events_in, frames_of, ids_in, serving, settings_for
+from tests.gateway.websockets import websocket
 
 SECTIONS: dict[str, Any] = {"keep_events_seconds": 0.0, "every_seconds": 1, "retention_days": 0}
 
@@ -97,7 +102,7 @@ async def test_a_thread_reads_the_same_live_archived_and_evicted(house: House) -
     run_id = await house.run(thread_id, size=100_000)
     paths = [f"/agent/{thread_id}", f"/agent/{thread_id}/messages", f"/agent/{thread_id}/runs", "/agent", "/runs"]
     paths += [f"/runs/{run_id}", f"/runs/{run_id}/steps", f"/runs/{run_id}/events", f"/steps/{run_id}.2"]
-    paths += [f"/runs/{run_id}/events?limit=3", f"/runs/{run_id}/steps?limit=2"]
+    paths += [f"/runs/{run_id}/events?limit=3", f"/runs/{run_id}/steps?limit=2", f"/runs/{run_id}/logs"]
     streams = [f"/api/agent/{thread_id}/stream?run_id={run_id}"]
     live = [await house.get(path) for path in paths]
     followed = [events_in(await house.gateway.body_of(path)) for path in streams]
@@ -227,6 +232,68 @@ async def test_a_deleted_thread_is_nowhere_and_does_not_come_back(house: House) 
         assert (await house.get("/agent"))["items"] == []
         assert (await house.get("/runs"))["items"] == []
         await house.archive()
+
+
+async def test_a_project_is_not_deleted_before_its_threads_wherever_they_are(house: House) -> None:
+    client = house.gateway.client
+    project = (await client.post("/api/projects", json={"name": "P"})).json()["id"]
+    threads = [
+        (await client.post("/api/agent/initiate", json={"project_id": project})).json()["thread_id"] for _ in range(2)
+    ]
+    for change in (house.archive, house.evict):
+        await change()
+        refused = await client.delete(f"/api/projects/{project}")
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    for thread_id in threads:
+        assert (await client.delete(f"/api/agent/{thread_id}")).status_code == 204
+    assert (await client.delete(f"/api/projects/{project}")).status_code == 204
+
+
+async def test_a_workspace_is_not_deleted_before_its_threads_wherever_they_are(house: House) -> None:
+    client = house.gateway.client
+    workspace = (await client.post("/api/workspaces", json={"slug": "w", "name": "W"})).json()["id"]
+    await client.post("/api/agent/initiate", headers={"x-workspace-id": workspace})
+    await house.evict()
+    assert (await client.delete(f"/api/workspaces/{workspace}")).status_code == 409
+
+
+async def test_live_threads_are_followed_while_sql_does_not_say_where_evicted_ones_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await house.run(old := await house.gateway.thread())
+    await house.evict()
+    older, answer = house.gateway.app.state.services.streams.fanout.older, asyncio.Event()
+    end = older.end
+
+    async def slow(thread_id: str) -> Position | None:
+        await answer.wait()
+        found: Position | None = await end(thread_id)
+        return found
+
+    monkeypatch.setattr(older, "end", slow)
+    live = await house.gateway.thread()
+    async with (
+        house.gateway.stream(f"/api/agent/{old}/stream") as waiting,
+        house.gateway.stream(f"/api/agent/{live}/stream") as stream,
+    ):
+        await house.run(live)
+        assert len(await stream.frames(9)) == 9
+        answer.set()
+        assert {frame.data["run_id"] for frame in await waiting.frames(9)} == {run_id}
+
+
+async def test_a_socket_says_that_sql_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread_id = await house.gateway.thread()
+    await house.run(thread_id)
+    await house.evict()
+
+    async def away(*_: object) -> None:
+        raise AppError(ErrorCode.UNAVAILABLE, "SQL is away.")
+
+    monkeypatch.setattr(house.gateway.app.state.services.streams.fanout.older, "page", away)
+    async with websocket(house.gateway, f"/ws/agent/{thread_id}") as client:
+        assert (await client.until(type="error"))["status"] == 503
+        assert await client.close_code() == CloseCode.UNAVAILABLE == 4503
 
 
 async def test_an_archived_thread_takes_no_runs_until_it_is_active_again(house: House) -> None:
