@@ -67,7 +67,11 @@ runs = Table(
     Index("ix_runs_workspace_status", "workspace", "status", "created_at", "id"),
     Index("ix_runs_workspace_runnable", "workspace", "runnable_type", "runnable_id", "created_at", "id"),
     Index("ix_runs_thread_id", "thread_id", "created_at", "id"),
+    Index("ix_runs_workspace_project", "workspace", "project", "created_at", "id"),
+    Index("ix_runs_workspace_task_id", "workspace", "task_id", "created_at", "id"),
+    Index("ix_runs_workspace_user_uuid", "workspace", "user_uuid", "created_at", "id"),
     Index("ix_runs_ended_at", "ended_at"),
+    Index("ix_runs_deleted_at", "deleted_at"),
 )
 
 steps = Table(

@@ -64,4 +64,5 @@ audit = Table(
     Column("detail", Json, nullable=True),
     CheckConstraint("outcome IN ('done', 'refused', 'failed')", name="outcome"),
     Index("ix_audit_workspace_at", "workspace", "at", "id"),
+    Index("ix_audit_at", "at"),
 )

@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_audit"),
         sa.CheckConstraint("outcome IN ('done', 'refused', 'failed')", name="ck_audit_outcome"),
     )
+    op.create_index("ix_audit_at", "audit", ["at"])
     op.create_index("ix_audit_workspace_at", "audit", ["workspace", "at", "id"])
     now = datetime.now(UTC)
     first = {"id": "default", "slug": "default", "name": "Default", "metadata": {}, "version": 1}

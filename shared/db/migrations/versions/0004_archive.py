@@ -69,13 +69,15 @@ def _create_runs() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
         sa.ForeignKeyConstraint(["thread_id"], ["threads.id"], name="fk_runs_thread_id", ondelete="CASCADE"),
     )
+    op.create_index("ix_runs_deleted_at", "runs", ["deleted_at"])
     op.create_index("ix_runs_ended_at", "runs", ["ended_at"])
     op.create_index("ix_runs_thread_id", "runs", ["thread_id", "created_at", "id"])
     op.create_index("ix_runs_workspace_created_at", "runs", ["workspace", "created_at", "id"])
     op.create_index(
         "ix_runs_workspace_runnable", "runs", ["workspace", "runnable_type", "runnable_id", "created_at", "id"]
     )
-    op.create_index("ix_runs_workspace_status", "runs", ["workspace", "status", "created_at", "id"])
+    for name in ("project", "status", "task_id", "user_uuid"):
+        op.create_index(f"ix_runs_workspace_{name}", "runs", ["workspace", name, "created_at", "id"])
 
 
 def _create_steps() -> None:
