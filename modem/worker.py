@@ -146,7 +146,9 @@ class Worker:
         self._archiver = Archiver(
             self._settings.archive, database, impatient.store.payloads, archiving, WorkerRegistry(client)
         )
-        changes = Changes(client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS)
+        changes = Changes(
+            client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas
+        )
         self._retention = Retention(self._settings.archive.retention_days, database, changes, WorkerRegistry(client))
         self._sweeper = Sweeper(
             self._settings.worker,
