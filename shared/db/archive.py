@@ -68,6 +68,10 @@ async def kept_blobs(c: AsyncConnection, thread_id: str) -> set[str]:
     return {row.name for row in found}
 
 
+async def drop_blobs(c: AsyncConnection, thread_id: str, names: Sequence[str]) -> None:
+    await c.execute(delete(blobs).where(blobs.c.thread_id == thread_id, blobs.c.name.in_(names)))
+
+
 async def forget(c: AsyncConnection, members: Iterable[str]) -> None:
     """Threads and runs (by their ids) that were deleted: empty rows of them stay, so that they do not come back."""
     for member in sorted(members):

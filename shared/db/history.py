@@ -81,6 +81,10 @@ async def runs_of(c: AsyncConnection, run_ids: Sequence[str]) -> list[RecordCopy
     return await archived_runs(c, runs.c.id.in_(run_ids))
 
 
+async def runs_of_thread(c: AsyncConnection, thread_id: str) -> list[RecordCopy]:
+    return await archived_runs(c, runs.c.thread_id == thread_id)
+
+
 async def archived_runs(
     c: AsyncConnection, *conditions: ColumnElement[bool], order: Sequence[Any] = (), limit: int | None = None
 ) -> list[RecordCopy]:
@@ -127,6 +131,13 @@ async def entries(c: AsyncConnection, run_id: str) -> list[tuple[str, int, str]]
     """The journal: step key, number, entry."""
     query = select(steps.c.key, steps.c.number, steps.c.entry).where(steps.c.run_id == run_id)
     return [(row.key, row.number, row.entry) for row in await c.execute(query)]
+
+
+async def entries_with_refs(c: AsyncConnection, thread_id: str) -> list[tuple[str, StepRecord]]:
+    """Of all runs of a thread the steps that may name large values, each with its run's id."""
+    query = select(steps.c.run_id, steps.c.key, steps.c.entry).join(runs, runs.c.id == steps.c.run_id)
+    query = query.where(runs.c.thread_id == thread_id, steps.c.entry.contains('"sha256"', autoescape=True))
+    return [(row.run_id, StepRecord.parse(row.key, row.entry)) for row in await c.execute(query)]
 
 
 async def step(c: AsyncConnection, run_id: str, number: int) -> StepRecord | None:

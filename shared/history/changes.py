@@ -15,9 +15,7 @@ from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.redis import patiently
 from shared.scripts import Scripts
-from shared.tenant import Tenant
 from shared.threads.archiving import Archiving, refs_of_record, refs_of_snapshots
-from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
 from shared.types import JSON
@@ -75,6 +73,9 @@ class Changes:
 
     async def delete_run(self, run: Run) -> None:
         """With its steps and events; its messages stay. Raises AppError CONFLICT until it has ended."""
+        if await self._store.kept_from(run.thread_id) is None:
+            await self._delete_archived(run)
+            return
         await self._store.bring_back(run.thread_id, run.id)
         k = thread_keys_of(run.id)
         blobs = _gone(await self._refs_of_it_alone(run))
@@ -85,6 +86,16 @@ class Changes:
         await self._delete_events(run)
         await self._do(lambda: self._client.zrem(keys.current_runs(run.workspace), run.id))
         await self._forget(run.id)
+
+    async def _delete_archived(self, run: Run) -> None:
+        """Of an evicted thread, which stays where it is: a deletion of many does not fill Redis with them."""
+        named = await self._archived_refs(run.thread_id)
+        mine = {ref for run_id, ref in named if run_id == run.id} - {ref for run_id, ref in named if run_id != run.id}
+        async with self._database.begin() as c:
+            await archive.forget(c, [run.id])
+            await archive.drop_blobs(c, run.thread_id, [ref.name for ref in mine])
+        if gone := _gone(mine):
+            await self._do(partial(self._client.zadd, thread_keys_of(run.id).timers, dict.fromkeys(gone, 0)))
 
     async def _delete_events(self, run: Run) -> None:
         stream, since = thread_keys_of(run.id).stream, "0-0"
@@ -99,7 +110,8 @@ class Changes:
         while answer == "changed":
             resting = await self._archiving.resting(thread.id)
             refs = [*await self._archiving.refs(resting.runs), *refs_of_snapshots(resting.snapshots)]
-            refs += await self._archived_refs(thread.workspace, thread.id) if thread.was_evicted else []
+            if thread.was_evicted:
+                refs += [ref for _, ref in await self._archived_refs(thread.id)]
             blobs = _gone(refs)
             names = [k.metadata, k.runs, k.timers, k.dirty, k.idle, k.stream, k.messages, k.queue, k.snapshots]
             names += [name for run_id in resting.runs for name in k.of_run(run_id)]
@@ -120,19 +132,15 @@ class Changes:
             return mine
         others = [run_id for run_id in await self._store.run_ids(run.thread_id) if run_id != run.id]
         mine -= set(await self._archiving.refs(others))
-        return mine - set(await self._archived_refs(run.workspace, run.thread_id, but=run.id))
+        return mine - {ref for run_id, ref in await self._archived_refs(run.thread_id) if run_id != run.id}
 
-    async def _archived_refs(self, workspace: str, thread_id: str, *, but: str | None = None) -> list[Ref]:
-        """Those that the archive's runs name."""
-        found: list[Ref] = []
+    async def _archived_refs(self, thread_id: str) -> list[tuple[str, Ref]]:
+        """What the archive's runs of a thread name, each with the run's id."""
         async with self._database.connect() as c:
-            wanted = history.RunFilter(thread_id=thread_id)
-            for run in await history.run_page(c, Tenant(workspace), wanted, after=None, limit=1_000_000):
-                if run.id == but:
-                    continue
-                found += refs_of_record(run.record)
-                found += [ref for key, _, entry in await history.entries(c, run.id) for ref in _refs(key, entry)]
-        return found
+            runs = await history.runs_of_thread(c, thread_id)
+            steps = await history.entries_with_refs(c, thread_id)
+        found = [(run.id, ref) for run in runs for ref in refs_of_record(run.record)]
+        return [*found, *((run_id, ref) for run_id, step in steps for ref in step.refs)]
 
     async def _forget(self, member: str) -> None:
         """At once, so that lists do not show it any more. While SQL is away its mark does, later."""
@@ -149,7 +157,3 @@ class Changes:
 def _gone(refs: Iterable[Ref]) -> list[str]:
     """As the agenda has what is to be deleted; a blob of another thread is not this one's to delete."""
     return sorted({f"gone{ref.marker.removeprefix('blob')}" for ref in refs})
-
-
-def _refs(key: str, entry: str) -> list[Ref]:
-    return StepRecord.parse(key, entry).refs

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from gateway.stream.entries import Position
 from gateway.stream.ws import CloseCode
@@ -20,7 +20,7 @@ from modem.archive import Archiver
 from modem.retention import Retention
 from shared.config import ArchiveSettings, DatabaseSettings
 from shared.db.engine import Database
-from shared.db.tables.archive import runs, threads
+from shared.db.tables.archive import blobs, runs, threads
 from shared.errors import AppError, ErrorCode
 from shared.ids import SHARDS
 from shared.payloads.payloads import Payloads
@@ -386,6 +386,28 @@ async def test_what_is_too_old_is_deleted_and_readers_are_told_of_the_gap(house:
     assert {frame.data["run_id"] for frame in frames[1:]} == {new}
     assert len((await house.get(f"/agent/{thread_id}/messages"))["items"]) == 6
     assert (await house.gateway.client.get(f"/api/runs/{old}")).status_code == 404
+
+
+async def test_what_is_too_old_does_not_come_back_into_redis_to_be_deleted(house: House) -> None:
+    thread_id = await house.gateway.thread()
+    old = await house.run(thread_id, size=100_000)
+    failed = await house.gateway.attempt(retried := await house.gateway.execute(thread_id, "x" * 70_000))
+    await failed.end(RunStatus.FAILED, {}, {"error": {"code": "c", "detail": "d"}})
+    new = (await house.gateway.client.post(f"/api/runs/{retried}/retry")).json()["run_id"]
+    await (await house.gateway.attempt(new)).end(RunStatus.SUCCEEDED, {}, {})
+    await house.evict()
+    services, long_ago = house.gateway.app.state.services, datetime.now(UTC) - timedelta(days=11)
+    async with services.db.begin() as c:
+        await c.execute(update(runs).where(runs.c.id.in_([old, retried])).values(ended_at=long_ago))
+    await Retention(10, services.db, services.changes, services.workers).tick(time.time())
+    assert [key async for key in house.gateway.redis.scan_iter("thread:*")] == []
+    assert [item["run_id"] for item in (await house.get("/runs"))["items"]] == [new]
+    assert (await house.gateway.client.get(f"/api/runs/{old}")).status_code == 404
+    async with services.db.connect() as c:
+        kept = {row.name for row in await c.execute(select(blobs.c.name))}
+    run = await house.get(f"/runs/{new}")
+    assert len(run["input"]["task"]) == 70_000
+    assert len(kept) == 1, "the input, which the retry names too"
 
 
 async def test_what_a_retry_names_too_outlives_the_run_before_it(house: House) -> None:
