@@ -214,7 +214,7 @@ def threads(workspace: str, project: str | None = None) -> str:
 
 
 def current_runs(workspace: str) -> str:
-    """ZSET of a workspace's runs that have not ended, or that SQL does not have yet, all with score 0."""
+    """ZSET of a workspace's runs that have not ended, or that SQL does not have yet, by when their ids were made."""
     return f"current-runs:{{{workspace}}}"
 
 

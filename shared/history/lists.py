@@ -1,9 +1,10 @@
 """Lists of a workspace's threads and runs: what SQL has, under what Redis knows better.
 
 A run stands in `keys.current_runs` from before it is submitted until it has ended and SQL has it, so a list shows what
-its reader has just done: those runs come from Redis, all others from SQL, which has them as they ended.
+its reader has just done: the newest of those runs come from Redis, all others from SQL.
 """
 
+import time
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,13 +17,17 @@ from shared.db.engine import Database
 from shared.db.history import RunFilter
 from shared.db.rows import Place
 from shared.history.reads import History
-from shared.ids import thread_of
+from shared.ids import minted_ms, thread_of
 from shared.redis import patiently
 from shared.tenant import Tenant
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
 
 READ_AT_ONCE = 500
+MOST_CURRENT = 2000
+"""Of a workspace with more runs that go on, its list shows the others as SQL has them: some seconds old."""
+UNBORN_SECONDS = 3600
+"""A run that was listed so long ago and is not there never was: whoever submitted it could not."""
 
 
 class Lists:
@@ -72,14 +77,18 @@ class Lists:
 
     async def _current(self, tenant: Tenant, thread_id: str | None) -> dict[str, Run]:
         name = keys.current_runs(tenant.workspace)
-        read: Any = partial(self._client.zrange, name, 0, -1)
+        last = MOST_CURRENT - 1 if thread_id is None else -1
+        read: Any = partial(self._client.zrevrange, name, 0, last)
         ids: list[str] = await patiently(read, self._patience_seconds)
-        ids = ids if thread_id is None else [run_id for run_id in ids if thread_of(run_id) == thread_id]
+        if thread_id is not None:
+            ids = [run_id for run_id in ids if thread_of(run_id) == thread_id][:MOST_CURRENT]
         found: dict[str, Run] = {}
         for start in range(0, len(ids), READ_AT_ONCE):
-            runs = await self._store.runs(ids[start : start + READ_AT_ONCE])
-            found |= {run.id: run for run in runs if tenant.sees(run.workspace, run.project)}
-        return found
+            found |= {run.id: run for run in await self._store.runs(ids[start : start + READ_AT_ONCE])}
+        unborn_ms = (time.time() - UNBORN_SECONDS) * 1000
+        if unborn := [run_id for run_id in ids if run_id not in found and minted_ms(run_id) < unborn_ms]:
+            await patiently(partial(self._client.zrem, name, *unborn), self._patience_seconds)
+        return {run_id: run for run_id, run in found.items() if tenant.sees(run.workspace, run.project)}
 
     async def threads(
         self,

@@ -116,7 +116,7 @@ class ThreadStore:
         """
         data = self.payloads.encoded(new.input, "The run's input")
         input_ref = await self.payloads.kept(thread_of(new.id), data)
-        await self._do(lambda: self._client.zadd(keys.current_runs(new.workspace), {new.id: 0}))
+        await self._do(lambda: self._client.zadd(keys.current_runs(new.workspace), {new.id: minted_ms(new.id)}))
         answer, interrupted, sought = ["changed"], list[str](), False
         while answer == ["changed"]:
             answer = await self._submit(new, input_ref, queued, on_busy, interrupted, sought=sought)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,10 +18,12 @@ from gateway.stream.entries import Position
 from gateway.stream.ws import CloseCode
 from modem.archive import Archiver
 from modem.retention import Retention
+from shared import keys
 from shared.config import ArchiveSettings, DatabaseSettings
 from shared.db.engine import Database
 from shared.db.tables.archive import blobs, runs, threads
 from shared.errors import AppError, ErrorCode
+from shared.history import lists
 from shared.ids import SHARDS
 from shared.payloads.payloads import Payloads
 from shared.threads.archiving import Archiving
@@ -197,6 +199,33 @@ async def test_runs_are_listed_by_what_is_asked_wherever_they_are(house: House) 
     assert await ids(f"limit=2&cursor={page['next_cursor']}") == [old]
     await house.archiver.tick(range(SHARDS))
     assert await ids("") == [there, new, old]
+
+
+async def test_a_list_reads_the_newest_runs_of_redis_only_however_many_go_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id = await house.gateway.thread()
+    oldest, *newest = [await house.gateway.execute(thread_id) for _ in range(3)]
+    await house.archive()
+    store, read = house.gateway.app.state.services.store, list[str]()
+    runs = store.runs
+
+    async def noted(run_ids: Sequence[str]) -> Any:
+        read.extend(run_ids)
+        return await runs(run_ids)
+
+    monkeypatch.setattr(store, "runs", noted)
+    monkeypatch.setattr(lists, "MOST_CURRENT", 2)
+    assert [item["run_id"] for item in (await house.get("/runs"))["items"]] == [*reversed(newest), oldest]
+    assert read == [*reversed(newest)]
+
+
+async def test_a_run_that_never_came_to_be_is_looked_for_no_more(house: House) -> None:
+    run_id = f"{await house.gateway.thread()}.{'0' * 15}"
+    name = keys.current_runs("default")
+    await house.gateway.redis.zadd(name, {run_id: 0})
+    assert (await house.get("/runs"))["items"] == []
+    assert await house.gateway.redis.exists(name) == 0
 
 
 async def test_a_deleted_run_is_nowhere(house: House) -> None:
