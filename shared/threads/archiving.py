@@ -22,6 +22,8 @@ DELETED = "deleted"
 """The mark of a thread or run that is to go from SQL."""
 PAGE = 200
 """Events of a thread, or steps of a run, in one chunk."""
+MOST_MARKS = 1000
+"""Threads and runs whose changes are read together, and asked for in one query."""
 ENDED_STEP = frozenset({"succeeded", "failed", "skipped", "canceled"})
 
 BLOBS_OWN = ("blob", "gone")
@@ -105,8 +107,9 @@ class Archiving:
         )
 
     async def dirty(self, shards: Iterable[int], threads: int) -> AsyncIterator[dict[str, dict[str, str]]]:
-        """All that SQL does not have, by thread, so many threads at a time."""
+        """All that SQL does not have, by thread, so many threads at a time; one with very many changes in parts."""
         found: dict[str, dict[str, str]] = {}
+        size = 0
         names = [keys.dirty(shard) for shard in shards]
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
@@ -114,10 +117,11 @@ class Archiving:
         counts = await pipeline.execute() if names else []
         for name in (name for name, count in zip(names, counts, strict=True) if count):
             async for member, mark in self._client.hscan_iter(name, count=PAGE):
-                if len(found) == threads and thread_of(member) not in found:
+                if size == MOST_MARKS or (len(found) == threads and thread_of(member) not in found):
                     yield found
-                    found = {}
+                    found, size = {}, 0
                 found.setdefault(thread_of(member), {})[member] = mark
+                size += 1
         if found:
             yield found
 

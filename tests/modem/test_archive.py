@@ -165,6 +165,17 @@ async def test_an_old_copy_of_a_thread_that_leaves_meanwhile_does_not_come_back(
     assert await house.out.store.messages(thread_id) == messages
 
 
+async def test_a_thread_with_more_changes_than_a_query_takes_is_archived_in_parts(house: House) -> None:
+    thread_id = await house.thread()
+    runs = {new_run_id(thread_id): 1 for _ in range(2500)}
+    await house.client.hset(dirty(shard_of(thread_id)), mapping=runs)
+    batches = [batch async for batch in Archiving(house.client, patience_seconds=2).dirty(ALL, 20)]
+    assert {member for batch in batches for member in batch[thread_id]} == {thread_id, *runs}
+    assert max(len(batch[thread_id]) for batch in batches) <= 1000
+    await house.later.tick(ALL)
+    assert await house.client.hgetall(dirty(shard_of(thread_id))) == {}
+
+
 async def test_the_lists_of_live_threads_name_none_that_has_left(house: House) -> None:
     thread_id = new_thread_id()
     await house.out.store.create_thread(NewThread(thread_id, "w", {}, project="p"))
