@@ -77,9 +77,15 @@ class Subscription:
             self._busy = now
         else:
             found = self._silence(now)
-        if found:
+        if self._is_told(found):
             self._spoke = now
         return found
+
+    def _is_told(self, found: list[Entry] | Notice | None) -> bool:
+        """Whether the client gets anything of it."""
+        if isinstance(found, list):
+            return any(entry.shown(self.wanted.show) for entry in found)
+        return found is not None
 
     async def wait(self) -> None:
         """Until it is worth asking again."""

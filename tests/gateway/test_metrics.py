@@ -3,7 +3,9 @@
 import asyncio
 from pathlib import Path
 
+import aiohttp
 import httpx
+import pytest
 from pydantic import SecretStr
 
 from shared.config import MetricsSettings
@@ -41,6 +43,15 @@ async def test_requests_are_counted_by_route_and_never_by_what_a_caller_can_make
     assert label_values(text, "method") == {"GET", "POST", "other"}
     assert "made-up" not in text
     assert thread_id not in text
+
+
+async def test_a_websocket_that_is_nowhere_is_no_fault_of_the_gateway(gateway: Gateway) -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"http://127.0.0.1:{gateway.port}/ws/made-up")
+    where = {"method": "GET", "route": "none"}
+    assert refused.value.status == 404
+    assert value(await metrics(gateway), "trunkline_http_requests_total", **where, status=str(refused.value.status)) == 1
 
 
 async def test_streams_are_counted_while_they_are_open_and_their_lag_is_measured(gateway: Gateway) -> None:

@@ -84,6 +84,24 @@ async def test_a_busy_stream_is_closed_with_408_when_its_time_is_over(redis_url:
         assert len(frames) > 10
 
 
+async def test_what_is_not_shown_keeps_no_connection_alive(redis_url: str, tmp_path: Path) -> None:
+    """A log says nothing of a model's deltas, and a proxy cuts what is silent."""
+    limits = StreamSettings(keep_alive_seconds=0.1, idle_timeout_seconds=30, max_seconds=30)
+    async with serving(settings_for(redis_url, tmp_path, stream=limits)) as gateway:
+        run_id = await gateway.execute(await gateway.thread())
+        attempt = await gateway.attempt(run_id)
+
+        async def work() -> None:
+            while True:
+                await attempt.emit([delta("x")])
+
+        async with gateway.stream(f"/api/runs/{run_id}/logs", {"accept": "text/event-stream"}) as stream:
+            working = asyncio.create_task(work())
+            frames = await stream.frames(5)
+            await cancel([working])
+        assert [frame.event for frame in frames[2:]] == ["keep_alive"] * 3
+
+
 async def test_keep_alives_do_not_postpone_the_idle_limit_but_events_do(redis_url: str, tmp_path: Path) -> None:
     limits = StreamSettings(keep_alive_seconds=0.05, idle_timeout_seconds=0.5, max_seconds=30)
     async with serving(settings_for(redis_url, tmp_path, stream=limits)) as gateway:
