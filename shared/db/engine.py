@@ -1,5 +1,6 @@
 """Connections to the SQL database of one process."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -13,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode
+
+log = logging.getLogger("trunkline.db")
 
 BUSY_SECONDS = 10
 """How long a writer of SQLite waits for another one, and whoever wants a connection for one to be free."""
@@ -94,14 +97,16 @@ def _away_is_unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout, OSError) as error:
-        raise _away() from error
+        raise _away(error) from error
     except DBAPIError as error:
         refused_to_connect = error.statement is None and not isinstance(error, IntegrityError)
         if not refused_to_connect and not error.connection_invalidated:
             raise
-        raise _away() from error
+        raise _away(error) from error
 
 
-def _away() -> AppError:
+def _away(cause: Exception) -> AppError:
+    # Without the statement and its values, which may be anybody's.
+    log.warning("the SQL database does not answer: %r", getattr(cause, "orig", cause))
     detail = "The SQL database does not answer. Try again; the log of the service says why."
     return AppError(ErrorCode.UNAVAILABLE, detail, retry_after=RETRY_SECONDS)

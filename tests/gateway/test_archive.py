@@ -354,7 +354,9 @@ async def test_another_workspaces_threads_and_runs_do_not_exist_in_sql_either(ho
     assert (await house.get("/runs"))["items"] == (await house.get("/agent"))["items"] == []
 
 
-async def test_while_sql_is_away_live_threads_work_and_evicted_ones_say_503(house: House) -> None:
+async def test_while_sql_is_away_live_threads_work_and_evicted_ones_say_503(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
     client, old, live = house.gateway.client, await house.gateway.thread(), None
     run_id = await house.run(old)
     await house.evict()
@@ -364,6 +366,7 @@ async def test_while_sql_is_away_live_threads_work_and_evicted_ones_say_503(hous
     for path in (f"/agent/{old}", f"/runs/{run_id}"):
         answer = await client.get(f"/api{path}")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "does not answer: ConnectionRefusedError" in caplog.text, "the answer says that the log has the cause"
     assert (await client.post(f"/api/agent/{old}/execute", json={"task": "t"})).status_code == 503
     body = await house.gateway.body_of(f"/api/agent/{old}/stream")
     assert [frame.data.get("status") for frame in frames_of(body)] == [503]
