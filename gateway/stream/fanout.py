@@ -129,7 +129,7 @@ class Fanout:
         if not feed.followers and self._feeds.get(channel) is feed:
             del self._feeds[channel]
             self._dirty.pop(feed, None)
-            feed.moves()
+            feed.forget_end()
             self._listener.unsubscribe(channel)
 
     def resting_end(self, feed: Feed, thread_id: str) -> Position:
@@ -280,7 +280,7 @@ class _Read:
         if last_id is None:
             end = self._fanout.resting_end(self.feed, thread_id)
             return end, following(end)
-        self.feed.moves()
+        self.feed.forget_end()
         return position_of(last_id), position_of(kept_from)
 
 

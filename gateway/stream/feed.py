@@ -63,7 +63,7 @@ class Feed:
         self.start = self.tail = tail
         self.known = True
 
-    def moves(self) -> None:
+    def forget_end(self) -> None:
         """It is in Redis, or nobody follows it any more: what SQL says of its end does not count."""
         if self.resting is not None:
             self.resting.cancel()
