@@ -63,6 +63,9 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "loop"):
             try:
+                while self.attempts:  # what was emitted since an attempt's last commit is copied with the next one
+                    self.commit(message=False)
+                    self.attempts.pop()
                 self.do(self.judge())
             finally:
                 self.do(self.clean())
