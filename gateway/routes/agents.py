@@ -91,7 +91,7 @@ async def create_agent(
     new = Agent(agent_id, caller.workspace, body.definition_id, body.name, now, now)
     async with services.db.begin() as c:
         agent = await agents.add(c, replace(new, **values))
-    if body.activate and agent.version == 1:
+    if body.begins_active and agent.version == 1:
         agent = await move(services, caller, agent.id, AgentStatus.ACTIVE)
     return await _answer(services, agent, response)
 

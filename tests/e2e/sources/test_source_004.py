@@ -1,4 +1,4 @@
-"""MGX: agents by definition and workspace, with contexts, messages and WebSockets; tasks and runs at the root; health."""
+"""MGX: agents of definitions and workspaces, contexts, messages, WebSockets; tasks and runs at the root; health."""
 
 import httpx
 import pytest
@@ -43,7 +43,7 @@ async def test_health_is_for_everybody(stack: Stack, path: str) -> None:
 
 
 async def test_health_in_detail(http: Http) -> None:
-    assert (await http.expect(200, "GET", "/health/status"))["worker_names"] == ["worker-1"]
+    assert (await http.expect(200, "GET", "/health/status"))["workers"]["alive"] == 1
 
 
 async def test_definitions_are_built_in_or_a_users_own(http: Http) -> None:
@@ -136,3 +136,19 @@ async def test_runs_at_the_root_are_listed_read_labelled_logged_and_deleted(http
     assert {line["run_id"] for line in logs} == {run_id}
     await http.expect(204, "DELETE", f"/runs/{run_id}")
     await http.expect(404, "GET", f"/runs/{run_id}")
+
+
+async def test_tasks_at_the_root_are_made_run_changed_and_deleted(http: Http) -> None:
+    task = await http.expect(201, "POST", "/tasks/", {"name": "Report", "description": "[[tokens:1]]"})
+    path = f"/tasks/{task['id']}"
+    assert task["id"] in [item["id"] for item in (await http.expect(200, "GET", "/tasks/"))["items"]]
+    run_id = (await http.expect(201, "POST", "/runs/", {"task_id": task["id"]}))["run_id"]
+    assert (await http.until(run_id))["output"] == "t00000 "
+    assert [run["run_id"] for run in (await http.expect(200, "GET", f"/runs/?task_id={task['id']}"))["items"]] == [
+        run_id
+    ]
+    done = await http.expect(200, "GET", path)
+    assert (done["status"], done["last_run_id"]) == ("succeeded", run_id)
+    assert (await http.expect(200, "PATCH", path, {"name": "Reports"}))["name"] == "Reports"
+    await http.expect(204, "DELETE", path)
+    await http.expect(404, "GET", path)
