@@ -78,7 +78,7 @@ async def test_a_tool_has_a_type_a_config_and_schemas(http: Http, project: str) 
     assert (made["project_id"], made["type"], made["config"]["method"]) == (project, "http", "GET")
     assert made["input_schema"]["required"] == ["city"]
     listed = (await http.expect(200, "GET", f"/api/tools?projectId={project}"))["items"]
-    assert made["id"] in [item["id"] for item in listed]
+    assert [item["id"] for item in listed] == [made["id"]]
     await http.expect(204, "DELETE", f"/api/tools/{made['id']}")
 
 
@@ -95,8 +95,10 @@ async def test_a_workflow_is_made_read_replaced_and_judged(http: Http, project: 
     cyclic = graph(of_agent["id"], of_tool["id"])
     cyclic["edges"].append({"id": "back", "fromNodeId": "look", "toNodeId": "ask"})
     await http.expect(400, "POST", "/api/workflows", {**body, "graph": cyclic})
-    listed = (await http.expect(200, "GET", f"/api/workflows?projectId={project}"))["items"]
-    assert made["id"] in [item["id"] for item in listed]
+    for listing, expected in ((project, [made["id"]]), ("another", [])):
+        found = (await http.expect(200, "GET", f"/api/workflows?projectId={listing}"))["items"]
+        assert [item["id"] for item in found] == expected
+    assert (await http.expect(200, "GET", f"{path}/runs"))["items"] == []
     await http.expect(204, "DELETE", path)
     await http.expect(204, "DELETE", f"/api/tools/{of_tool['id']}")
 
