@@ -25,6 +25,7 @@ from tests.support.valkey import Valkey
 
 OPERATOR = "the-operators-key-of-these-tests"
 BOUND_SECONDS = 60
+READY_SECONDS = 120
 ENDED = ("succeeded", "failed", "canceled")
 RATE_LIMIT = 100  # source 002's default: a minute
 
@@ -118,7 +119,7 @@ class Stack:
             self.running[name] = subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=log, stderr=log)
 
     def _wait(self, name: str, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + BOUND_SECONDS
+        deadline = time.monotonic() + READY_SECONDS
         while not _holds(condition):
             running = self.running[name].poll() is None and time.monotonic() < deadline
             assert running, f"{name} is not ready:\n{self.log(name)[-4000:]}"
