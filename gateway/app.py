@@ -21,6 +21,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.middleware import BodyLimit, Exchanges, Faults
 from gateway.open_streams import OpenStreams
 from gateway.openapi import describe, serve_docs
+from gateway.revocations import Revocations
 from gateway.room import Room
 from gateway.routes import (
     agent_messages,
@@ -193,12 +194,14 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
             metrics=app.state.metrics,
         )
         counters = Counters(counters_redis)
+        auth = Authenticator.over(settings, operator_keys, database, counters)
+        revocations = Revocations(auth.ring, settings.auth.recheck_seconds)
         slots, agent_slots = slots_of(settings, redis), agent_slots_of(settings, redis)
         queue = RunQueue(celery_app(broker_url), redis, slots, agent_slots=agent_slots)
         outside = Outside.over(redis, settings, queue.ring, patience_seconds=PATIENCE_SECONDS, database=database)
         app.state.services = services = Services(
             settings=settings,
-            auth=Authenticator.over(settings, operator_keys, database, counters),
+            auth=auth,
             redis=redis,
             broker=broker,
             db=database,
@@ -207,7 +210,8 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
             queue=queue,
             workers=WorkerRegistry(redis),
             room=Room(redis, settings.redis.full_at),
-            streams=Streams(fanout, settings.stream),
+            streams=Streams(fanout, settings.stream, revocations),
+            revocations=revocations,
             limits=RateLimits(settings.rate_limit, counters),
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
@@ -225,7 +229,7 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
                 replicas=settings.redis.replicas,
             ),
         )
-        own = (services.open_streams.keep, services.auth.ring.keep, services.audit.run)
+        own = (services.open_streams.keep, auth.ring.keep, revocations.keep, services.audit.run)
         chores = {asyncio.create_task(run()) for run in (fanout.run, counters.run, *own)}
         for chore in chores:
             chore.add_done_callback(_stop_if_crashed)

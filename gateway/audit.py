@@ -34,6 +34,8 @@ NOT_AUDITED = frozenset({"createStreamTicket"})
 """Changes nothing, and comes before each stream of a page."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 REFUSED = frozenset({401, 403})
+ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
+"""The second refuses a WebSocket."""
 
 _ID_CHARS, _ACTION_CHARS = 200, 100
 
@@ -119,28 +121,42 @@ class Audited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_on(message: Message) -> None:
-            if message["type"] == "http.response.start" and (outcome := _outcome(scope, message["status"])):
-                scope["app"].state.services.audit.record(_entry(scope, message, outcome))
+            if message["type"] in ANSWERS and (entry := _of_answer(scope, message)):
+                scope["app"].state.services.audit.record(entry)
             await send(message)
 
-        await self.app(scope, receive, send_on if scope["type"] == "http" else send)
+        await self.app(scope, receive, send_on if scope["type"] in ("http", "websocket") else send)
 
 
-def _outcome(scope: Scope, status: int) -> Outcome | None:
+def of_frame(scope: Scope, action: str, resource: tuple[str, str], status: int) -> Entry | None:
+    """What a frame over the scope's WebSocket asked for, by the status that its answer would have over HTTP."""
+    outcome = _outcome(status, changes=True)
+    return _entry(scope, action, resource, status, outcome) if outcome else None
+
+
+def _of_answer(scope: Scope, start: Message) -> Entry | None:
+    action, status = _operation(scope), start["status"]
+    read = scope.get("method", "GET") in READS
+    outcome = _outcome(status, changes=not read and PRINCIPAL in scope and action not in NOT_AUDITED)
+    resource = _resource(scope, Headers(raw=start["headers"]).get("location", ""))
+    return _entry(scope, action, resource, status, outcome) if outcome else None
+
+
+def _outcome(status: int, *, changes: bool) -> Outcome | None:
     """None for what is not written down: reads, and requests that were wrong or came too often."""
     if status in REFUSED:
         return "refused"
-    if scope["method"] in READS or PRINCIPAL not in scope or _operation(scope) in NOT_AUDITED:
+    if not changes:
         return None
     if status < 400:
         return "done"
     return "failed" if status >= 500 else None
 
 
-def _entry(scope: Scope, start: Message, outcome: Outcome) -> Entry:
+def _entry(scope: Scope, action: str, resource: tuple[str | None, str | None], status: int, outcome: Outcome) -> Entry:
     caller: Principal | None = scope.get(PRINCIPAL)
-    kind, resource = _resource(scope, Headers(raw=start["headers"]).get("location", ""))
     path = None if caller else {"path": _text(scope["path"], _ID_CHARS)}
+    kind, resource_id = resource
     return Entry(
         id=new_id(),
         # Whom nobody knows is the operator's concern, whose own workspace is the default one.
@@ -148,29 +164,31 @@ def _entry(scope: Scope, start: Message, outcome: Outcome) -> Entry:
         at=datetime.now(UTC),
         actor=caller.key_id if caller else None,
         user_uuid=caller.user if caller else None,
-        action=_text(_operation(scope), _ACTION_CHARS),
+        action=_text(action, _ACTION_CHARS),
         resource_type=kind,
-        resource_id=resource,
+        resource_id=None if resource_id is None else _text(resource_id, _ID_CHARS),
         outcome=outcome,
         request_id=scope.get(REQUEST_ID),
         address=str(scope["client"][0])[:64] if scope.get("client") else None,
-        detail={"status": start["status"], **(path or {})},
+        detail={"status": status, **(path or {})},
     )
 
 
 def _operation(scope: Scope) -> str:
-    """The operation's id, or what was asked for where there is none."""
-    operation = getattr(scope.get("route"), "operation_id", None)
-    return operation or f"{scope['method']} {getattr(scope.get('route'), 'path', scope['path'])}"
+    """The operation's id, a WebSocket's name, or what was asked for where there is neither."""
+    route = scope.get("route")
+    if scope["type"] == "websocket":
+        return getattr(route, "name", None) or f"WebSocket {scope['path']}"
+    return getattr(route, "operation_id", None) or f"{scope['method']} {getattr(route, 'path', scope['path'])}"
 
 
 def _resource(scope: Scope, location: str) -> tuple[str | None, str | None]:
     """What the path names first; of what was made, what the answer says."""
     for name, value in scope.get("path_params", {}).items():
-        return name.removesuffix("_id")[:50], _text(str(value), _ID_CHARS)
+        return name.removesuffix("_id")[:50], str(value)
     _, _, place = location.rpartition("/api/")
     kind, _, made = place.partition("/")
-    return (kind.removesuffix("s")[:50], _text(made, _ID_CHARS)) if made else (None, None)
+    return (kind.removesuffix("s")[:50], made) if made else (None, None)
 
 
 def _text(value: str, most_chars: int) -> str:

@@ -18,6 +18,7 @@ from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits, RouteClass, class_of
 from gateway.metrics import GatewayMetrics
 from gateway.open_streams import OpenStreams
+from gateway.revocations import Revocations
 from gateway.room import Room
 from gateway.sandboxes.host import SandboxHost
 from gateway.stream.open import Streams
@@ -58,6 +59,7 @@ class Services:
     streams: Streams
     limits: RateLimits
     open_streams: OpenStreams
+    revocations: Revocations
     sandboxes: SandboxHost
     snapshots: Snapshots
     channels: Channels

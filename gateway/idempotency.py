@@ -16,6 +16,7 @@ from gateway.errors import invalid
 from shared import keys
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.redis import patiently
+from shared.tenant import Tenant
 
 KEPT_SECONDS = 24 * 3600
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -26,7 +27,7 @@ class Idempotency:
         self._client = client
         self._patience_seconds = patience_seconds
 
-    async def reserve(self, workspace: str, key: str | None, request: list[Any], new_id: str) -> str:
+    async def reserve(self, tenant: Tenant, key: str | None, request: list[Any], new_id: str) -> str:
         """The id to work with: `new_id`, or the one that the same request with this key was given before.
 
         `request`: the operation and all that matters in its body. Raises AppError: INVALID_REQUEST (not a key),
@@ -34,18 +35,18 @@ class Idempotency:
         """
         if key is None:
             return new_id
-        name, digest = _place(workspace, key), _digest(request)
+        name, digest = _place(tenant, key), _digest(request)
         mine = f"{digest} {new_id}"
         kept = await patiently(
             lambda: self._client.set(name, mine, nx=True, get=True, ex=KEPT_SECONDS), self._patience_seconds
         )
         return _reserved(str(kept or mine), key, digest)
 
-    async def reserved(self, workspace: str, key: str | None, request: list[Any]) -> str | None:
+    async def reserved(self, tenant: Tenant, key: str | None, request: list[Any]) -> str | None:
         """The id that the same request was given before, if any. Raises as `reserve`."""
         if key is None:
             return None
-        name = _place(workspace, key)
+        name = _place(tenant, key)
         kept = await patiently(lambda: self._client.get(name), self._patience_seconds)
         return None if kept is None else _reserved(str(kept), key, _digest(request))
 
@@ -55,11 +56,11 @@ def token(key: str | None, request: list[Any]) -> str:
     return secrets.token_hex(16) if key is None else _digest([key, request])[:32]
 
 
-def _place(workspace: str, key: str) -> str:
+def _place(tenant: Tenant, key: str) -> str:
     if not KEY.fullmatch(key):
         detail = "should be 1 to 255 visible ASCII characters"
         raise invalid([FieldError(place="header.Idempotency-Key", detail=detail)])
-    return keys.idempotency(workspace, key)
+    return keys.idempotency(str(tenant), key)
 
 
 def _digest(request: list[Any]) -> str:

@@ -24,12 +24,16 @@ class ChannelEventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelEvent:
-    """`data` has at most 64 KiB; of more, the longest fields are left out as in a run's events."""
+    """`data` has at most 64 KiB; of more, the longest fields are left out as in a run's events.
+
+    `project`: of what it tells; whoever is limited to another one is not told.
+    """
 
     type: ChannelEventType
     workspace: str
     agent_id: str
     data: JSON = field(default_factory=dict)
+    project: str | None = None
 
 
 class Channels:
@@ -44,7 +48,7 @@ class Channels:
 
     async def publish(self, event: ChannelEvent) -> str:
         """Its id. Repeated after a lost answer, an event may be there twice. Raises redis.RedisError."""
-        fields = {"t": event.type.value, "r": event.agent_id, "e": _encode(event)}
+        fields = {"t": event.type.value, "r": event.agent_id, "p": event.project or "", "e": _encode(event)}
 
         async def add() -> str:
             key = keys.channel(event.workspace)

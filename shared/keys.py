@@ -5,6 +5,7 @@ from functools import cached_property
 from urllib.parse import quote
 
 from shared.ids import SHARDS, shard_of, shard_tags, slot_of, thread_of
+from shared.tenant import Tenant
 
 WORKERS = "workers"
 TOOLS = "tools"
@@ -187,9 +188,9 @@ def deliveries(shard: int) -> str:
     return f"deliveries:{{{shard_tags()[shard]}}}"
 
 
-def approvals(workspace: str) -> str:
-    """ZSET of step ids that wait for a human, by when they began to (milliseconds)."""
-    return f"approvals:{{{workspace}}}"
+def approvals(workspace: str, project: str | None = None) -> str:
+    """ZSET of step ids of a workspace, or of one of its projects, that wait for a human, by when they began to (ms)."""
+    return f"approvals:{{{Tenant(workspace, project)}}}"
 
 
 def slots(workspace: str) -> str:
@@ -209,7 +210,7 @@ def slots_checked(workspace: str) -> str:
 
 def threads(workspace: str, project: str | None = None) -> str:
     """ZSET of the thread ids of a workspace, or of one of its projects, all with score 0: ids sort by time."""
-    return f"threads:{{{workspace}}}" if project is None else f"threads:{{{workspace}/{project}}}"
+    return f"threads:{{{Tenant(workspace, project)}}}"
 
 
 def current_runs(workspace: str) -> str:
@@ -222,8 +223,8 @@ def worker(name: str) -> str:
     return f"worker:{{{WORKERS}}}:{name}"
 
 
-def idempotency(workspace: str, key: str) -> str:
-    return f"idem:{{{workspace}:{key}}}"
+def idempotency(tenant: str, key: str) -> str:
+    return f"idem:{{{tenant}:{key}}}"
 
 
 def breaker(deployment: str) -> str:
@@ -251,9 +252,9 @@ def flow(tenant: str, flow_uuid: str, flow_input_uuid: str) -> str:
     return f"stream:{{{tenant}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
 
 
-def session(workspace: str, name: str) -> str:
+def session(tenant: str, name: str) -> str:
     """STRING: the thread of a client's session."""
-    return f"session:{{{workspace}:{name}}}"
+    return f"session:{{{tenant}:{name}}}"
 
 
 def revoked(key_id: str) -> str:

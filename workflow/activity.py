@@ -31,7 +31,7 @@ class Activity:
             log.warning("agent %s: nobody is told that run %s is %s", agent_id, run.id, status)
             return
         data = {"run_id": run.id, "thread_id": run.thread_id, "status": status, "attempt": run.epoch}
-        event = ChannelEvent(ChannelEventType.ACTIVITY, run.workspace, agent_id, data)
+        event = ChannelEvent(ChannelEventType.ACTIVITY, run.workspace, agent_id, data, run.project)
         task = asyncio.create_task(self._publish(event))
         self._untold.add(task)
         task.add_done_callback(self._untold.discard)

@@ -78,6 +78,6 @@ def _has_model(services: Services, catalogue: Catalogue, model: str) -> bool:
 async def announce(services: Services, kind: ChannelEventType, agent: Agent, data: JSON) -> None:
     """To whoever watches. What it is about has been done: that nobody can be told now is for the log."""
     try:
-        await services.channels.publish(ChannelEvent(kind, agent.workspace, agent.id, data))
+        await services.channels.publish(ChannelEvent(kind, agent.workspace, agent.id, data, agent.project))
     except RedisError as error:
         log.warning("nobody was told of %s of agent %s: %r", kind, agent.id, error)

@@ -13,6 +13,7 @@ from shared.db import agents
 from shared.db.agents import Agent, AgentStatus
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id
+from shared.tenant import Tenant
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Run
 from shared.types import AGENT_HOOKS, JSON, Runnable, RunStatus
@@ -39,7 +40,7 @@ async def move(
     """
     catalogue = await catalogue_of(services)
     async with services.db.begin() as c:
-        agent = before = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        agent = before = await agents.existing(c, caller.tenant, agent_id, to_change=True)
         agents.check_version(agent, expected)
         if agent.status is not to:
             check_move(agent, to)
@@ -77,7 +78,7 @@ async def submit_hooks(services: Services, agent: Agent, *, key_id: str | None) 
         return
     instance = {name: getattr(agent, name) for name in ("id", "name", "workspace", "project")}
     instance |= {name: getattr(agent, name) for name in ("knowledge", "storage", "metadata")}
-    thread = NewThread(agent.hook_thread, agent.workspace, {"hooks_of": agent.id})
+    thread = NewThread(agent.hook_thread, agent.workspace, {"hooks_of": agent.id}, project=agent.project)
     run = NewRun(
         agent.hook_run,
         agent.workspace,
@@ -128,5 +129,5 @@ async def _retry_hooks(services: Services, caller: Principal, agent: Agent) -> A
     submitted = await again.retry(services.store, run, new_id, key_id=caller.key_id)
     services.in_background(services.queue.ring(submitted.ring))
     async with services.db.begin() as c:
-        agent = await agents.existing(c, agent.workspace, agent.id, to_change=True)
+        agent = await agents.existing(c, Tenant(agent.workspace), agent.id, to_change=True)
         return await agents.change(c, agent, {"hook_run": new_id})

@@ -25,7 +25,7 @@ async def agent_named(services: Services, caller: Principal, name: str) -> Agent
     await check_enabled(services)
     if AGENT_ID.fullmatch(name):
         async with services.db.connect() as c:
-            return await agents.existing(c, caller.workspace, name)
+            return await agents.existing(c, caller.tenant, name)
     card = (await catalogue_of(services)).definition(name)
     if card is None:
         raise AppError(
@@ -59,6 +59,14 @@ async def snapshot_of(services: Services, caller: Principal, name: str) -> JSON:
     return merged(kind_of(await catalogue_of(services), found), found)
 
 
+async def project_for(services: Services, caller: Principal, asked: str | None, definition: JSON | None) -> str | None:
+    """The project of a new thread for a run of the agent, whose own it is where none is asked for.
+
+    Raises AppError NOT_FOUND.
+    """
+    return await services.auth.workspaces.project_of(caller, asked or (definition or {}).get("project"))
+
+
 def merged(card: DefinitionCard, agent: Agent | None) -> JSON:
     """What the agent says goes before what its kind says."""
     own: JSON = {"model": card.model, "temperature": card.temperature, "tools": card.tools, **card.limits}
@@ -69,6 +77,7 @@ def merged(card: DefinitionCard, agent: Agent | None) -> JSON:
         prompt, sandbox = agent.prompt or prompt, agent.sandbox.get("enabled", sandbox)
     return {
         "agent_id": agent.id if agent else None,
+        "project": agent.project if agent else None,
         "definition": card.id,
         "version": agent.version if agent else None,
         "prompt": prompt,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -54,8 +55,15 @@ class KeyRing:
 
     async def check_not_revoked(self, key_id: str) -> None:
         """Raises AppError UNAUTHORIZED. A Redis that is away says nothing."""
-        if await unless_away(self._counters, self._counters.get(names.revoked(key_id))) is not None:
-            raise _revoked()
+        if await self.revoked([key_id]):
+            raise key_revoked()
+
+    async def revoked(self, key_ids: Iterable[str]) -> set[str]:
+        """Those of the keys that are, by questions that are sent together. A Redis that is away says nothing."""
+        asked = list(key_ids)
+        questions = asyncio.gather(*(self._counters.get(names.revoked(key_id)) for key_id in asked))
+        marks = await unless_away(self._counters, questions) or [None] * len(asked)
+        return {key_id for key_id, mark in zip(asked, marks, strict=True) if mark is not None}
 
     async def revoke(self, client: Redis, revoked: list[str]) -> None:
         """Tells all gateways of keys that SQL knows as revoked, or not at all any more. Idempotent."""
@@ -87,11 +95,11 @@ class KeyRing:
 
     async def _check(self, key: Key) -> None:
         if key.revoked_at is not None:
-            raise _revoked()
+            raise key_revoked()
         if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
             raise AppError(ErrorCode.UNAUTHORIZED, f"This API key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC.")
         await self.check_not_revoked(key.id)
 
 
-def _revoked() -> AppError:
+def key_revoked() -> AppError:
     return AppError(ErrorCode.UNAUTHORIZED, "This API key was revoked.")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from shared.errors import AppError, ErrorCode
+from shared.tenant import Tenant
 from shared.types import JSON, Scope
 
 DEFAULT_WORKSPACE = "default"
@@ -32,13 +33,13 @@ class Principal:
         return self.workspaces is None
 
     @property
-    def tenant(self) -> str:
-        """Whom nothing is shared beyond, such as what Idempotency-Keys name."""
-        return self.workspace if self.project is None else f"{self.workspace}/{self.project}"
+    def tenant(self) -> Tenant:
+        """What every query about rows takes, and whom Idempotency-Keys and sessions belong to."""
+        return Tenant(self.workspace, self.project)
 
     def sees(self, workspace: str | None, project: str | None) -> bool:
-        """Whether something of this workspace and project exists for the caller. None: it is in none."""
-        return workspace == self.workspace and self.project in (None, project)
+        """As `Tenant.sees`."""
+        return self.tenant.sees(workspace, project)
 
     def may_select(self, workspace: str) -> bool:
         return self.workspaces is None or workspace == self.workspace or workspace in self.workspaces

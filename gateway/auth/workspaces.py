@@ -10,6 +10,7 @@ from shared.db.projects import Project
 from shared.db.workspaces import Workspace
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_row_id
+from shared.types import JSON
 
 SELECT_BY_ID = ("X-Workspace-Id", "workspace_id")
 """Header and parameter of the query."""
@@ -44,7 +45,7 @@ class Workspaces:
         return caller.in_workspace(workspace)
 
     async def project_of(self, caller: Principal, asked: str | None) -> str | None:
-        """The project of something new. Raises AppError NOT_FOUND, UNAVAILABLE."""
+        """The project that something is to be of. Raises AppError NOT_FOUND, UNAVAILABLE."""
         project = asked or caller.project
         if project is None:
             return None
@@ -52,6 +53,13 @@ class Workspaces:
         if hidden or not is_row_id(project) or await self._projects.get(f"{caller.workspace} {project}") is None:
             raise AppError(ErrorCode.NOT_FOUND, f"There is no project {project[:100]}.")
         return project
+
+    async def in_project(self, caller: Principal, values: JSON, *, new: bool = False) -> JSON:
+        """Columns that a request gives, whose `project` is one that the caller may put something into: for whoever is
+        limited to a project that one, also where none is named. Raises as `project_of`."""
+        if not new and "project" not in values:
+            return values
+        return {**values, "project": await self.project_of(caller, values.get("project"))}
 
     def forget(self, workspace: Workspace) -> None:
         """It was changed. Other gateways notice within Remembered's time."""

@@ -37,7 +37,7 @@ async def _unknown(services: Services, caller: Principal, graph: Graph) -> list[
     told = await told_catalogue(services.redis)
     kinds = {card.id for card in told.definitions} if told else set()
     async with services.db.connect() as c:
-        missing = {*await agents.missing(c, caller.workspace, named_agents.values())} - kinds
+        missing = {*await agents.missing(c, caller.tenant, named_agents.values())} - kinds
     unknown = {*(await tools_named(services, caller, [*named_tools.values()])).unknown}
     return [
         *_not_there(named_agents, missing, "there is no agent {}, and no kind of agents"),

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.agents.snapshots import snapshot
+from gateway.agents.snapshots import project_for, snapshot
 from gateway.auth import Principal
 from gateway.deps import Services
 from gateway.errors import field_error, invalid
@@ -25,6 +25,8 @@ async def submit_run(
     """Raises AppError NOT_FOUND, CONFLICT, INVALID_REQUEST, NOT_IMPLEMENTED."""
     thread_id = body.thread_id or new_thread_id()
     thread = None if body.thread_id is None else await services.thread_of(caller, body.thread_id)
+    if thread is not None and body.project_id not in (None, thread.project):
+        raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} is not of project {(body.project_id or '')[:100]}.")
     of_agent = body.runnable_type == "agent"
     who = body.runnable_id or (thread.agent if thread and of_agent else None)
     request = ["run", body.model_dump(), *([task.id] if task else [])]
@@ -32,7 +34,8 @@ async def submit_run(
     parameters = body.parameters.model_dump(exclude_none=True)
     definition, parameters = await snapshot(services, caller, who if of_agent else None, parameters, run_id=run_id)
     if body.thread_id is None:
-        project = (task.project if task else None) or caller.project
+        asked = body.project_id or (task.project if task else None)
+        project = await project_for(services, caller, asked, definition)
         await services.store.create_thread(NewThread(thread_of(run_id), caller.workspace, project=project))
     new = NewRun(
         run_id,
@@ -56,7 +59,7 @@ async def submit_task(
 ) -> Run:
     """A run of the task, its last one from then on. Raises as `submit_run`."""
     async with services.db.connect() as c:
-        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
+        task = await tasks.ROWS.existing(c, caller.tenant, task_id)
     run = await submit_run(services, caller, run_of_task(task, _of_task(body)), key, task=task)
     await began(services, run)
     return run
@@ -88,8 +91,8 @@ def _of_task(body: TaskRunBody | RunBody) -> TaskRunBody:
     """What it says of a task's run. Raises AppError INVALID_REQUEST."""
     if isinstance(body, TaskRunBody):
         return body
-    if wrong := sorted(body.model_fields_set & {"runnable_type", "runnable_id"}):
-        detail = "a task says itself what is run: leave this out"
+    if wrong := sorted(body.model_fields_set & {"runnable_type", "runnable_id", "project_id"}):
+        detail = "a task says itself what is run, and for which project: leave this out"
         raise invalid([FieldError(place=f"body.{name}", detail=detail) for name in wrong])
     return TaskRunBody.model_validate(body.model_dump(exclude_unset=True, exclude={"task_id"}))
 

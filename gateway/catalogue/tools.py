@@ -45,7 +45,7 @@ async def tools_named(
     if not others:
         return NamedTools(list(names))
     async with services.db.connect() as c:
-        rows = await tools.named(c, caller.workspace, others, project=caller.project)
+        rows = await tools.named(c, caller.tenant, others)
     usable = [row for row in rows if not services.settings.tools.disables(row.name)]
     found = {key: row for row in usable for key in (row.name, row.id)}
     return _resolved(names, workers, found)

@@ -43,7 +43,7 @@ async def list_messages(
     """Those that are kept (`agents.message_retention_limit`)."""
     after = place_of(cursor)
     async with services.db.connect() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
+        agent = await agents.existing(c, caller.tenant, agent_id)
         found = await messages.page(c, agent, acknowledged=acknowledged, after=after, limit=limit + 1, skip=skip)
     return page_of(found, limit, AgentMessageAnswer.of, lambda message: Place(message.created_at, message.id))
 
@@ -64,7 +64,7 @@ async def send_message(
     now = datetime.now(UTC)
     until = now + timedelta(seconds=services.settings.agents.message_ack_window_seconds)
     async with services.db.begin() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
+        agent = await agents.existing(c, caller.tenant, agent_id)
         said = {"role": body.role, "sender": body.sender, "content": body.content, "data": body.data}
         new = AgentMessage(message_id, agent.workspace, agent.id, created_at=now, ack_until=until, **said)  # type: ignore[arg-type]
         message = await messages.add(c, new, keep=services.settings.agents.message_retention_limit)
@@ -85,5 +85,5 @@ async def acknowledge(
 ) -> AgentMessageAnswer:
     """Within `agents.message_ack_window_seconds`; later it is 409. Once acknowledged it stays so."""
     async with services.db.begin() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
+        agent = await agents.existing(c, caller.tenant, agent_id)
         return AgentMessageAnswer.of(await messages.acknowledge(c, agent, message_id))

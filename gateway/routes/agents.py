@@ -62,7 +62,7 @@ async def list_agents(
 ) -> Page[AgentAnswer]:
     after = place_of(cursor)
     async with services.db.connect() as c:
-        found = await agents.page(c, caller.workspace, wanted, after=after, limit=limit + 1, skip=skip)
+        found = await agents.page(c, caller.tenant, wanted, after=after, limit=limit + 1, skip=skip)
     return page_of(found, limit, AgentAnswer.of, lambda agent: Place(agent.created_at, agent.id))
 
 
@@ -83,7 +83,7 @@ async def create_agent(
     """Of a definition; what the agent says itself goes before it, and what a run's request says before both."""
     values = body.values(base_url=services.settings.llm.base_url)
     await check_named(services, caller, {"definition": body.definition_id, **values})
-    await services.auth.workspaces.project_of(caller, values.get("project"))
+    values = await services.auth.workspaces.in_project(caller, values, new=True)
     request = ["agent", body.model_dump()]
     agent_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
@@ -98,7 +98,7 @@ async def create_agent(
 @router.get("/{agent_id}", operation_id="getAgent", summary="An agent", responses=errors(404, 501))
 async def get_agent(agent_id: str, response: Response, services: WithServices, caller: Caller) -> AgentAnswer:
     async with services.db.connect() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
+        agent = await agents.existing(c, caller.tenant, agent_id)
     return await _answer(services, agent, response)
 
 
@@ -118,7 +118,7 @@ async def update_agent(
     expected = expected_version(if_match, body.expected_version)
     values = body.values(base_url=services.settings.llm.base_url)
     await check_named(services, caller, values)
-    await services.auth.workspaces.project_of(caller, values.get("project"))
+    values = await services.auth.workspaces.in_project(caller, values)
     agent = await _changed(services, caller, agent_id, values, to=body.status, expected=expected)
     return await _answer(services, agent, response)
 
@@ -134,7 +134,7 @@ async def delete_agent(agent_id: str, services: WithServices, caller: Writer, if
     """With its contexts and messages; its threads and runs stay. An active one is deactivated or shut down first."""
     expected = expected_version(if_match)
     async with services.db.begin() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        agent = await agents.existing(c, caller.tenant, agent_id, to_change=True)
         if agent.status is AgentStatus.ACTIVE:
             raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is active. Deactivate it, or shut it down, first.")
         await agents.delete(c, agent, expected=expected)
@@ -204,7 +204,7 @@ async def _changed(
     """All of it in one version, and in one transaction. Raises AppError NOT_FOUND, CONFLICT, INVALID_REQUEST."""
     catalogue = await catalogue_of(services)
     async with services.db.begin() as c:
-        before = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        before = await agents.existing(c, caller.tenant, agent_id, to_change=True)
         if to is not None and to is not before.status:
             check_move(before, to)
             card = catalogue.definition(before.definition)

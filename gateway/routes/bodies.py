@@ -178,6 +178,11 @@ class RunBody(Body):
         description="A function's input; an agent's is `{task, context_data?}`.",
     )
     thread_id: str | None = Field(default=None, description="Unset: a new thread.")
+    project_id: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("project_id", "projectId"),
+        description="Of the new thread. Unset: the agent's, if it has one. With `thread_id`: that thread's, or 404.",
+    )
     parameters: Parameters = Parameters()
     user_uuid: Name | None = Field(default=None, description="For whom, in the client's own terms.")
     on_busy: OnBusy = "enqueue"

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from gateway.agents.known import catalogue_of
-from gateway.agents.snapshots import snapshot_of
+from gateway.agents.snapshots import project_for, snapshot_of
 from gateway.auth import Principal
 from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, IdempotencyKey, Runner, Services, WithServices
@@ -67,7 +67,7 @@ async def chat(
     definition = await _definition(services, caller, body.agent)
     thread_id = await _thread(services, caller, body.session_id)
     request = ["chat", body.model_dump()]
-    project = await services.auth.workspaces.project_of(caller, None)
+    project = await project_for(services, caller, None, definition)
     run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread_id))
     metadata = {"session_id": body.session_id} if body.session_id else {}
     thread = NewThread(thread_of(run_id), caller.workspace, metadata, agent=body.agent, project=project)
@@ -117,6 +117,6 @@ async def _thread(services: Services, caller: Principal, session_id: str | None)
     mine = new_thread_id()
     if session_id is None:
         return mine
-    name = keys.session(caller.tenant, session_id)
+    name = keys.session(str(caller.tenant), session_id)
     kept = await patiently(lambda: services.redis.set(name, mine, nx=True, get=True), PATIENCE_SECONDS)
     return str(kept or mine)

@@ -38,12 +38,10 @@ router = APIRouter(
 async def get_context(
     agent_id: str, response: Response, services: WithServices, caller: Caller, context_name: ContextName = "default"
 ) -> ContextAnswer:
-    """Its newest version. One that was never written is made: version 1, an empty document."""
+    """Its newest version. One that was never written is empty, and at version 0."""
     async with services.db.connect() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
-        version = await contexts.current(c, agent, context_name)
-    if version is None:
-        version = await _created(services, caller, agent, context_name)
+        agent = await agents.existing(c, caller.tenant, agent_id)
+        version = await contexts.current(c, agent, context_name) or contexts.unwritten(agent, context_name)
     tag(response, version.number)
     return ContextAnswer.of(agent, version)
 
@@ -94,7 +92,7 @@ async def list_versions(
     """Those that are kept (`agents.context_history_limit`)."""
     before = _version_of(cursor)
     async with services.db.connect() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
+        agent = await agents.existing(c, caller.tenant, agent_id)
         found = await contexts.versions(c, agent, context_name, before=before, limit=limit + 1)
     more = len(found) > limit
     items = [ContextAnswer.of(agent, version) for version in found[:limit]]
@@ -122,7 +120,7 @@ async def rollback(
     """Makes a new version with the data of an older one: what came between stays in the history."""
     expected = expected_version(if_match, body.expected_version)
     async with services.db.connect() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id)
+        agent = await agents.existing(c, caller.tenant, agent_id)
         old = await contexts.version(c, agent, context_name, body.version)
     note = body.note or f"back to version {old.number}"
     asked = ["rollback", agent_id, context_name, body.model_dump()]
@@ -133,20 +131,11 @@ async def rollback(
     return ContextAnswer.of(agent, version)
 
 
-async def _created(services: Services, caller: Principal, agent: Agent, name: str) -> ContextVersion:
-    async with services.db.begin() as c:
-        agent = await agents.existing(c, caller.workspace, agent.id, to_change=True)
-        if there := await contexts.current(c, agent, name):  # by somebody else, just now
-            return there
-        keep = services.settings.agents.context_history_limit
-        return await contexts.write(c, agent, name, NewVersion(new_id(), {}, by=caller.key_id), keep=keep)
-
-
 async def _written(
     services: Services, caller: Principal, agent_id: str, name: str, new: NewVersion, *, expected: int | None
 ) -> tuple[Agent, ContextVersion]:
     async with services.db.begin() as c:
-        agent = await agents.existing(c, caller.workspace, agent_id, to_change=True)
+        agent = await agents.existing(c, caller.tenant, agent_id, to_change=True)
         keep = services.settings.agents.context_history_limit
         version = await contexts.write(c, agent, name, new, keep=keep, expected=expected)
     data = {"context_name": name, "version": version.number, "note": version.note, "restored_version": version.restored}

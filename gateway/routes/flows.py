@@ -54,7 +54,7 @@ async def name_stream(
     """The thread that the name stands for from now on: the given one, or the one that it was given before and that was
     never made. Raises AppError CONFLICT where it stands for another one.
     """
-    alias = keys.flow(caller.tenant, flow_uuid, flow_input_uuid)
+    alias = keys.flow(str(caller.tenant), flow_uuid, flow_input_uuid)
     kept = await patiently(lambda: services.redis.set(alias, thread_id, nx=True, get=True), PATIENCE_SECONDS)
     before = str(kept or thread_id)
     if before == thread_id:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import RedisError
 from starlette.types import Scope as AsgiScope
 
+from gateway.audit import of_frame
 from gateway.auth import Principal
 from gateway.deps import Services
-from gateway.errors import internal, invalid, members_of, not_valid, redis_away, too_large
+from gateway.errors import internal, invalid, members_of, not_valid, redis_away, status_of, too_large
 from gateway.limits import RouteClass
 from gateway.middleware import REQUEST_ID
 from gateway.routes import steps, threads
@@ -72,9 +73,14 @@ class _Frame:
 class Act:
     """`body`: what the fields beside the envelope's must be."""
 
+    operation: str
+    """The operation's id over HTTP."""
     body: type[BaseModel]
     limit: RouteClass
     do: Callable[[_Frame], Awaitable[BaseModel]]
+
+    def named(self, envelope: Envelope) -> str:
+        return "resolveStep" if self.do is _approve and "as" in (envelope.model_extra or {}) else self.operation
 
 
 async def _execute(frame: _Frame) -> BaseModel:
@@ -100,10 +106,10 @@ async def _approve(frame: _Frame) -> BaseModel:
 
 
 THREAD_ACTS: Mapping[str, Act] = {
-    "execute": Act(ExecuteBody, RouteClass.EXECUTE, _execute),
-    "message": Act(MessageBody, RouteClass.SIGNAL, _message),
-    "cancel": Act(NoBody, RouteClass.SIGNAL, _cancel),
-    "approve": Act(ApproveFrame, RouteClass.SIGNAL, _approve),
+    "execute": Act("execute", ExecuteBody, RouteClass.EXECUTE, _execute),
+    "message": Act("sendMessage", MessageBody, RouteClass.SIGNAL, _message),
+    "cancel": Act("cancelThread", NoBody, RouteClass.SIGNAL, _cancel),
+    "approve": Act("completeHumanStep", ApproveFrame, RouteClass.SIGNAL, _approve),
 }
 
 
@@ -115,22 +121,47 @@ class Frames:
         self._acts = acts
 
     async def answer(self, text: str) -> Answered:
-        frame_id = None
+        envelope = Envelope(type="")
         try:
-            envelope = self._envelope(text)
-            frame_id = envelope.id
+            envelope = await self._read(text)
             done = await self._do(envelope)
         except AppError as error:
-            return Answered(_error(frame_id, error), refused=error.code in _REFUSED)
+            return self._failed(envelope, error)
         except Exception as error:
             if isinstance(error, RedisError) and passes(error):
                 log.warning("Redis is away: %s", error)
-                return Answered(_error(frame_id, redis_away()))
+                return self._failed(envelope, redis_away())
             request_id = self._sender.scope[REQUEST_ID]
             log.exception("request %s: a frame crashed", request_id)
-            return Answered(_error(frame_id, internal(request_id)))
+            return self._failed(envelope, internal(request_id))
+        self._record(envelope, 200)
         shown = done.model_dump_json(by_alias=True).encode()
-        return Answered(b'{"type":"answer","id":%b,"data":%b}' % (orjson.dumps(frame_id), shown))
+        return Answered(b'{"type":"answer","id":%b,"data":%b}' % (orjson.dumps(envelope.id), shown))
+
+    def _failed(self, envelope: Envelope, error: AppError) -> Answered:
+        self._record(envelope, status_of(error.code))
+        return Answered(_error(envelope.id, error), refused=error.code in _REFUSED)
+
+    def _record(self, envelope: Envelope, status: int) -> None:
+        """For the audit log."""
+        sender, act = self._sender, self._acts.get(envelope.type)
+        if act is None:
+            return
+        step_id = (envelope.model_extra or {}).get("step_id")
+        resource = ("step", step_id) if isinstance(step_id, str) else ("thread", sender.thread_id)
+        if entry := of_frame(sender.scope, act.named(envelope), resource, status):
+            sender.services.audit.record(entry)
+
+    async def _read(self, text: str) -> Envelope:
+        """What is none counts too. Raises AppError INVALID_REQUEST, PAYLOAD_TOO_LARGE, RATE_LIMITED."""
+        try:
+            return self._envelope(text)
+        except AppError:
+            await self._count(RouteClass.SIGNAL)
+            raise
+
+    async def _count(self, limit: RouteClass) -> None:
+        await self._sender.services.limits.count_as(limit, self._sender.caller, self._sender.scope)
 
     def _envelope(self, text: str) -> Envelope:
         """Raises AppError INVALID_REQUEST, PAYLOAD_TOO_LARGE."""
@@ -146,12 +177,13 @@ class Frames:
 
     async def _do(self, envelope: Envelope) -> BaseModel:
         sender, act = self._sender, self._acts.get(envelope.type)
+        await sender.services.auth.ring.check_not_revoked(sender.caller.key_id)
+        await self._count(act.limit if act else RouteClass.SIGNAL)
         if act is None:
             known = f"one of {', '.join(self._acts)}" if self._acts else "nothing: this socket only tells"
             raise invalid([FieldError(place="body.type", detail=f"should be {known}")])
         sender.caller.check(Scope.RUN)
         body = _parsed(act.body, envelope.model_extra)
-        await sender.services.limits.count_as(act.limit, sender.caller, sender.scope)
         return await act.do(_Frame(sender, body, envelope.idempotency_key))
 
 

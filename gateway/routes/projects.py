@@ -19,6 +19,7 @@ from shared.db.projects import Project
 from shared.db.rows import Place
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_row_id, new_id
+from shared.tenant import Tenant
 from shared.types import JSON
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=StrictJsonRoute)
@@ -143,7 +144,7 @@ async def delete_project(project_id: str, services: WithServices, caller: Writer
     """With its revoked keys. 409 while something else is in it: threads, keys that count, agents."""
     caller.check_whole_workspace()
     known = await _project_of(services, caller, project_id)
-    if await services.store.thread_ids(known.workspace, before=None, limit=1, project=known.id):
+    if await services.lists.has_threads(Tenant(known.workspace, known.id)):
         raise AppError(ErrorCode.CONFLICT, "The project has threads: delete them first.")
     async with services.db.begin() as c:
         await projects.remove(c, known.workspace, known.id)

@@ -101,7 +101,7 @@ async def list_runs(
     wanted: Annotated[RunQuery, Query()],
 ) -> Page[RunAnswer]:
     found = await services.lists.runs(
-        caller.workspace, wanted.filter(), after=place_of(wanted.cursor), limit=wanted.limit + 1
+        caller.tenant, wanted.filter(), after=place_of(wanted.cursor), limit=wanted.limit + 1
     )
     return page_of_runs(found, wanted.limit)
 

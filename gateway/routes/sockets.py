@@ -74,7 +74,7 @@ async def _check_agents(services: Services, caller: Principal, named: Collection
     async with services.db.connect() as c:
         for agent_id in named:
             # Text that no database takes is no id either.
-            if not agent_id.isprintable() or await agents.get(c, caller.workspace, agent_id) is None:
+            if not agent_id.isprintable() or await agents.get(c, caller.tenant, agent_id) is None:
                 raise AppError(ErrorCode.NOT_FOUND, f"There is no agent {agent_id[:100]}.")
 
 

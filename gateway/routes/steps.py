@@ -40,7 +40,7 @@ async def list_approvals(
 
     What is answered meanwhile is left out, so a page may have fewer items than `limit`.
     """
-    found = await services.outside.approvals.page(caller.workspace, _place_of(cursor), limit + 1)
+    found = await services.outside.approvals.page(caller.tenant, _place_of(cursor), limit + 1)
     at_once = asyncio.Semaphore(READ_AT_ONCE)
 
     async def read(step_id: str) -> StepAnswer | None:

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 from gateway.agents.snapshots import agent_named
 from gateway.auth import Principal
 from gateway.catalogue.runs import RUNNABLE, run_of_task, submit_task
-from gateway.catalogue.scope import listed, placed
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
@@ -121,9 +120,9 @@ async def list_tasks(
     runnable_type: Annotated[Runnable | None, Query()] = None,
 ) -> Page[TaskAnswer]:
     after = place_of(cursor)
-    only = {"project": listed(caller, project_id), "runnable_type": runnable_type}
+    only = {"project": project_id, "runnable_type": runnable_type}
     async with services.db.connect() as c:
-        found = await tasks.ROWS.page(c, caller.workspace, only, after=after, limit=limit + 1)
+        found = await tasks.ROWS.page(c, caller.tenant, only, after=after, limit=limit + 1)
     runs = await _last_runs(services, found)
     return page_of(found, limit, lambda task: TaskAnswer.of(task, runs), lambda task: Place(task.created_at, task.id))
 
@@ -143,7 +142,7 @@ async def create_task(
     task_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     columns = {"runnable_type": body.runnable_type.value, **_plain(body.columns())}
-    given = await placed(services, caller, columns, new=True)
+    given = await services.auth.workspaces.in_project(caller, columns, new=True)
     new = Task(id=task_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     await _check(services, caller, new)
     async with services.db.begin() as c:
@@ -154,7 +153,7 @@ async def create_task(
 @router.get("/{task_id}", operation_id="getTask", summary="A task", responses=errors(404))
 async def get_task(task_id: str, response: Response, services: WithServices, caller: Caller) -> TaskAnswer:
     async with services.db.connect() as c:
-        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
+        task = await tasks.ROWS.existing(c, caller.tenant, task_id)
     return await _answer(services, task, response)
 
 
@@ -172,12 +171,12 @@ async def update_task(
 ) -> TaskAnswer:
     """What is not given stays. Runs that there are already go on as they began."""
     expected = expected_version(if_match, body.expected_version)
-    values = await placed(services, caller, _plain(body.columns()), new=False)
+    values = await services.auth.workspaces.in_project(caller, _plain(body.columns()), new=False)
     async with services.db.connect() as c:
-        before = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
+        before = await tasks.ROWS.existing(c, caller.tenant, task_id)
     await _check(services, caller, replace(before, **values))
     async with services.db.begin() as c:
-        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project, to_change=True)
+        task = await tasks.ROWS.existing(c, caller.tenant, task_id, to_change=True)
         task = await tasks.ROWS.change(c, task, values, expected=expected)
     return await _answer(services, task, response)
 
@@ -189,7 +188,7 @@ async def delete_task(task_id: str, services: WithServices, caller: Writer, if_m
     """Its runs stay."""
     expected = expected_version(if_match)
     async with services.db.begin() as c:
-        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project, to_change=True)
+        task = await tasks.ROWS.existing(c, caller.tenant, task_id, to_change=True)
         await tasks.ROWS.delete(c, task, expected=expected)
 
 
@@ -200,9 +199,9 @@ async def list_task_runs(
     task_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[RunAnswer]:
     async with services.db.connect() as c:
-        task = await tasks.ROWS.existing(c, caller.workspace, task_id, project=caller.project)
-    wanted = RunFilter(task_id=task.id, project=caller.project)
-    found = await services.lists.runs(caller.workspace, wanted, after=place_of(cursor), limit=limit + 1)
+        task = await tasks.ROWS.existing(c, caller.tenant, task_id)
+    wanted = RunFilter(task_id=task.id)
+    found = await services.lists.runs(caller.tenant, wanted, after=place_of(cursor), limit=limit + 1)
     return page_of_runs(found, limit)
 
 
@@ -243,9 +242,9 @@ async def _find(services: Services, caller: Principal, task: Task) -> None:
         await agent_named(services, caller, task.runnable_id)
     async with services.db.connect() as c:
         if task.runnable is Runnable.TEAM:
-            await teams.ROWS.existing(c, caller.workspace, task.runnable_id or "", project=caller.project)
+            await teams.ROWS.existing(c, caller.tenant, task.runnable_id or "")
         if task.runnable is Runnable.WORKFLOW:
-            await workflows.ROWS.existing(c, caller.workspace, task.runnable_id or "", project=caller.project)
+            await workflows.ROWS.existing(c, caller.tenant, task.runnable_id or "")
 
 
 def _plain(columns: JSON) -> JSON:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.agents.known import check_enabled
 from gateway.auth import Principal
-from gateway.catalogue.scope import listed, placed
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
@@ -137,9 +136,7 @@ async def list_teams(
 ) -> Page[TeamAnswer]:
     after = place_of(cursor)
     async with services.db.connect() as c:
-        found = await teams.page(
-            c, caller.workspace, {"project": listed(caller, project_id)}, after=after, limit=limit + 1
-        )
+        found = await teams.page(c, caller.tenant, {"project": project_id}, after=after, limit=limit + 1)
     return page_of(found, limit, TeamAnswer.of, lambda team: Place(team.row.created_at, team.row.id))
 
 
@@ -150,7 +147,7 @@ async def create_team(
     body: TeamBody, response: Response, services: WithServices, caller: Writer, idempotency_key: IdempotencyKey = None
 ) -> TeamAnswer:
     """Of agents of the workspace. None of them can be deleted while it is in the team."""
-    given = await placed(services, caller, {"mode": body.mode, **body.columns()}, new=True)
+    given = await services.auth.workspaces.in_project(caller, {"mode": body.mode, **body.columns()}, new=True)
     await _check_agents(services, caller, body.leader_agent_id, body.member_agent_ids)
     request = ["team", body.model_dump()]
     team_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
@@ -164,7 +161,7 @@ async def create_team(
 @router.get("/{team_id}", operation_id="getTeam", summary="A team", responses=errors(404, 501))
 async def get_team(team_id: str, response: Response, services: WithServices, caller: Caller) -> TeamAnswer:
     async with services.db.connect() as c:
-        return _tagged(response, await teams.existing(c, caller.workspace, team_id, project=caller.project))
+        return _tagged(response, await teams.existing(c, caller.tenant, team_id))
 
 
 @router.patch(
@@ -182,10 +179,10 @@ async def update_team(
     """What is not given stays. Members that are given take the place of those before."""
     expected = expected_version(if_match, body.expected_version)
     members = (body.member_agent_ids or []) if "member_agent_ids" in body.model_fields_set else None
-    values = await placed(services, caller, body.columns(), new=False)
+    values = await services.auth.workspaces.in_project(caller, body.columns(), new=False)
     await _check_agents(services, caller, body.leader_agent_id, members)
     async with services.db.begin() as c:
-        team = await teams.existing(c, caller.workspace, team_id, project=caller.project, to_change=True)
+        team = await teams.existing(c, caller.tenant, team_id, to_change=True)
         team = await teams.change(c, team, values, members=members, expected=expected)
     return _tagged(response, team)
 
@@ -201,7 +198,7 @@ async def delete_team(team_id: str, services: WithServices, caller: Writer, if_m
     """Its agents stay."""
     expected = expected_version(if_match)
     async with services.db.begin() as c:
-        team = await teams.existing(c, caller.workspace, team_id, project=caller.project, to_change=True)
+        team = await teams.existing(c, caller.tenant, team_id, to_change=True)
         await teams.ROWS.delete(c, team.row, expected=expected)
 
 
@@ -212,7 +209,7 @@ async def _check_agents(
     named = {f"body.member_agent_ids.{number}": each for number, each in enumerate(members or [])}
     named |= {"body.leader_agent_id": leader} if leader else {}
     async with services.db.connect() as c:
-        missing = await agents.missing(c, caller.workspace, named.values())
+        missing = await agents.missing(c, caller.tenant, named.values())
     if missing:
         detail = "there is no agent {}"
         raise invalid(

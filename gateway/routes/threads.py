@@ -25,6 +25,7 @@ from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
 from shared.config import Settings
+from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
 from shared.threads import again
@@ -45,11 +46,13 @@ async def initiate(
     services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
 ) -> ThreadOpened:
     body = body or InitiateBody()
-    project = await services.auth.workspaces.project_of(caller, body.project_id)
+    project = body.project_id
     request = ["initiate", body.model_dump()]
     thread_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_thread_id())
     if body.agent_id is not None:
-        await agent_named(services, caller, body.agent_id)
+        found = await agent_named(services, caller, body.agent_id)
+        project = project or (found.project if isinstance(found, Agent) else None)
+    project = await services.auth.workspaces.project_of(caller, project)
     if body.flow_uuid and body.flow_input_uuid:
         thread_id = await name_stream(services, caller, body.flow_uuid, body.flow_input_uuid, thread_id)
     new = NewThread(thread_id, caller.workspace, body.metadata, body.context, agent=body.agent_id, project=project)
@@ -208,7 +211,7 @@ async def list_threads(
     if cursor is not None and not is_thread_id(cursor):
         raise bad_cursor()
     threads, following = await services.lists.threads(
-        caller.workspace, before=cursor, limit=limit, status=status, project=caller.project or project_id
+        caller.tenant, before=cursor, limit=limit, status=status, project=project_id
     )
     return Page(items=[ThreadAnswer.of(thread) for thread in threads], next_cursor=following)
 

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.catalogue.scope import listed, placed
 from gateway.catalogue.tools import check_tool
 from gateway.catalogue.trials import trial_of
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
@@ -45,7 +44,7 @@ async def list_tools(
     """First the workspace's own, newest first; then by name those that workers tell of (none until one has started):
     built-in ones, those of the configuration, of your code, and of MCP servers. Only the former have projects."""
     if cursor is None or "-" in cursor:
-        own = await _page(services, caller, {"project": listed(caller, project_id), "type": type}, limit, cursor)
+        own = await _page(services, caller, {"project": project_id, "type": type}, limit, cursor)
         if own.next_cursor or project_id is not None:
             return own
     else:
@@ -64,7 +63,7 @@ async def create_tool(
     request = ["tool", body.model_dump()]
     tool_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
-    given = await placed(services, caller, body.columns(), new=True)
+    given = await services.auth.workspaces.in_project(caller, body.columns(), new=True)
     new = Tool(id=tool_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     await check_tool(services, new)
     async with services.db.begin() as c:
@@ -76,7 +75,7 @@ async def get_tool(tool_id: Id, response: Response, services: WithServices, call
     if card := await _card(services, tool_id):
         return ToolAnswer.of_worker(card)
     async with services.db.connect() as c:
-        return _tagged(response, await tools.ROWS.existing(c, caller.workspace, tool_id, project=caller.project))
+        return _tagged(response, await tools.ROWS.existing(c, caller.tenant, tool_id))
 
 
 @router.patch("/{tool_id}", operation_id="updateTool", summary="Change a tool", responses=errors(400, 404, 409, 413))
@@ -91,11 +90,11 @@ async def update_tool(
 ) -> ToolAnswer:
     """What is not given stays. Runs that there are already go on with it as it was. 409 for a worker's."""
     expected = expected_version(if_match, body.expected_version)
-    values = await placed(services, caller, body.columns(), new=False)
+    values = await services.auth.workspaces.in_project(caller, body.columns(), new=False)
     before = await _own(services, caller, tool_id)
     await check_tool(services, replace(before, **values))
     async with services.db.begin() as c:
-        row = await tools.ROWS.existing(c, caller.workspace, tool_id, project=caller.project, to_change=True)
+        row = await tools.ROWS.existing(c, caller.tenant, tool_id, to_change=True)
         tools.ROWS.check_version(row, before.version)  # what was checked is what is written
         return _tagged(response, await tools.ROWS.change(c, row, values, expected=expected))
 
@@ -108,7 +107,7 @@ async def delete_tool(tool_id: Id, services: WithServices, caller: Writer, if_ma
     expected = expected_version(if_match)
     await _own(services, caller, tool_id)
     async with services.db.begin() as c:
-        row = await tools.ROWS.existing(c, caller.workspace, tool_id, project=caller.project, to_change=True)
+        row = await tools.ROWS.existing(c, caller.tenant, tool_id, to_change=True)
         await tools.ROWS.delete(c, row, expected=expected)
 
 
@@ -142,7 +141,7 @@ async def _page(
 ) -> Page[ToolAnswer]:
     after = place_of(cursor)
     async with services.db.connect() as c:
-        found = await tools.ROWS.page(c, caller.workspace, only, after=after, limit=limit + 1)
+        found = await tools.ROWS.page(c, caller.tenant, only, after=after, limit=limit + 1)
     return page_of(found, limit, ToolAnswer.of, lambda row: Place(row.created_at, row.id))
 
 
@@ -156,7 +155,7 @@ async def _own(services: Services, caller: Principal, tool_id: str) -> Tool:
         detail = f"{card.name} is a tool of the workers ({card.type}), and not the workspace's to change or to test."
         raise AppError(ErrorCode.CONFLICT, detail)
     async with services.db.connect() as c:
-        return await tools.ROWS.existing(c, caller.workspace, tool_id, project=caller.project)
+        return await tools.ROWS.existing(c, caller.tenant, tool_id)
 
 
 def _tagged(response: Response, row: Tool) -> ToolAnswer:

@@ -27,5 +27,5 @@ async def get_usage(
 ) -> list[UsageAnswer]:
     """Summed up by day (UTC, of the runs' creation), model, ... A run counts once it is archived, within seconds."""
     async with services.db.connect() as c:
-        rows = await history.usage(c, caller.workspace, wanted.filter(), wanted.by)
+        rows = await history.usage(c, caller.tenant, wanted.filter(), wanted.by)
     return [UsageAnswer(**row) for row in rows]

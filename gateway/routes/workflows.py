@@ -7,7 +7,6 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.catalogue.graphs import check_graph, graph_problems
-from gateway.catalogue.scope import listed, placed
 from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.answers import Page, RunAnswer, Timestamp
@@ -124,8 +123,8 @@ async def list_workflows(
 ) -> Page[WorkflowAnswer]:
     after = place_of(cursor)
     async with services.db.connect() as c:
-        only = {"project": listed(caller, project_id)}
-        found = await workflows.ROWS.page(c, caller.workspace, only, after=after, limit=limit + 1)
+        only = {"project": project_id}
+        found = await workflows.ROWS.page(c, caller.tenant, only, after=after, limit=limit + 1)
     return page_of(found, limit, WorkflowAnswer.of, lambda row: Place(row.created_at, row.id))
 
 
@@ -140,7 +139,7 @@ async def create_workflow(
     idempotency_key: IdempotencyKey = None,
 ) -> WorkflowAnswer:
     """Its graph is checked, with the agents and tools that it names."""
-    given = await placed(services, caller, body.columns(), new=True)
+    given = await services.auth.workspaces.in_project(caller, body.columns(), new=True)
     given["graph"] = await check_graph(services, caller, body.graph)
     request = ["workflow", body.model_dump()]
     row_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
@@ -162,9 +161,7 @@ async def validate_workflow(body: GraphBody, services: WithServices, caller: Cal
 @router.get("/{workflow_id}", operation_id="getWorkflow", summary="A workflow", responses=errors(404))
 async def get_workflow(workflow_id: str, response: Response, services: WithServices, caller: Caller) -> WorkflowAnswer:
     async with services.db.connect() as c:
-        return _tagged(
-            response, await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project)
-        )
+        return _tagged(response, await workflows.ROWS.existing(c, caller.tenant, workflow_id))
 
 
 @router.put(
@@ -181,10 +178,10 @@ async def replace_workflow(
 ) -> WorkflowAnswer:
     """Another graph is a new version; those before are kept. Runs that there are go on with theirs."""
     expected = expected_version(if_match, body.expected_version)
-    values = await placed(services, caller, body.columns(), new=True)
+    values = await services.auth.workspaces.in_project(caller, body.columns(), new=True)
     values["graph"] = await check_graph(services, caller, body.graph)
     async with services.db.begin() as c:
-        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project, to_change=True)
+        row = await workflows.ROWS.existing(c, caller.tenant, workflow_id, to_change=True)
         row = await workflows.change(c, row, values, note=body.note, by=caller.key_id, expected=expected)
     return _tagged(response, row)
 
@@ -200,7 +197,7 @@ async def delete_workflow(workflow_id: str, services: WithServices, caller: Writ
     """With all its versions."""
     expected = expected_version(if_match)
     async with services.db.begin() as c:
-        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project, to_change=True)
+        row = await workflows.ROWS.existing(c, caller.tenant, workflow_id, to_change=True)
         await workflows.ROWS.delete(c, row, expected=expected)
 
 
@@ -214,9 +211,9 @@ async def list_workflow_runs(
     workflow_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[RunAnswer]:
     async with services.db.connect() as c:
-        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project)
-    wanted = RunFilter(runnable_type=Runnable.WORKFLOW, runnable_id=row.id, project=caller.project)
-    found = await services.lists.runs(caller.workspace, wanted, after=place_of(cursor), limit=limit + 1)
+        row = await workflows.ROWS.existing(c, caller.tenant, workflow_id)
+    wanted = RunFilter(runnable_type=Runnable.WORKFLOW, runnable_id=row.id)
+    found = await services.lists.runs(caller.tenant, wanted, after=place_of(cursor), limit=limit + 1)
     return page_of_runs(found, limit)
 
 
@@ -233,7 +230,7 @@ async def list_versions(
     if before is not None and before >= 2**31:
         raise bad_cursor()
     async with services.db.connect() as c:
-        row = await workflows.ROWS.existing(c, caller.workspace, workflow_id, project=caller.project)
+        row = await workflows.ROWS.existing(c, caller.tenant, workflow_id)
         found = await workflows.versions(c, row, before=before, limit=limit + 1)
     more = len(found) > limit
     return Page(

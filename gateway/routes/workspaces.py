@@ -19,6 +19,7 @@ from shared.db.rows import Place
 from shared.db.workspaces import Workspace
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_row_id, new_id
+from shared.tenant import Tenant
 from shared.types import JSON
 
 router = APIRouter(prefix="/workspaces", tags=["workspaces"], route_class=StrictJsonRoute)
@@ -148,7 +149,7 @@ async def delete_workspace(workspace_id: str, services: WithServices, caller: Ad
     known = await _workspace_of(services, caller, workspace_id)
     if known.id == DEFAULT_WORKSPACE:
         raise AppError(ErrorCode.CONFLICT, "The default workspace stays.")
-    if await services.store.thread_ids(known.id, before=None, limit=1):
+    if await services.lists.has_threads(Tenant(known.id)):
         raise AppError(ErrorCode.CONFLICT, "The workspace has threads: delete them first.")
     async with services.db.begin() as c:
         revoked = await keys.of_workspace(c, known.id)

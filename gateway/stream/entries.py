@@ -28,12 +28,15 @@ class Entry:
     owner: str
     """The run that it is of; of an agent-level event, the agent."""
     event: bytes
+    project: str = ""
+    """Of an agent-level event: the one that it is of, if any."""
     _shown: dict[Projection, bytes] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Self:
         ms, _, sequence = entry_id.partition(b"-")
-        return cls(entry_id, (int(ms), int(sequence)), fields[b"t"].decode(), fields[b"r"].decode(), fields[b"e"])
+        kind, owner, project = fields[b"t"].decode(), fields[b"r"].decode(), fields.get(b"p", b"").decode()
+        return cls(entry_id, (int(ms), int(sequence)), kind, owner, fields[b"e"], project)
 
     @property
     def ends_run(self) -> bool:

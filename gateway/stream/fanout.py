@@ -132,7 +132,13 @@ class Fanout:
             await cancel(tasks)
 
     async def follow(
-        self, source: Source, position: Position | None, wake: Wake, *, owners: Container[str] | None = None
+        self,
+        source: Source,
+        position: Position | None,
+        wake: Wake,
+        *,
+        owners: Container[str] | None = None,
+        project: str | None = None,
     ) -> "Cursor":
         """A cursor after `position` (None: the stream's end), as soon as news are heard and that end is known.
 
@@ -143,7 +149,7 @@ class Fanout:
         if feed is None:
             feed = self._feeds[channel] = Feed(source, self._ring_entries)
             self._listener.subscribe(channel)
-        cursor = Cursor(self, feed, position or START, wake, owners)
+        cursor = Cursor(self, feed, position or START, wake, owners=owners, project=project)
         checked = asyncio.get_running_loop().create_future()
         feed.checks.append(checked)
         self._look(feed, verify=True)
@@ -313,16 +319,24 @@ class _Read:
 
 
 class Cursor:
-    """A place in a stream that moves on: a subscriber. `owners`: only their entries."""
+    """A place in a stream that moves on: a subscriber. `owners`, `project`: only their entries."""
 
     def __init__(
-        self, fanout: Fanout, feed: Feed, position: Position, wake: Wake, owners: Container[str] | None
+        self,
+        fanout: Fanout,
+        feed: Feed,
+        position: Position,
+        wake: Wake,
+        *,
+        owners: Container[str] | None,
+        project: str | None,
     ) -> None:
         self.position = position
         self._fanout = fanout
         self._feed = feed
         self._wake = wake
         self._owners = owners
+        self._project = project
         self._page: Page | None = None
         self._beyond_gap: list[Entry] = []
         feed.followers.add(wake)
@@ -343,9 +357,13 @@ class Cursor:
                 self.position, self._page = found.until, None
                 return found
             self.position = found[-1].position
-            if mine := [entry for entry in found if self._owners is None or entry.owner in self._owners]:
+            if mine := [entry for entry in found if self._is_wanted(entry)]:
                 return mine
         return []
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        of_owners = self._owners is None or entry.owner in self._owners
+        return of_owners and self._project in (None, entry.project)
 
     def close(self) -> None:
         self._fanout.leave(self._feed, self._wake)

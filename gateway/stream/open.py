@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from gateway.auth import Principal
 from gateway.errors import invalid, redis_away
+from gateway.revocations import Revocations
 from gateway.stream import projections
 from gateway.stream.chat import ChatStream
 from gateway.stream.entries import START, Position, Projection, Source, before
@@ -35,25 +36,26 @@ ALIAS_PATIENCE_SECONDS = 0.2
 class Streams:
     """All event streams of a gateway process."""
 
-    def __init__(self, fanout: Fanout, limits: StreamSettings) -> None:
+    def __init__(self, fanout: Fanout, limits: StreamSettings, revocations: Revocations) -> None:
         self.fanout = fanout
+        self._revocations = revocations
         self._limits = limits
 
     async def of_thread(self, caller: Principal, thread_id: str, last_id: str | None, run_id: str | None) -> Response:
         """A thread's stream, or what a run of it adds to it. Raises AppError INVALID_REQUEST, NOT_FOUND."""
         if run_id is None:
-            return await self._answer(*self._thread(caller, thread_id, last_id, projections.thread_sse))
+            return await self._answer(caller, *self._thread(caller, thread_id, last_id, projections.thread_sse))
         if not is_thread_id(thread_id):
             raise _no_such("thread", thread_id)
         if not is_run_id(run_id) or thread_of(run_id) != thread_id:
             raise _no_such("run", run_id)
-        return await self._answer(*self._run(caller, run_id, last_id, projections.thread_sse))
+        return await self._answer(caller, *self._run(caller, run_id, last_id, projections.thread_sse))
 
     async def of_run(
         self, caller: Principal, run_id: str, last_id: str | None, show: Projection = projections.run_sse
     ) -> Response:
         """A run's stream. Raises AppError INVALID_REQUEST, NOT_FOUND."""
-        return await self._answer(*self._run(caller, run_id, last_id, show))
+        return await self._answer(caller, *self._run(caller, run_id, last_id, show))
 
     async def of_flow(
         self, caller: Principal, flow_uuid: str, flow_input_uuid: str, last_id: str | None
@@ -61,19 +63,19 @@ class Streams:
         """The stream of the thread that a legacy name stands for; waits for one. Raises AppError INVALID_REQUEST."""
         about = {"flowUuid": flow_uuid, "flowInputUuid": flow_input_uuid}
         wanted = Wanted(about, projections.thread_sse, awaited=True)
-        alias = keys.flow(caller.tenant, flow_uuid, flow_input_uuid)
+        alias = keys.flow(str(caller.tenant), flow_uuid, flow_input_uuid)
         opening = partial(self._open_flow, caller, alias, parse_last_id(last_id))
-        subscription = self._subscription(wanted, opening, idle_limit=True)
+        subscription = self._subscription(caller, wanted, opening, idle_limit=True)
         await self._is_open(subscription, ALIAS_PATIENCE_SECONDS)
         return EventStream(subscription)
 
     async def thread_socket(self, caller: Principal, thread_id: str, last_id: str | None) -> Subscription:
         """Raises AppError INVALID_REQUEST, NOT_FOUND, UNAVAILABLE."""
-        return await self._opened(*self._thread(caller, thread_id, last_id, projections.thread_message))
+        return await self._opened(caller, *self._thread(caller, thread_id, last_id, projections.thread_message))
 
     async def log_socket(self, caller: Principal, run_id: str, last_id: str | None) -> Subscription:
         """Raises AppError INVALID_REQUEST, NOT_FOUND, UNAVAILABLE."""
-        return await self._opened(*self._run(caller, run_id, last_id, projections.log_message))
+        return await self._opened(caller, *self._run(caller, run_id, last_id, projections.log_message))
 
     async def agents_socket(
         self, caller: Principal, agents: Container[str] | None, last_id: str | None
@@ -87,9 +89,9 @@ class Streams:
         source = Source.of_agents(caller.workspace)
 
         async def opening(wake: Wake) -> Cursor:
-            return await self.fanout.follow(source, position, wake, owners=agents)
+            return await self.fanout.follow(source, position, wake, owners=agents, project=caller.project)
 
-        return await self._opened(wanted, opening)
+        return await self._opened(caller, wanted, opening)
 
     def _thread(
         self, caller: Principal, thread_id: str, last_id: str | None, show: Projection
@@ -109,26 +111,26 @@ class Streams:
         """A run's text as chunks; `hello` is the first one."""
         wanted = Wanted({}, projections.run_sse, run_id)
         opening = partial(self._open_run, caller, run_id, START)
-        return ChatStream(self._subscription(wanted, opening, idle_limit=True), hello)
+        return ChatStream(self._subscription(caller, wanted, opening, idle_limit=True), hello)
 
     async def of_new_run(self, caller: Principal, run_id: str) -> Response:
         """All of a run as unnamed events, then `{"event": "end"}`."""
         wanted, opening = self._run(caller, run_id, None, projections.plain_sse)
-        return PlainStream(self._subscription(wanted, opening, idle_limit=True))
+        return PlainStream(self._subscription(caller, wanted, opening, idle_limit=True))
 
-    async def _answer(self, wanted: Wanted, opening: Opening) -> Response:
-        subscription = self._subscription(wanted, opening, idle_limit=True)
+    async def _answer(self, caller: Principal, wanted: Wanted, opening: Opening) -> Response:
+        subscription = self._subscription(caller, wanted, opening, idle_limit=True)
         tried = subscription.opening
         if await self._is_open(subscription) and not _away(tried) and tried.result() is None:
             return Response(status_code=204)
         return EventStream(subscription)
 
-    async def _opened(self, wanted: Wanted, opening: Opening) -> Subscription:
+    async def _opened(self, caller: Principal, wanted: Wanted, opening: Opening) -> Subscription:
         """For a WebSocket, whose clients all come again by themselves: a Redis that is away is said before it opens.
 
         Pings find the dead ones, so that silence is no reason to close it.
         """
-        subscription = self._subscription(wanted, opening, idle_limit=False)
+        subscription = self._subscription(caller, wanted, opening, idle_limit=False)
         try:
             # Never without waiting: that Redis is back is noticed by those who wait for it.
             away = self.fanout.reader.away
@@ -150,9 +152,11 @@ class Streams:
             opening.result()
         return opening.done()
 
-    def _subscription(self, wanted: Wanted, opening: Opening, *, idle_limit: bool) -> Subscription:
+    def _subscription(self, caller: Principal, wanted: Wanted, opening: Opening, *, idle_limit: bool) -> Subscription:
         reader = self.fanout.reader
-        return Subscription(wanted, opening, reader=reader, limits=self._limits, idle_limit=idle_limit)
+        subscription = Subscription(wanted, opening, reader=reader, limits=self._limits, idle_limit=idle_limit)
+        self._revocations.watch(subscription, caller.key_id)
+        return subscription
 
     async def _open_thread(self, caller: Principal, thread_id: str, position: Position, wake: Wake) -> Cursor:
         names = ("workspace", "project")

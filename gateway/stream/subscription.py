@@ -58,11 +58,14 @@ class Subscription:
         self._opened = self._spoke = self._busy = self._time()
         self._told_waiting = False
         self._told_outage = 0
+        self._why_ended: AppError | None = None
 
     def next(self) -> list[Entry] | Notice | None:
         """What is to be told now; None: nothing, `wait`. Raises whatever makes the stream unreadable."""
         now = self._time()
         try:
+            if self._why_ended:
+                raise self._why_ended
             if now >= self._deadline():
                 raise _timed_out()
             found = self._entries()
@@ -86,6 +89,11 @@ class Subscription:
         finally:
             timer.cancel()
         self._news.clear()
+
+    def end(self, error: AppError) -> None:
+        """It is told, and no more."""
+        self._why_ended = error
+        self.wake()
 
     def wake(self) -> None:
         self._news.set()

@@ -29,6 +29,8 @@ class CloseCode(IntEnum):
     """The run has ended, and all of it was told."""
     BINARY = 1003
     CRASHED = 1011
+    UNAUTHORIZED = 4401
+    """The key was revoked."""
     NOT_FOUND = 4404
     TIMEOUT = 4408
     TOO_MANY = 4429

@@ -160,6 +160,9 @@ class AuthSettings(Section):
     remember_seconds: Seconds = Field(
         default=3600, description="How long keys that a gateway has seen go on working while SQL is away."
     )
+    recheck_seconds: Seconds = Field(
+        default=15, description="How long a stream or WebSocket that is open goes on after its key was revoked."
+    )
     max_failures: Count = Field(
         default=30,
         description="Refused credentials of one address in a minute; after that only those known already count.",

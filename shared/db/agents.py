@@ -8,9 +8,10 @@ from enum import StrEnum
 from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Place
+from shared.db.rows import Place, of_tenant
 from shared.db.table_rows import Rows
 from shared.db.tables.agents import agents
+from shared.tenant import Tenant
 from shared.types import JSON
 
 
@@ -67,16 +68,16 @@ check_version = ROWS.check_version
 
 
 async def page(
-    c: AsyncConnection, workspace: str, only: AgentFilter, *, after: Place | None = None, limit: int, skip: int = 0
+    c: AsyncConnection, tenant: Tenant, only: AgentFilter, *, after: Place | None = None, limit: int, skip: int = 0
 ) -> list[Agent]:
     """Newest first."""
-    return await ROWS.page(c, workspace, asdict(only), after=after, limit=limit, skip=skip)
+    return await ROWS.page(c, tenant, asdict(only), after=after, limit=limit, skip=skip)
 
 
-async def missing(c: AsyncConnection, workspace: str, ids: Iterable[str]) -> list[str]:
-    """Those of the ids, in their order, that are no agents of the workspace."""
+async def missing(c: AsyncConnection, tenant: Tenant, ids: Iterable[str]) -> list[str]:
+    """Those of the ids, in their order, that are no agents of the tenant's."""
     wanted = list(dict.fromkeys(ids))
-    query = select(agents.c.id).where(agents.c.workspace == workspace, agents.c.id.in_(wanted))
+    query = select(agents.c.id).where(of_tenant(agents, tenant), agents.c.id.in_(wanted))
     there = set((await c.execute(query)).scalars())
     return [each for each in wanted if each not in there]
 

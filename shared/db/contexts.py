@@ -49,6 +49,11 @@ async def current(c: AsyncConnection, agent: Agent, name: str) -> ContextVersion
     return None if row is None else _version(row)
 
 
+def unwritten(agent: Agent, name: str) -> ContextVersion:
+    """What a context is before its first version."""
+    return ContextVersion("", name, 0, {}, "", None, agent.created_at, None, "")
+
+
 async def write(
     c: AsyncConnection, agent: Agent, name: str, new: NewVersion, *, keep: int, expected: int | None = None
 ) -> ContextVersion:

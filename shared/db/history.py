@@ -1,7 +1,7 @@
 """What is read of the archive: threads, runs, steps and events as Redis had them.
 
 Ids are unique among all workspaces, and the record that an id leads to says whose it is: the caller compares, and
-answers that there is none where it is another's. Lists take the workspace.
+answers that there is none where it is another's. Lists take the tenant.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ import orjson
 from sqlalchemy import ColumnElement, Row, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Place
+from shared.db.rows import Place, of_tenant
 from shared.db.tables.archive import blobs, events, messages, runs, steps, threads
+from shared.tenant import Tenant
 from shared.threads.archiving import RecordCopy
 from shared.threads.steps import StepRecord
 from shared.threads.types import StreamEntry
@@ -61,10 +62,10 @@ async def threads_of(c: AsyncConnection, thread_ids: Sequence[str]) -> list[Arch
 
 
 async def thread_ids(
-    c: AsyncConnection, workspace: str, *, before: str | None, limit: int, **equal: str | None
+    c: AsyncConnection, tenant: Tenant, *, before: str | None, limit: int, **equal: str | None
 ) -> list[str]:
     """Newest first. `equal`: columns and what they are to be, where that is not None."""
-    query = select(threads.c.id).where(threads.c.workspace == workspace, threads.c.deleted_at.is_(None))
+    query = select(threads.c.id).where(of_tenant(threads, tenant), threads.c.deleted_at.is_(None))
     for name, value in equal.items():
         query = query if value is None else query.where(threads.c[name] == value)
     query = query if before is None else query.where(threads.c.id < before)
@@ -90,7 +91,7 @@ async def archived_runs(
 
 async def run_page(
     c: AsyncConnection,
-    workspace: str,
+    tenant: Tenant,
     wanted: RunFilter,
     *,
     after: Place | None,
@@ -98,7 +99,7 @@ async def run_page(
     oldest_first: bool = False,
 ) -> list[RecordCopy]:
     """In the order of their making, newest first unless said otherwise; those behind `after`."""
-    conditions = [runs.c.workspace == workspace, *_conditions(wanted)]
+    conditions = [of_tenant(runs, tenant), *_conditions(wanted)]
     place = tuple_(runs.c.created_at, runs.c.id)
     if after is not None:
         mark = tuple_(after.at, after.id, types=[runs.c.created_at.type, runs.c.id.type])
@@ -175,7 +176,7 @@ async def blob(c: AsyncConnection, thread_id: str, name: str) -> bytes | None:
     return found
 
 
-async def usage(c: AsyncConnection, workspace: str, wanted: RunFilter, by: Sequence[str]) -> list[dict[str, Any]]:
+async def usage(c: AsyncConnection, tenant: Tenant, wanted: RunFilter, by: Sequence[str]) -> list[dict[str, Any]]:
     """What runs have cost, summed up by columns (`runnable_id`, `model`, ...) and `day` (UTC)."""
     text_of_day = func.strftime("%Y-%m-%d", runs.c.created_at)
     if c.dialect.name == "postgresql":
@@ -183,7 +184,7 @@ async def usage(c: AsyncConnection, workspace: str, wanted: RunFilter, by: Seque
     groups = [text_of_day.label("day") if name == "day" else runs.c[name] for name in by]
     sums = [func.coalesce(func.sum(runs.c[name]), 0).label(name) for name in ("input_tokens", "output_tokens", "cost")]
     query = select(*groups, func.count().label("runs"), *sums)
-    query = query.where(runs.c.workspace == workspace, runs.c.deleted_at.is_(None), *_conditions(wanted))
+    query = query.where(of_tenant(runs, tenant), runs.c.deleted_at.is_(None), *_conditions(wanted))
     found = await c.execute(query.group_by(*groups).order_by(*groups))
     return [
         {**row._mapping, "input_tokens": int(row.input_tokens), "output_tokens": int(row.output_tokens)}

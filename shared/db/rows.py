@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, Table, and_, or_, select, upd
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.errors import AppError, ErrorCode
+from shared.tenant import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,12 @@ class Place:
 
     at: datetime
     id: str
+
+
+def of_tenant(table: Table, tenant: Tenant) -> ColumnElement[bool]:
+    """Those of its rows that the tenant sees."""
+    mine = table.c.workspace == tenant.workspace
+    return mine if tenant.project is None else and_(mine, table.c.project == tenant.project)
 
 
 def newest_first(query: Select[Any], table: Table, after: Place | None, limit: int, *, time: str) -> Select[Any]:

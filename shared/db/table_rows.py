@@ -1,4 +1,4 @@
-"""The rows of one table, as dataclasses with a field for each of its columns. All queries stay in one workspace."""
+"""The rows of one table, as dataclasses with a field for each of its columns. What is read is what a tenant sees."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Select, Table, and_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.rows import Place, newest_first, stale
+from shared.db.rows import Place, newest_first, of_tenant, stale
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_row_id
+from shared.tenant import Tenant
 
 FOREIGN_KEY = "23503"
 UNIQUE = "23505"
@@ -43,30 +44,25 @@ class Rows(Generic[T]):
         self.noun = noun
         self._make = make
 
-    async def get(self, c: AsyncConnection, workspace: str, row_id: str, *, to_change: bool = False) -> T | None:
+    async def get(self, c: AsyncConnection, tenant: Tenant, row_id: str, *, to_change: bool = False) -> T | None:
         """`to_change`: nobody else changes it before this transaction ends."""
         if not is_row_id(row_id):  # Postgres takes not every text
             return None
-        query = select(self.table).where(self.at(workspace, row_id))
+        query = select(self.table).where(of_tenant(self.table, tenant), self.table.c.id == row_id)
         found = await self.all(c, query.with_for_update() if to_change else query)
         return found[0] if found else None
 
-    async def existing(
-        self, c: AsyncConnection, workspace: str, row_id: str, *, project: str | None = None, to_change: bool = False
-    ) -> T:
-        """As `get`. `project`: the only one of the workspace that the caller sees.
-
-        Raises AppError NOT_FOUND, for a row of another workspace or project too.
-        """
-        row = await self.get(c, workspace, row_id, to_change=to_change)
-        if row is None or project not in (None, row.project):
+    async def existing(self, c: AsyncConnection, tenant: Tenant, row_id: str, *, to_change: bool = False) -> T:
+        """As `get`. Raises AppError NOT_FOUND, for a row of another tenant too."""
+        row = await self.get(c, tenant, row_id, to_change=to_change)
+        if row is None:
             raise AppError(ErrorCode.NOT_FOUND, f"There is no {self.noun} {row_id[:100]}.")
         return row
 
     async def page(
         self,
         c: AsyncConnection,
-        workspace: str,
+        tenant: Tenant,
         only: Mapping[str, Any],
         *,
         after: Place | None = None,
@@ -75,7 +71,7 @@ class Rows(Generic[T]):
     ) -> list[T]:
         """Newest first, those whose columns have the values of `only`; None there: whatever it is."""
         wanted = [self.table.c[name] == value for name, value in only.items() if value is not None]
-        query = select(self.table).where(self.table.c.workspace == workspace, *wanted)
+        query = select(self.table).where(of_tenant(self.table, tenant), *wanted)
         return await self.all(c, newest_first(query, self.table, after, limit, time="created_at").offset(skip))
 
     async def all(self, c: AsyncConnection, query: Select[Any]) -> list[T]:
@@ -83,7 +79,7 @@ class Rows(Generic[T]):
 
     async def add(self, c: AsyncConnection, row: T) -> T:
         """Idempotent by id: returns the one that is there. Raises AppError as `understood`."""
-        if known := await self.get(c, row.workspace, row.id):
+        if known := await self.get(c, Tenant(row.workspace), row.id):
             return known
         try:
             await c.execute(self.table.insert().values(**asdict(row)))

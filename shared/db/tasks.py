@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.table_rows import Rows
 from shared.db.tables.catalogue import tasks
+from shared.tenant import Tenant
 from shared.types import JSON, Runnable
 
 
@@ -43,7 +44,7 @@ async def began(c: AsyncConnection, workspace: str, task_id: str, run_id: str) -
 
     The later run stays its last one, however often the earlier one is told of.
     """
-    task = await ROWS.get(c, workspace, task_id, to_change=True)
+    task = await ROWS.get(c, Tenant(workspace), task_id, to_change=True)
     if task is not None and (task.last_run is None or _time_of(run_id) > _time_of(task.last_run)):
         await c.execute(tasks.update().where(ROWS.at(workspace, task_id)).values(last_run=run_id))
 

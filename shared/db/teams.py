@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.db.rows import Place
 from shared.db.table_rows import Rows
 from shared.db.tables.catalogue import team_members, teams
+from shared.tenant import Tenant
 from shared.types import JSON
 
 Mode = Literal["coordinate", "route", "broadcast"]
@@ -50,29 +51,26 @@ class Team:
 ROWS = Rows(teams, TeamRow, "team")
 
 
-async def get(c: AsyncConnection, workspace: str, team_id: str, *, to_change: bool = False) -> Team | None:
-    row = await ROWS.get(c, workspace, team_id, to_change=to_change)
+async def get(c: AsyncConnection, tenant: Tenant, team_id: str, *, to_change: bool = False) -> Team | None:
+    row = await ROWS.get(c, tenant, team_id, to_change=to_change)
     return None if row is None else (await _with_members(c, [row]))[0]
 
 
-async def existing(
-    c: AsyncConnection, workspace: str, team_id: str, *, project: str | None = None, to_change: bool = False
-) -> Team:
-    """Raises as `Rows.existing`."""
-    row = await ROWS.existing(c, workspace, team_id, project=project, to_change=to_change)
-    return (await _with_members(c, [row]))[0]
+async def existing(c: AsyncConnection, tenant: Tenant, team_id: str, *, to_change: bool = False) -> Team:
+    """Raises AppError NOT_FOUND."""
+    return (await _with_members(c, [await ROWS.existing(c, tenant, team_id, to_change=to_change)]))[0]
 
 
 async def page(
-    c: AsyncConnection, workspace: str, only: Mapping[str, Any], *, after: Place | None = None, limit: int
+    c: AsyncConnection, tenant: Tenant, only: Mapping[str, Any], *, after: Place | None = None, limit: int
 ) -> list[Team]:
     """Newest first."""
-    return await _with_members(c, await ROWS.page(c, workspace, only, after=after, limit=limit))
+    return await _with_members(c, await ROWS.page(c, tenant, only, after=after, limit=limit))
 
 
 async def add(c: AsyncConnection, new: Team) -> Team:
     """Idempotent by id. Raises as `Rows.add`: an agent that is not there is INVALID_REQUEST."""
-    if known := await get(c, new.row.workspace, new.row.id):
+    if known := await get(c, Tenant(new.row.workspace), new.row.id):
         return known
     row = await ROWS.add(c, new.row)
     await _set_members(c, row, new.members)

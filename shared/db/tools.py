@@ -8,8 +8,10 @@ from typing import Literal
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.db.rows import of_tenant
 from shared.db.table_rows import Rows
 from shared.db.tables.catalogue import tools
+from shared.tenant import Tenant
 from shared.types import JSON
 
 ToolType = Literal["http", "function", "builtin", "mcp"]
@@ -40,10 +42,7 @@ class Tool:
 ROWS = Rows(tools, Tool, "tool")
 
 
-async def named(
-    c: AsyncConnection, workspace: str, names: Collection[str], *, project: str | None = None
-) -> list[Tool]:
-    """Those that have one of these as their name or id. `project`: only those of it."""
+async def named(c: AsyncConnection, tenant: Tenant, names: Collection[str]) -> list[Tool]:
+    """The tenant's that have one of these as their name or id."""
     either = or_(tools.c.name.in_(names), tools.c.id.in_(names))
-    query = select(tools).where(tools.c.workspace == workspace, either)
-    return await ROWS.all(c, query if project is None else query.where(tools.c.project == project))
+    return await ROWS.all(c, select(tools).where(of_tenant(tools, tenant), either))

@@ -17,6 +17,7 @@ from shared.events.bus import Event, EventBus, Topic
 from shared.ids import child_run_id
 from shared.payloads.blobs import Lost
 from shared.redis import passes, patiently
+from shared.tenant import Tenant
 from shared.threads.steps import Answer, StepRecord
 from shared.threads.store import ThreadStore
 from shared.threads.types import PARENT_ENDED, Run
@@ -28,21 +29,23 @@ log = logging.getLogger("trunkline.answers")
 
 
 class Approvals:
-    """The steps of a workspace that wait for a human, oldest first."""
+    """The steps of a workspace, and of each of its projects, that wait for a human, oldest first."""
 
     def __init__(self, client: Redis, *, patience_seconds: float | None) -> None:
         self._client = client
         self._patience_seconds = patience_seconds
 
-    async def add(self, workspace: str, step_id: str, since_ms: int) -> None:
-        await self._do(lambda: self._client.zadd(keys.approvals(workspace), {step_id: since_ms}, nx=True))
+    async def add(self, run: Run, step: int, since_ms: int) -> None:
+        for name in _lists_of(run):
+            await self._do(partial(self._client.zadd, name, {f"{run.id}.{step}": since_ms}, nx=True))
 
-    async def remove(self, workspace: str, step_id: str) -> None:
-        await self._do(lambda: self._client.zrem(keys.approvals(workspace), step_id))
+    async def remove(self, run: Run, step: int) -> None:
+        for name in _lists_of(run):
+            await self._do(partial(self._client.zrem, name, f"{run.id}.{step}"))
 
-    async def page(self, workspace: str, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+    async def page(self, tenant: Tenant, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
         """So many of them, as (since when in milliseconds, step id), behind one that was there."""
-        name, after = keys.approvals(workspace), after or (0, "")
+        name, after = keys.approvals(tenant.workspace, tenant.project), after or (0, "")
         found: list[tuple[int, str]] = []
         start = 0
         while len(found) < count:
@@ -56,6 +59,10 @@ class Approvals:
 
     async def _do(self, call: Any) -> Any:
         return await patiently(call, self._patience_seconds)
+
+
+def _lists_of(run: Run) -> set[str]:
+    return {keys.approvals(run.workspace, project) for project in (None, run.project)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ class Answers:
         for workspace, name, place, _ in step.wait.topics:
             await self._bus.forget(Topic(workspace, name, place), f"{run_id}/{step.key}")
         if step.wait.kind in (WaitKind.HUMAN, WaitKind.OUTCOME) and (run := await self._store.run(run_id)):
-            await self._approvals.remove(run.workspace, f"{run_id}.{step.number}")
+            await self._approvals.remove(run, step.number)
         if step.wait.kind is WaitKind.CHILD and step.status is StepStatus.CANCELED:
             return await self._cancel_child(child_run_id(run_id, step.key))
         return None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import orjson
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.redis import patiently
 from shared.scripts import Scripts
+from shared.tenant import Tenant
 from shared.threads.archiving import Archiving, refs_of_record, refs_of_snapshots
 from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore
@@ -105,7 +107,8 @@ class Changes:
             [answer] = await self._scripts.call("delete_thread", names, [*head, len(blobs), *blobs])
         if answer == "busy":
             raise AppError(ErrorCode.CONFLICT, f"A run goes on in thread {thread.id}. Cancel it first.")
-        await self._do(lambda: self._client.zrem(keys.threads(thread.workspace), thread.id))
+        for project in {None, thread.project}:
+            await self._do(partial(self._client.zrem, keys.threads(thread.workspace, project), thread.id))
         if resting.runs:
             await self._do(lambda: self._client.zrem(keys.current_runs(thread.workspace), *resting.runs))
         await self._forget(thread.id)
@@ -124,7 +127,7 @@ class Changes:
         found: list[Ref] = []
         async with self._database.connect() as c:
             wanted = history.RunFilter(thread_id=thread_id)
-            for run in await history.run_page(c, workspace, wanted, after=None, limit=1_000_000):
+            for run in await history.run_page(c, Tenant(workspace), wanted, after=None, limit=1_000_000):
                 if run.id == but:
                     continue
                 found += refs_of_record(run.record)

@@ -18,6 +18,7 @@ from shared.db.rows import Place
 from shared.history.reads import History
 from shared.ids import thread_of
 from shared.redis import patiently
+from shared.tenant import Tenant
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
 
@@ -37,17 +38,17 @@ class Lists:
         self._patience_seconds = patience_seconds
 
     async def runs(
-        self, workspace: str, wanted: RunFilter, *, after: Place | None, limit: int, oldest_first: bool = False
+        self, tenant: Tenant, wanted: RunFilter, *, after: Place | None, limit: int, oldest_first: bool = False
     ) -> list[Run]:
         """In the order of their making, newest first unless said otherwise."""
-        current = await self._current(workspace, wanted.thread_id)
+        current = await self._current(tenant, wanted.thread_id)
         found = [
             run for run in current.values() if matches(run, wanted) and _behind(run, after, oldest_first=oldest_first)
         ]
         archived: list[Run] = []
         while len(archived) < limit:
             async with self._database.connect() as c:
-                rows = await history.run_page(c, workspace, wanted, after=after, limit=limit, oldest_first=oldest_first)
+                rows = await history.run_page(c, tenant, wanted, after=after, limit=limit, oldest_first=oldest_first)
             runs = [Run.parse(row.id, row.record) for row in rows]
             archived += [run for run in runs if run.id not in current]
             if len(rows) < limit:
@@ -59,7 +60,7 @@ class Lists:
         """A thread's, oldest first. SQL is asked only where some may be there alone."""
         if thread.was_evicted:
             wanted = RunFilter(thread_id=thread.id)
-            return await self.runs(thread.workspace, wanted, after=after, limit=limit, oldest_first=True)
+            return await self.runs(Tenant(thread.workspace), wanted, after=after, limit=limit, oldest_first=True)
         found: list[Run] = []
         ids = await self._store.run_ids(thread.id)
         for start in range(0, len(ids), READ_AT_ONCE):
@@ -69,35 +70,42 @@ class Lists:
                 break
         return found[:limit]
 
-    async def _current(self, workspace: str, thread_id: str | None) -> dict[str, Run]:
-        name = keys.current_runs(workspace)
+    async def _current(self, tenant: Tenant, thread_id: str | None) -> dict[str, Run]:
+        name = keys.current_runs(tenant.workspace)
         read: Any = partial(self._client.zrange, name, 0, -1)
         ids: list[str] = await patiently(read, self._patience_seconds)
         ids = ids if thread_id is None else [run_id for run_id in ids if thread_of(run_id) == thread_id]
         found: dict[str, Run] = {}
         for start in range(0, len(ids), READ_AT_ONCE):
-            found |= {run.id: run for run in await self._store.runs(ids[start : start + READ_AT_ONCE])}
+            runs = await self._store.runs(ids[start : start + READ_AT_ONCE])
+            found |= {run.id: run for run in runs if tenant.sees(run.workspace, run.project)}
         return found
 
     async def threads(
         self,
-        workspace: str,
+        tenant: Tenant,
         *,
         before: str | None,
         limit: int,
         status: str | None = None,
         project: str | None = None,
     ) -> tuple[list[Thread], str | None]:
-        """Newest first, and `before` of the next page. A page may have fewer than there are."""
+        """Newest first, and `before` of the next page. A page may have fewer than there are. Both are the tenant's."""
+        if tenant.project is None:
+            tenant = Tenant(tenant.workspace, project)
+        elif project not in (None, tenant.project):
+            return [], None
         async with self._database.connect() as c:
-            archived = await history.thread_ids(
-                c, workspace, before=before, limit=limit + 1, status=status, project=project
-            )
-        live = await self._store.thread_ids(workspace, before=before, limit=limit + 1)
+            archived = await history.thread_ids(c, tenant, before=before, limit=limit + 1, status=status)
+        live = await self._store.thread_ids(tenant, before=before, limit=limit + 1)
         ids = sorted({*archived, *live}, reverse=True)
         found = await self._history.threads(ids[:limit])
-        kept = [thread for thread in found if status in (None, thread.status) and project in (None, thread.project)]
+        kept = [thread for thread in found if status in (None, thread.status)]
         return kept, ids[limit - 1] if len(ids) > limit else None
+
+    async def has_threads(self, tenant: Tenant) -> bool:
+        found, following = await self.threads(tenant, before=None, limit=1)
+        return bool(found or following)
 
 
 def place_of_run(run: Run) -> Place:

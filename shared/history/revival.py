@@ -1,5 +1,6 @@
 """How an evicted thread comes back into Redis, when something is to be done in it."""
 
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -52,7 +53,9 @@ class Revival:
             if run is None or await self._revive_run(run, journal) != "gone":
                 break
         workspace = thread.record["workspace"]
-        await patiently(lambda: self._client.zadd(keys.threads(workspace), {thread_id: 0}), self._patience_seconds)
+        for project in {None, thread.record.get("project")}:
+            add = partial(self._client.zadd, keys.threads(workspace, project), {thread_id: 0})
+            await patiently(add, self._patience_seconds)
         return True
 
     async def blob(self, thread_id: str, name: str) -> bytes | None:

@@ -213,7 +213,8 @@ class Archiving:
         answer = await self._scripts.call("evict", names, [*head, *lists])
         if answer[0] != "evicted":
             return False
-        await self._client.zrem(keys.threads(record["workspace"]), resting.thread_id)
+        for project in {None, record.get("project")}:
+            await self._client.zrem(keys.threads(record["workspace"], project), resting.thread_id)
         return True
 
     async def _record(self, member: str, name: str) -> RecordCopy | None:

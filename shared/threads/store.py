@@ -21,6 +21,7 @@ from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.redis import patiently
 from shared.scripts import Scripts
+from shared.tenant import Tenant
 from shared.threads.attempt import Attempt, Lacking, known_of
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
@@ -99,14 +100,11 @@ class ThreadStore:
         found = await self._hashes([ThreadKeys(thread_id).metadata for thread_id in thread_ids])
         return [Thread.parse(i, record) for i, record in zip(thread_ids, found, strict=True) if record]
 
-    async def thread_ids(
-        self, workspace: str, *, before: str | None, limit: int, project: str | None = None
-    ) -> list[str]:
-        """Newest first, those older than `before`; of one project, or of the whole workspace."""
+    async def thread_ids(self, tenant: Tenant, *, before: str | None, limit: int) -> list[str]:
+        """Newest first, those older than `before`."""
         newest = f"({before}" if before else "+"
-        found = await self._do(
-            lambda: self._client.zrevrangebylex(keys.threads(workspace, project), newest, "-", start=0, num=limit)
-        )
+        name = keys.threads(tenant.workspace, tenant.project)
+        found = await self._do(lambda: self._client.zrevrangebylex(name, newest, "-", start=0, num=limit))
         return list(found)
 
     async def submit(self, new: NewRun, *, queued: dict[str, Any], on_busy: BusyPolicy = "enqueue") -> Submitted:

@@ -5,26 +5,52 @@ judged, and tests/gateway/test_tenants.py fails.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import httpx
-from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.routing import APIWebSocketRoute, RouteContext, iter_route_contexts
 
 from gateway.scopes import scope_of
+from modem.archive import Archiver
+from shared.ids import SHARDS
+from shared.threads.archiving import Archiving
 from shared.types import JSON, Scope
+from shared.workers.registry import WorkerRegistry
 from tests.gateway.support import Gateway
 from tests.workflow.support import Playbook, a_runtime
 from workflow.engine.durable import durable
 from workflow.engine.step import Step
 from workflow.runner import Runner, Signals
 
-BODIES: dict[str, JSON] = {"publishEvent": {"name": "go"}, "retryRun": {}, "testTool": {"wait_seconds": 0}}
+BODIES: dict[str, JSON] = {
+    "publishEvent": {"name": "go"},
+    "retryRun": {},
+    "rollbackContext": {"version": 1},
+    "createRun": {"runnable_type": "agent", "input": {"task": "x"}},
+    "createTask": {"name": "x", "runnable_type": "agent"},
+    "updateTask": {"runnable_type": "agent"},
+    "testTool": {"wait_seconds": 0},
+}
 """By operation: instead of the example in its description, which would not do here."""
 NEUTRAL = {"path": "notes.txt", "port": "8080", "name": "bash"}
 """Parameters that name nothing of a tenant's."""
+ALIASES = dict.fromkeys(("runnable_id", "agent", "leader_agent_id", "member_agent_ids"), "agent_id")
+"""Fields that take the id of something under another name."""
+NO_IDS = {
+    "last_id": "a place in a stream",
+    "session_id": "a name that the tenant gives",
+    "definition_id": "a kind of agents, the same for all",
+    "resource_id": "a text that entries are searched for",
+}
+"""Fields that end like one and name nothing of a tenant's that could be looked up."""
+HANDSHAKE = {
+    **{"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"},
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 async def ask(step: Step, input: Any) -> Any:
@@ -35,6 +61,7 @@ async def ask(step: Step, input: Any) -> Any:
 class Tenant:
     """Somebody with a key that may do everything, in a workspace or in one project of it."""
 
+    key: str
     client: httpx.AsyncClient
     seeds: dict[str, str]
     """By the name of the parameter: the id of something that is this tenant's."""
@@ -47,7 +74,7 @@ class Route:
     name: str
     scope: Scope | None
     described: JSON
-    """The operation, in OpenAPI's words; empty where it is hidden."""
+    """The operation, in OpenAPI's words; empty where it is hidden, and no other name of one that is not."""
 
     @property
     def parameters(self) -> list[str]:
@@ -62,40 +89,58 @@ class Route:
         known = NEUTRAL | seeds
         return re.sub(r"{(\w+)(?::path)?}", lambda match: known[match[1]], self.path)
 
-    def query_ids(self, seeds: dict[str, str]) -> list[str]:
-        names = [each["name"] for each in self.described.get("parameters", ()) if each.get("in") == "query"]
-        return [name for name in names if name in seeds]
+    @property
+    def query(self) -> list[str]:
+        return [each["name"] for each in self.described.get("parameters", ()) if each.get("in") == "query"]
 
 
 def routes_of(gateway: Gateway, schema: JSON) -> Iterator[Route]:
-    """Those of HTTP, once: /api/v1 is the same as /api, and so is what the root has of it and does not describe."""
-    contexts = list(iter_route_contexts(gateway.app.routes))
-    there = {str(context.path) for context in contexts}
-    for context in contexts:
-        path = str(context.path)
-        twin = f"/api{path}" in there and scope_of(context) is not None and path not in schema["paths"]
-        if not (twin or path.startswith("/api/v1/")):
+    """Those that there are, once: /api/v1 is the same as /api."""
+    for context in iter_route_contexts(gateway.app.routes):
+        if not str(context.path).startswith("/api/v1/"):
             yield from _routes(context, schema)
 
 
 def _routes(context: RouteContext, schema: JSON) -> Iterator[Route]:
     path, scope = str(context.path), scope_of(context)
+    if isinstance(context.original_route, APIWebSocketRoute):
+        known = {socket["path"]: socket for socket in schema["x-websockets"]}
+        yield Route("WS", path, known[path]["name"], scope, known[path])
+        return
     for method in sorted((context.methods or {"GET"}) - {"HEAD"}):
-        described = schema["paths"].get(re.sub(":path}", "}", path), {}).get(method.lower(), {})
+        written = re.sub(":path}", "}", path)
+        item = schema["paths"].get(written) or schema["paths"].get(f"/api{written}", {})
+        described = item.get(method.lower(), {})
         yield Route(method, path, described.get("operationId", f"{method} {path}"), scope, described)
 
 
-def body_of(route: Route, schema: JSON) -> dict[str, Any]:
-    """The example that the description gives, as arguments of httpx."""
+def body_of(route: Route, schema: JSON, seeds: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """The example that the description gives, as arguments of httpx; where it names something, that of the seeds."""
     content = route.described.get("requestBody", {}).get("content", {})
     if "application/json" not in content:
         return {"content": b"x"} if content else {}
     examples = _body_schema(route, schema).get("examples") or [{}]
-    return {"json": dict(BODIES.get(route.name, examples[0]))}
+    example = dict(BODIES.get(route.name, examples[0]))
+    return {"json": example | fields_with(ids_among(list(example), seeds))}
 
 
-def body_ids(route: Route, schema: JSON, seeds: dict[str, str]) -> list[str]:
-    return [name for name in _body_schema(route, schema).get("properties", {}) if name in seeds]
+def body_fields(route: Route, schema: JSON) -> list[str]:
+    return list(_body_schema(route, schema).get("properties", {}))
+
+
+def fields_with(ids: dict[str, str]) -> JSON:
+    return {name: [seed] if name.endswith("s") else seed for name, seed in ids.items()}
+
+
+def ids_among(fields: list[str], seeds: Mapping[str, str]) -> dict[str, str]:
+    """Those that name something of a tenant's, and what of the seeds they take."""
+    return {name: seeds[ALIASES.get(name, name)] for name in fields if ALIASES.get(name, name) in seeds}
+
+
+def unknown_ids(fields: list[str], seeds: Mapping[str, str]) -> list[str]:
+    """Those that look as if they did, and nobody knows."""
+    like_ids = [name for name in fields if re.search(r"(_id|Id)s?$", name)]
+    return [name for name in like_ids if name not in NO_IDS and not ids_among([name], seeds)]
 
 
 def _body_schema(route: Route, schema: JSON) -> JSON:
@@ -107,9 +152,12 @@ def _body_schema(route: Route, schema: JSON) -> JSON:
 
 
 async def status_of(client: httpx.AsyncClient, route: Route, url: str, **request: Any) -> tuple[int, str]:
-    """The answer's status and text; of a stream, which has no end, the status."""
-    async with client.stream(route.method, url, **request) as answer:
-        endless = answer.headers.get("content-type", "").startswith("text/event-stream")
+    """The answer's status and text; of a stream and a WebSocket, which have no end, the status."""
+    if route.method == "WS":
+        request = {"headers": HANDSHAKE | request.get("headers", {})}
+    async with client.stream("GET" if route.method == "WS" else route.method, url, **request) as answer:
+        media = answer.headers.get("content-type", "")
+        endless = answer.status_code == 101 or media.startswith("text/event-stream")
         return answer.status_code, "" if endless else (await answer.aread()).decode(errors="replace")
 
 
@@ -144,7 +192,7 @@ async def client_of(gateway: Gateway, key: str | None) -> AsyncIterator[httpx.As
 async def tenant_of(gateway: Gateway, workspace: str, project: str | None = None) -> AsyncIterator[Tenant]:
     key = await new_key(gateway, workspace, scopes=["admin"], project_id=project)
     async with client_of(gateway, key) as client:
-        yield Tenant(client, await _seeds(gateway, client, workspace, project))
+        yield Tenant(key, client, await _seeds(gateway, client, workspace, project))
 
 
 async def _seeds(gateway: Gateway, client: httpx.AsyncClient, workspace: str, project: str | None) -> dict[str, str]:
@@ -157,9 +205,8 @@ async def _seeds(gateway: Gateway, client: httpx.AsyncClient, workspace: str, pr
     agent = await _posted(client, "/api/agents", {"name": "theirs", "definition_id": "chat"}, "id")
     message = await _posted(client, f"/api/agents/{agent}/messages", {"content": "hello"}, "id")
     made |= {"agent_id": agent, "message_id": message, **await _catalogue(client, agent)}
-    question = {"runnable_type": "function", "runnable_id": "ask", "thread_id": made["thread_id"]}
-    made["run_id"] = await _posted(client, "/api/runs", question, "run_id")
-    await _work(gateway, made["run_id"])
+    await _posted(client, f"/api/agents/{agent}/context", {"data": {}}, "version")
+    made["run_id"] = await waiting_run(gateway, client, thread_id=made["thread_id"])
     steps = (await client.get(f"/api/runs/{made['run_id']}/steps")).json()["items"]
     return {**made, "step_id": steps[0]["step_id"]}
 
@@ -182,7 +229,18 @@ async def _posted(client: httpx.AsyncClient, path: str, body: JSON, name: str) -
     return str(answer.json()[name])
 
 
-async def _work(gateway: Gateway, run_id: str) -> None:
-    """Until it waits for a human."""
+async def waiting_run(gateway: Gateway, client: httpx.AsyncClient, **body: str) -> str:
+    """A run, as far as where it waits for a human."""
+    question = {"runnable_type": "function", "runnable_id": "ask", **body}
+    run_id = await _posted(client, "/api/runs", question, "run_id")
     runtime = a_runtime(Playbook([]), functions=[durable("ask")(ask)])
     await Runner(gateway.app.state.services.outside, runtime).execute(run_id, "w1", Signals())
+    return run_id
+
+
+async def archive_all(gateway: Gateway) -> None:
+    """What an archiver does to all that is there."""
+    services, redis = gateway.app.state.services, gateway.redis
+    payloads, archiving = services.store.payloads, Archiving(redis, patience_seconds=2)
+    archiver = Archiver(services.settings.archive, services.db, payloads, archiving, WorkerRegistry(redis))
+    await archiver.tick(range(SHARDS))

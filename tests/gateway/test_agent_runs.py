@@ -40,6 +40,7 @@ async def test_a_run_carries_its_agent_as_it_is_then(agents: Gateway) -> None:
     run = await run_of(agents, run_id)
     assert run.definition == {
         "agent_id": agent["id"],
+        "project": None,
         "definition": "reviewer",
         "version": 2,
         "prompt": "You file.",

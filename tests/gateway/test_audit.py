@@ -16,7 +16,8 @@ from shared.db.audit import Entry
 from shared.db.engine import Database
 from shared.ids import new_id
 from tests.gateway.support import Gateway, serving, settings_for, until
-from tests.gateway.tenants import client_of, new_key, new_workspace
+from tests.gateway.tenants import client_of, new_key, new_workspace, waiting_run
+from tests.gateway.websockets import refusal, websocket
 from tests.support.databases import PostgresDatabases
 from tests.support.postgres import Postgres
 
@@ -68,6 +69,46 @@ async def test_refused_accesses_are_written_down(sql_gateway: Gateway) -> None:
     refused = await logged(sql_gateway, outcome="refused", workspace_id=workspace)
     assert [each["action"] for each in refused] == ["listAudit", "initiateThread"]
     assert len({each["actor"] for each in refused}) == 1
+
+
+async def test_what_is_done_over_a_websocket_is_written_down_as_if_it_were_asked_for_over_http(
+    sql_gateway: Gateway,
+) -> None:
+    thread = await sql_gateway.thread()
+    run = await waiting_run(sql_gateway, sql_gateway.client, thread_id=thread)
+    async with websocket(sql_gateway, f"/ws/agent/{thread}") as client:
+        await client.ask(type="approve", step_id=f"{run}.1", output={"approved": True})
+        await client.ask(type="execute", task="x")
+        await client.ask(type="cancel")
+        assert (await client.ask(type="execute", nonsense=1))["status"] == 400
+        assert (await client.ask(type="approve", step_id=f"{run}.1", **{"as": "done"}))["status"] == 409
+    cancel, execute, approve, *_ = await logged(sql_gateway)
+    assert [each["action"] for each in (cancel, execute, approve)] == ["cancelThread", "execute", "completeHumanStep"]
+    assert {each["outcome"] for each in (cancel, execute, approve)} == {"done"}
+    assert (execute["resource_type"], execute["resource_id"]) == ("thread", thread)
+    assert (approve["resource_type"], approve["resource_id"]) == ("step", f"{run}.1")
+    assert execute["detail"] == {"status": 200}
+    assert execute["address"] == "127.0.0.1"
+    assert execute["actor"]
+    assert execute["request_id"]
+
+
+async def test_refused_frames_and_refused_sockets_are_written_down(sql_gateway: Gateway) -> None:
+    workspace = await new_workspace(sql_gateway, "acme")
+    may_read, may_run = [await new_key(sql_gateway, workspace, scopes=[scope]) for scope in ("read", "run")]
+    owner = await new_key(sql_gateway, workspace, scopes=["admin"])
+    async with client_of(sql_gateway, owner) as client:
+        thread = (await client.post("/api/agent/initiate")).json()["thread_id"]
+    path = f"/ws/agent/{thread}"
+    async with websocket(sql_gateway, path, {"x-api-key": may_read}) as client:
+        assert (await client.ask(type="execute", task="x"))["status"] == 403
+    assert (await refusal(sql_gateway, path, {"x-api-key": may_run}))[0] == 403
+    assert (await refusal(sql_gateway, path, {"x-api-key": "tl_wrong"}))[0] == 401
+    socket, frame = await logged(sql_gateway, outcome="refused", workspace_id=workspace)
+    assert (frame["action"], frame["resource_id"], frame["detail"]) == ("execute", thread, {"status": 403})
+    assert (socket["action"], socket["resource_id"]) == ("threadSocket", thread)
+    [unknown] = await logged(sql_gateway, outcome="refused")
+    assert (unknown["action"], unknown["actor"]) == ("threadSocket", None)
 
 
 async def test_the_log_is_searched_and_read_page_by_page(sql_gateway: Gateway) -> None:

@@ -29,21 +29,21 @@ async def written(gateway: Gateway, path: str, **body: object) -> JSON:
     return dict(answer.json())
 
 
-async def test_a_context_is_made_when_it_is_first_read_and_then_written_in_versions(agents: Gateway) -> None:
+async def test_a_context_is_empty_until_it_is_written_in_versions(agents: Gateway) -> None:
     path = f"/api/agents/{(await made(agents))['id']}/context"
     new = await agents.client.get(path)
-    assert (new.json()["version"], new.json()["data"], new.headers["etag"]) == (1, {}, '"1"')
+    assert (new.json()["version"], new.json()["data"], new.headers["etag"]) == (0, {}, '"0"')
     assert (await agents.client.get(path)).json() == new.json()
-    version = await written(agents, path, data={"goal": "ship"}, note="a goal", expected_version=1)
-    assert (version["version"], version["note"]) == (2, "a goal")
+    version = await written(agents, path, data={"goal": "ship"}, note="a goal", expected_version=0)
+    assert (version["version"], version["note"]) == (1, "a goal")
     assert (await agents.client.get(path)).json() == version
     other = (await agents.client.get(f"{path}?context_name=other")).json()
-    assert (other["context_name"], other["version"]) == ("other", 1)
+    assert (other["context_name"], other["version"]) == ("other", 0)
 
 
 async def test_of_those_who_write_after_the_same_version_one_wins_and_the_others_hear_of_it(agents: Gateway) -> None:
     path = f"/api/agents/{(await made(agents))['id']}/context"
-    await agents.client.get(path)
+    await written(agents, path, data={})
     writes = [agents.client.post(path, json={"data": {"n": n}, "expected_version": 1}) for n in range(8)]
     writes += [agents.client.post(path, json={"data": {"n": 8}}, headers={"If-Match": '"1"'})]
     statuses = sorted(answer.status_code for answer in await asyncio.gather(*writes))

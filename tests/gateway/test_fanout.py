@@ -127,7 +127,7 @@ async def test_a_page_shared_with_a_later_cursor_says_nothing_of_what_came_after
     fanout = Fanout(binary, NoArchive(), ring_entries=10, check_seconds=5)
     feed, news = Feed(Source.of_thread(new_thread_id()), ring_entries=10), asyncio.Event()
     feed.reset((5, 0))
-    early, late = (Cursor(fanout, feed, (1, 0), news.set, None) for _ in range(2))
+    early, late = (Cursor(fanout, feed, (1, 0), news.set, owners=None, project=None) for _ in range(2))
     assert early.take() == []
     new = Entry(b"6-0", (6, 0), "agent.delta", "", b"{}")
     feed.extend([new])

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.idempotency import KEPT_SECONDS, Idempotency
 from shared import keys
+from shared.tenant import Tenant
 from tests.gateway.support import Gateway, serving, settings_for
 
 
@@ -83,8 +84,8 @@ async def test_a_repeat_is_not_refused_because_its_own_run_keeps_the_thread_busy
 
 async def test_keys_of_different_workspaces_have_nothing_to_do_with_each_other(gateway: Gateway) -> None:
     idempotency = Idempotency(gateway.redis, patience_seconds=1)
-    assert await idempotency.reserve("a", "k", ["x"], "1") == "1"
-    assert await idempotency.reserve("b", "k", ["y"], "2") == "2"
+    assert await idempotency.reserve(Tenant("a"), "k", ["x"], "1") == "1"
+    assert await idempotency.reserve(Tenant("b"), "k", ["y"], "2") == "2"
     assert 0 < await gateway.redis.ttl(keys.idempotency("a", "k")) <= KEPT_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Every route beside what is another tenant's: made from the routes that there are, new ones included.
+"""Every route and WebSocket beside what is another tenant's: made from those that there are, new ones included.
 
 `pytest -s tests/gateway/test_tenants.py` prints the matrix.
 """
@@ -9,22 +9,27 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from gateway.openapi import sockets_of
 from shared.types import JSON, Scope
 from tests.gateway.support import Gateway
 from tests.gateway.tenants import (
     Route,
     Tenant,
-    body_ids,
+    body_fields,
     body_of,
     client_of,
+    fields_with,
+    ids_among,
     new_key,
     new_project,
     new_workspace,
     routes_of,
     status_of,
     tenant_of,
+    unknown_ids,
 )
 from tests.gateway.test_agents import tell
+from tests.gateway.websockets import websocket
 
 PUBLIC = {
     "/": "what is here",
@@ -35,6 +40,7 @@ PUBLIC = {
     "/health": "for load balancers",
     "/health/live": "for orchestrators",
     "/health/ready": "for orchestrators",
+    "/metrics": "asks for `metrics.token`, where there is one",
     "/session": "takes a one-time ticket",
 }
 """Paths that ask nobody for a key, and why."""
@@ -45,13 +51,16 @@ ALSO_REFUSED_TO_OWNERS = {
     "deleteWorkspace": "for the operator only",
     "deleteProject of a project": "not by those who are limited to it",
 }
-SHARED_BY_PROJECTS = {"agent_id", "message_id"}
-"""The catalogue is the workspace's: projects group it, and hide none of it."""
-LISTS_WITH_SEEDS = {"listThreads", "listProjects", "listKeys", "listWorkspaces", "listApprovals"} | {
+LISTS_WITH_SEEDS = {
+    *("listThreads", "listRuns", "listApprovals", "listAgents"),
     *("listTeams", "listTools", "listWorkflows", "listTasks"),
+    *("listProjects", "listKeys", "listWorkspaces"),
 }
 """What the owner sees in the answers of these shows that the others would, too, if it were there."""
+SAYS_MORE = {"chat": 501, "streamFlow": 400}
+"""Where what is not there is said in another way: no such agent; a name of the tenant's own is needed."""
 HIDDEN = {403, 404}
+ANSWERED = set(range(101, 600)) - HIDDEN - {400, 401}
 
 
 @dataclass
@@ -72,7 +81,8 @@ class Matrix:
         lines = [
             f"{name:70}" + "".join(f"{row.get(check, '-'):>16}" for check in checks) for name, row in self.rows.items()
         ]
-        return "\n".join(["", head, *lines])
+        answers = sum(len(row) for row in self.rows.values())
+        return "\n".join(["", head, *lines, f"{len(self.rows)} routes, {len(checks)} checks, {answers} answers"])
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ async def test_each_route_is_refused_without_its_scope(sql_gateway: Gateway, ten
             for route in (each for each in routes if each.scope is scope):
                 status, text = await status_of(client, route, route.url(seeds), **body_of(route, schema))
                 matrix.note(route, f"without {scope}", status, {403})
-                assert f"`{scope}`" in text
+                assert f"`{scope}`" in text, route
     print(matrix.show())
     assert not matrix.wrong
 
@@ -140,6 +150,7 @@ async def test_no_route_shows_or_changes_what_is_anothers(sql_gateway: Gateway, 
         judged = route.own or route.name in NO_TENANTS or route.parameters == []
         assert judged, f"{route.name} cannot be judged: say in NO_TENANTS why {route.parameters} are no tenant's"
         unknown = [name for name in route.own if name not in tenants.mine.seeds]
+        unknown += unknown_ids([*route.query, *body_fields(route, schema)], tenants.mine.seeds)
         assert not unknown, f"{route.name} cannot be judged: tests/gateway/tenants.py makes no {unknown}"
         await _judge(matrix, route, schema, pair=(tenants.mine, tenants.theirs), whose="workspace")
         await _judge(matrix, route, schema, pair=(tenants.inside, tenants.beside), whose="project")
@@ -149,29 +160,36 @@ async def test_no_route_shows_or_changes_what_is_anothers(sql_gateway: Gateway, 
 
 
 async def _judge(matrix: Matrix, route: Route, schema: JSON, *, pair: tuple[Tenant, Tenant], whose: str) -> None:
-    body, (mine, theirs) = body_of(route, schema), pair
-    shared = SHARED_BY_PROJECTS if whose == "project" else set()
-    foreign = {name: seed for name, seed in theirs.seeds.items() if mine.seeds[name] != seed and name not in shared}
+    mine, theirs = pair
+    body = body_of(route, schema, mine.seeds)
+    foreign = {name: seed for name, seed in theirs.seeds.items() if mine.seeds[name] != seed}
+    hidden = HIDDEN | {SAYS_MORE.get(route.name, 404)}
     if "workspace_id" in foreign:
         selected = {"headers": {"X-Workspace-Id": theirs.seeds["workspace_id"]}, **body}
         status, _ = await status_of(mine.client, route, route.url(mine.seeds), **selected)
         matrix.note(route, "selected", status, {404})
-    for name in route.query_ids(foreign):
-        url = f"{route.url(mine.seeds)}?{name}={foreign[name]}"
+    for name, seed in ids_among(route.query, foreign).items():
+        url = f"{route.url(mine.seeds)}?{name}={seed}"
         status, text = await status_of(mine.client, route, url, **body)
         filters = status == 200 and not route.own and not any(seed in text for seed in foreign.values())
-        matrix.note(route, f"{whose} query", status, HIDDEN | ({200} if filters else set()))
-    for name in body_ids(route, schema, foreign):
-        asked = {"json": body["json"] | {name: foreign[name]}}
-        status, _ = await status_of(mine.client, route, route.url(mine.seeds), **asked)
-        matrix.note(route, f"{whose} body", status, HIDDEN)
+        matrix.note(route, f"{whose} query", status, hidden | ({200} if filters else set()))
+    for name, seed in ids_among(body_fields(route, schema), foreign).items():
+        asked = {"json": body["json"] | fields_with({name: seed})}
+        status, text = await status_of(mine.client, route, route.url(mine.seeds), **asked)
+        told = status == 400 and seed in text and "there is no" in text.lower()
+        matrix.note(route, f"{whose} body", status, hidden | ({400} if told else set()))
     if set(route.own) & foreign.keys():
         status, _ = await status_of(mine.client, route, route.url(theirs.seeds), **body)
         matrix.note(route, f"other {whose}", status, HIDDEN)
+        for name in set(route.own) & foreign.keys() if len(route.own) > 1 else ():
+            status, _ = await status_of(mine.client, route, route.url(mine.seeds | {name: foreign[name]}), **body)
+            matrix.note(route, f"{whose} mixed", status, HIDDEN)
+        body = body_of(route, schema, theirs.seeds)
         status, _ = await status_of(theirs.client, route, route.url(theirs.seeds), **body)
-        if not {route.name, f"{route.name} of a {whose}"} & ALSO_REFUSED_TO_OWNERS.keys():
-            matrix.note(route, f"{whose} owner", status, set(range(200, 600)) - HIDDEN - {400, 401})
-    elif route.method == "GET":
+        gone = route.method == "DELETE" and not route.path.startswith("/api/")  # by its other name, just now
+        if not gone and not {route.name, f"{route.name} of a {whose}"} & ALSO_REFUSED_TO_OWNERS.keys():
+            matrix.note(route, f"{whose} owner", status, ANSWERED)
+    elif route.method in ("GET", "WS"):
         await _judge_list(matrix, route, pair, foreign)
 
 
@@ -179,7 +197,7 @@ async def _judge_list(matrix: Matrix, route: Route, pair: tuple[Tenant, Tenant],
     mine, theirs = pair
     status, text = await status_of(mine.client, route, route.url(mine.seeds))
     shown = [name for name, seed in foreign.items() if seed in text]
-    matrix.note(route, "list", status, HIDDEN | {200})
+    matrix.note(route, "list", status, HIDDEN | {200, 101, SAYS_MORE.get(route.name, 200)})
     if shown:
         matrix.wrong.append(f"{route.name} shows another's {shown}")
     _, theirs_own = await status_of(theirs.client, route, route.url(theirs.seeds))
@@ -189,3 +207,50 @@ async def _judge_list(matrix: Matrix, route: Route, pair: tuple[Tenant, Tenant],
         and not any(s in theirs_own for s in foreign.values())
     ):
         matrix.wrong.append(f"{route.name} does not show its owner what is there")
+
+
+async def test_every_websocket_is_among_the_routes(gateway: Gateway) -> None:
+    _, routes = await _described(gateway)
+    sockets = {socket["path"] for socket in sockets_of(gateway.app) if not socket["path"].startswith("/api/v1/")}
+    assert {route.path for route in routes if route.method == "WS"} == sockets != set()
+
+
+async def test_no_socket_that_names_nothing_tells_of_anothers(sql_gateway: Gateway, tenants: Tenants) -> None:
+    _, routes = await _described(sql_gateway)
+    whole = [route for route in routes if route.method == "WS" and not route.own]
+    for route in whole:
+        for mine, theirs in ((tenants.mine, tenants.theirs), (tenants.inside, tenants.beside)):
+            async with websocket(sql_gateway, route.url({}), {"x-api-key": mine.key}) as client:
+                for tenant in (theirs, mine):
+                    path = f"/api/agents/{tenant.seeds['agent_id']}/messages"
+                    assert (await tenant.client.post(path, json={"content": "x"})).status_code == 201
+                told = await client.until(type="event")
+                assert told["data"]["agent_id"] == mine.seeds["agent_id"]
+    assert whole
+
+
+async def test_a_flows_name_is_its_tenants(sql_gateway: Gateway, tenants: Tenants) -> None:
+    pair = {"flowUuid": "f", "flowInputUuid": "i"}
+    for mine, theirs in ((tenants.mine, tenants.theirs), (tenants.inside, tenants.beside)):
+        opened = await theirs.client.post("/api/agent/initiate", json=pair)
+        thread = opened.json()["thread_id"]
+        assert (await theirs.client.post(f"/api/agent/{thread}/execute", json={"task": "x"})).status_code == 200
+        firsts = []
+        for tenant in (mine, theirs):
+            headers = {"authorization": f"Bearer {tenant.key}"}
+            async with sql_gateway.stream("/api/agent/event-stream?flowUuid=f&flowInputUuid=i", headers) as stream:
+                firsts += [frame.event for frame in await stream.frames(1)]
+        assert firsts == ["waiting", "task_agent_execute"]
+
+
+async def test_a_link_to_a_sandbox_opens_no_other(sql_gateway: Gateway, tenants: Tenants) -> None:
+    for mine, theirs in ((tenants.mine, tenants.theirs), (tenants.inside, tenants.beside)):
+        thread, others = mine.seeds["thread_id"], theirs.seeds["thread_id"]
+        link = (await mine.client.post(f"/api/agent/{thread}/ports/8080/links", json={})).json()["url"]
+        ticket = link.partition("?ticket=")[2]
+        statuses = []
+        for sandbox, query in ((thread, f"?ticket={ticket}"), (others, f"?ticket={ticket}"), (others, "")):
+            headers = {"host": f"8080-{sandbox}.localhost:{sql_gateway.port}"}
+            async with client_of(sql_gateway, mine.key) as client:  # which has no cookie of another
+                statuses.append((await client.get(f"/{query}", headers=headers)).status_code)
+        assert statuses == [303, 403, 401]

@@ -196,6 +196,22 @@ async def test_frames_count_as_the_requests_that_they_stand_for(redis_url: str, 
             assert (await client.ask(type="cancel"))["type"] == "answer"
 
 
+@pytest.mark.parametrize(
+    "wrong", ["{", "[]", '{"type": 1}', '{"type": "nonsense"}', '{"type": "cancel", "x": 1}', '{"type": "approve"}']
+)
+async def test_frames_that_are_wrong_count_too(redis_url: str, tmp_path: Path, wrong: str) -> None:
+    limits = RateLimitSettings(max_requests=1000, signal=3)
+    async with (
+        serving(settings_for(redis_url, tmp_path, rate_limit=limits)) as gateway,
+        websocket(gateway, f"/ws/agent/{await gateway.thread()}") as client,
+    ):
+        statuses = []
+        for _ in range(4):
+            await client.socket.send_str(wrong)
+            statuses.append((await client.until(type="error"))["status"])
+    assert statuses == [400, 400, 400, 429]
+
+
 async def test_a_client_that_takes_nothing_is_dropped_and_resumes(redis_url: str, tmp_path: Path) -> None:
     """What it has got by then stays good: it goes on after the last of it, and misses nothing."""
     limits = StreamSettings(slow_seconds=0.5)

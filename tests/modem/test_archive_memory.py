@@ -12,6 +12,7 @@ from shared.db import history
 from shared.db.engine import Database
 from shared.events.outside import Outside
 from shared.ids import SHARDS, new_run_id, new_thread_id
+from shared.tenant import Tenant
 from shared.threads.archiving import Archiving
 from shared.threads.attempt import Change
 from shared.threads.steps import StepRecord
@@ -42,7 +43,7 @@ async def test_finished_runs_leave_no_memory_in_use(client: Redis, database: Dat
     assert await client.dbsize() == 0
     assert after <= 1.1 * before
     async with database.connect() as c:
-        assert len(await history.thread_ids(c, "w", before=None, limit=runs + 51)) == runs + 50
+        assert len(await history.thread_ids(c, Tenant("w"), before=None, limit=runs + 51)) == runs + 50
 
 
 async def _finish(out: Outside, runs: int) -> None:

@@ -187,8 +187,7 @@ class Waits:
         return event_id
 
     async def _list_for_people(self, record: StepRecord) -> None:
-        step_id = f"{self._run.id}.{record.number}"
-        await self._outside.approvals.add(self._run.workspace, step_id, await self._outside.store.now_ms())
+        await self._outside.approvals.add(self._run, record.number, await self._outside.store.now_ms())
 
     async def _wait(
         self,

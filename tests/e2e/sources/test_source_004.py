@@ -86,17 +86,16 @@ async def test_a_workspace_is_selected_by_header_or_query_and_sees_its_own_agent
         await operator.expect(404, "GET", "/api/agents?workspace_slug=nobodys")
 
 
-async def test_a_context_is_made_when_read_written_in_versions_and_rolled_back(http: Http) -> None:
+async def test_a_context_can_be_read_before_it_is_written_in_versions_and_rolled_back(http: Http) -> None:
     path = f"/api/agents/{await made(http)}/context"
-    first = await http.expect(200, "GET", f"{path}?context_name=default")
-    assert (first["version"], first["data"]) == (1, {})
-    written = await http.expect(201, "POST", path, {"data": {"goal": "ship"}, "note": "Updated by API"})
-    assert written["version"] == 2
-    await http.expect(409, "POST", path, {"data": {}, "expected_version": 1})
-    back = await http.expect(201, "POST", f"{path}/rollback", {"version": 1})
-    assert (back["version"], back["data"], back["restored_version"]) == (3, {}, 1)
+    assert (await http.expect(200, "GET", f"{path}?context_name=default"))["data"] == {}
+    first = await http.expect(201, "POST", path, {"data": {"goal": "ship"}, "note": "Updated by API"})
+    second = await http.expect(201, "POST", path, {"data": {"goal": "sell"}, "expected_version": first["version"]})
+    await http.expect(409, "POST", path, {"data": {}, "expected_version": first["version"]})
+    back = await http.expect(201, "POST", f"{path}/rollback", {"version": first["version"]})
+    assert (back["data"], back["restored_version"]) == ({"goal": "ship"}, first["version"])
     versions = (await http.expect(200, "GET", f"{path}/versions"))["items"]
-    assert [version["version"] for version in versions] == [3, 2, 1]
+    assert [version["version"] for version in versions] == [each["version"] for each in (back, second, first)]
 
 
 async def test_messages_are_kept_and_paged_by_skip_and_limit(http: Http) -> None:

@@ -17,6 +17,7 @@ from shared.db.tables.agents import agents as agents_table
 from shared.db.tables.tenants import projects, workspaces
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
+from shared.tenant import Tenant
 from shared.types import JSON
 
 MOMENT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -42,7 +43,7 @@ async def foreign_workspace(database: Database) -> None:
 
 async def write(database: Database, agent: Agent, data: Mapping[str, Any], **options: Any) -> int:
     async with database.begin() as c:
-        assert await agents.get(c, agent.workspace, agent.id, to_change=True)
+        assert await agents.get(c, Tenant(agent.workspace), agent.id, to_change=True)
         options = {"keep": 10, **options}
         return (await contexts.write(c, agent, "default", NewVersion(new_id(), dict(data)), **options)).number
 
@@ -50,13 +51,13 @@ async def write(database: Database, agent: Agent, data: Mapping[str, Any], **opt
 async def test_an_agent_comes_back_as_it_was_added(database: Database) -> None:
     agent = await added(database, temperature=0.5, tools=["bash"], limits={"max_turns": 3}, metadata={"a": [1, None]})
     async with database.connect() as c:
-        assert await agents.get(c, "default", agent.id) == agent
-        assert await agents.get(c, "w2", agent.id) is None
+        assert await agents.get(c, Tenant("default"), agent.id) == agent
+        assert await agents.get(c, Tenant("w2"), agent.id) is None
 
 
 async def test_an_agent_cannot_be_of_another_workspaces_project(database: Database) -> None:
     await foreign_workspace(database)
-    with pytest.raises(AppError, match="not there, such as a project") as refused:
+    with pytest.raises(AppError, match="names something that is not there") as refused:
         await added(database, project="p2")
     assert refused.value.code is ErrorCode.INVALID_REQUEST
     await added(database, workspace="w2", project="p2")
@@ -77,11 +78,11 @@ async def test_a_list_is_newest_first_whole_and_without_doubles_in_pages(databas
     async with database.connect() as c:
         while True:
             after = Place(found[-1].created_at, found[-1].id) if found else None
-            page = await agents.page(c, "default", AgentFilter(), after=after, limit=3)
+            page = await agents.page(c, Tenant("default"), AgentFilter(), after=after, limit=3)
             found += page
             if len(page) < 3:
                 break
-        skipped = await agents.page(c, "default", AgentFilter(), limit=3, skip=5)
+        skipped = await agents.page(c, Tenant("default"), AgentFilter(), limit=3, skip=5)
     assert [agent.id for agent in found] == expected
     assert [agent.id for agent in skipped] == expected[5:]
 
@@ -90,9 +91,12 @@ async def test_a_list_has_what_its_filter_asks_for(database: Database) -> None:
     await added(database, definition="coder")
     active = await added(database, status=AgentStatus.ACTIVE)
     async with database.connect() as c:
-        assert await agents.page(c, "default", AgentFilter(status=AgentStatus.ACTIVE), limit=9) == [active]
-        assert await agents.page(c, "default", AgentFilter(definition="coder", status=active.status), limit=9) == []
-        assert await agents.page(c, "w2", AgentFilter(), limit=9) == []
+        assert await agents.page(c, Tenant("default"), AgentFilter(status=AgentStatus.ACTIVE), limit=9) == [active]
+        assert (
+            await agents.page(c, Tenant("default"), AgentFilter(definition="coder", status=active.status), limit=9)
+            == []
+        )
+        assert await agents.page(c, Tenant("w2"), AgentFilter(), limit=9) == []
 
 
 async def test_a_change_raises_the_version_and_one_of_a_stale_version_is_refused(database: Database) -> None:

@@ -13,6 +13,7 @@ from shared.db.tools import Tool
 from shared.db.workflows import Workflow
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
+from shared.tenant import Tenant
 
 GRAPH: dict[str, list[int]] = {"nodes": [], "edges": []}
 
@@ -43,10 +44,10 @@ async def test_what_is_added_comes_back_to_its_workspace_only(database: Database
         await tools.ROWS.add(c, tool)
         await tasks.ROWS.add(c, task)
     async with database.connect() as c:
-        assert await tools.ROWS.get(c, "default", tool.id) == tool
-        assert await tools.ROWS.get(c, "other", tool.id) is None
-        assert await tasks.ROWS.page(c, "default", {}, limit=10) == [task]
-        assert await tasks.ROWS.page(c, "default", {"runnable_type": "team"}, limit=10) == []
+        assert await tools.ROWS.get(c, Tenant("default"), tool.id) == tool
+        assert await tools.ROWS.get(c, Tenant("other"), tool.id) is None
+        assert await tasks.ROWS.page(c, Tenant("default"), {}, limit=10) == [task]
+        assert await tasks.ROWS.page(c, Tenant("default"), {"runnable_type": "team"}, limit=10) == []
 
 
 async def test_a_name_is_one_tools(database: Database) -> None:
@@ -78,8 +79,8 @@ async def test_a_team_is_of_agents_that_are_there_and_cannot_go_while_it_is(data
     assert refused.value.code is ErrorCode.INVALID_REQUEST
     team = await a_team(database, [member, leader], leader=leader)
     async with database.connect() as c:
-        assert await teams.get(c, "default", team.row.id) == team
-        found = await agents.get(c, "default", member)
+        assert await teams.get(c, Tenant("default"), team.row.id) == team
+        found = await agents.get(c, Tenant("default"), member)
     assert found
     with pytest.raises(AppError, match="made of agent"):
         async with database.begin() as c:
@@ -88,7 +89,7 @@ async def test_a_team_is_of_agents_that_are_there_and_cannot_go_while_it_is(data
         await teams.change(c, team, {}, members=[leader], expected=1)
         await agents.delete(c, found)
     async with database.connect() as c:
-        assert (await teams.page(c, "default", {}, limit=10))[0].members == [leader]
+        assert (await teams.page(c, Tenant("default"), {}, limit=10))[0].members == [leader]
 
 
 async def test_another_graph_is_another_version_and_other_changes_are_not(database: Database) -> None:
@@ -110,5 +111,5 @@ async def test_a_tasks_latest_run_is_kept_without_a_new_version(database: Databa
         task = await tasks.ROWS.add(c, Task(**fields(name="t", runnable_type="agent")))
         for run_id in ("t2.r1", "t1.r2", "t2.r1"):
             await tasks.began(c, "default", task.id, run_id)
-        assert await tasks.ROWS.get(c, "default", task.id) == replace(task, last_run="t1.r2")
+        assert await tasks.ROWS.get(c, Tenant("default"), task.id) == replace(task, last_run="t1.r2")
         await tasks.began(c, "default", "gone", "t1.r1")

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id
 from shared.keys import ThreadKeys
+from shared.tenant import Tenant
 from shared.threads.attempt import Attempt
 from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore, after
@@ -41,15 +42,15 @@ async def test_a_thread_made_twice_is_one_thread(store: ThreadStore) -> None:
     first = await store.create_thread(NewThread(thread_id, "w", metadata={"name": "first"}))
     second = await store.create_thread(NewThread(thread_id, "w", metadata={"name": "second"}))
     assert first == second
-    assert await store.thread_ids("w", before=None, limit=10) == [thread_id]
+    assert await store.thread_ids(Tenant("w"), before=None, limit=10) == [thread_id]
 
 
 async def test_threads_are_listed_newest_first_and_page_by_id(store: ThreadStore) -> None:
     ids = [await a_thread(store) for _ in range(5)]
     ids.sort(reverse=True)
-    assert await store.thread_ids("w", before=None, limit=2) == ids[:2]
-    assert await store.thread_ids("w", before=ids[1], limit=10) == ids[2:]
-    assert await store.thread_ids("other", before=None, limit=10) == []
+    assert await store.thread_ids(Tenant("w"), before=None, limit=2) == ids[:2]
+    assert await store.thread_ids(Tenant("w"), before=ids[1], limit=10) == ids[2:]
+    assert await store.thread_ids(Tenant("other"), before=None, limit=10) == []
 
 
 async def test_a_run_submitted_fifty_times_at_once_is_one_run(store: ThreadStore) -> None:

@@ -10,6 +10,7 @@ import pytest
 from shared.errors import ErrorCode
 from shared.events.bus import Topic
 from shared.ids import new_run_id, new_thread_id, thread_of
+from shared.tenant import Tenant
 from shared.threads.steps import Answer
 from shared.threads.types import NewRun, NewThread
 from shared.types import RunStatus, StepStatus, WaitKind
@@ -123,7 +124,7 @@ async def test_a_human_answers_an_approval_which_is_listed_until_then(fleet: Fle
 
     run_id = await fleet.start(flow)
     await fleet.until(run_id, RunStatus.WAITING)
-    assert [step for _, step in await fleet.out.approvals.page("w", None, 10)] == [f"{run_id}.1"]
+    assert [step for _, step in await fleet.out.approvals.page(Tenant("w"), None, 10)] == [f"{run_id}.1"]
     [step] = await fleet.out.store.journal(run_id)
     assert (step.status, step.wait and step.wait.request) == (StepStatus.WAITING_HUMAN, {"deploy": "v2"})
     answer = Answer(StepStatus.SUCCEEDED, result={"yes": []})
@@ -244,7 +245,7 @@ async def test_an_effect_that_must_not_be_repeated_waits_for_a_decision_after_a_
     await attempt
     await fleet.out.ring((await fleet.out.store.expire(run_id, "dead", max_attempts=5)).ring)
     await fleet.until(run_id, RunStatus.WAITING)
-    assert [step for _, step in await fleet.out.approvals.page("w", None, 10)] == [f"{run_id}.1"]
+    assert [step for _, step in await fleet.out.approvals.page(Tenant("w"), None, 10)] == [f"{run_id}.1"]
     answer = Answer(StepStatus.PENDING, result={"as": decision, "output": "found"})
     signaled = await fleet.out.store.signal(run_id, "pay", answer, [WaitKind.OUTCOME])
     assert signaled is not None
