@@ -105,8 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         *(flows.root, sockets.router),
     ):
         app.include_router(router)
-    app.include_router(logs.router, include_in_schema=False)
-    for router in (chat.router, tasks.router):
+    for router in (runs.router, logs.router, chat.router, tasks.router):
         app.include_router(router, include_in_schema=False)
     serve_docs(app)
     describe(app)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -80,6 +81,15 @@ class Services:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
+    @asynccontextmanager
+    async def counted_stream(self, caller: Principal) -> AsyncIterator[None]:
+        """One of those that a key may hold open. Raises AppError RATE_LIMITED where it has too many."""
+        stream = await self.open_streams.open(caller)
+        try:
+            yield
+        finally:
+            self.in_background(self.open_streams.close(stream))
+
     async def copy_files(self, thread_id: str, new_thread: str, *, up_to: str | None) -> None:
         """For a fork: the new thread's sandbox will begin with them. What is lost is lost there too.
 
@@ -149,11 +159,8 @@ class StreamNeeds:
         if class_of(connection) is not RouteClass.STREAM:
             yield principal
             return
-        stream = await services.open_streams.open(principal)
-        try:
+        async with services.counted_stream(principal):
             yield principal
-        finally:
-            services.in_background(services.open_streams.close(stream))
 
 
 Caller = Annotated[Principal, Depends(Needs(Scope.READ))]

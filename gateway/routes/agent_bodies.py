@@ -142,7 +142,9 @@ class NewAgentBody(AgentFields):
         validation_alias=_aliases("definition_id", "definitionId", "definition"),
         description="What kind of agent it is: see GET /api/agents/definitions.",
     )
-    activate: bool = Field(default=False, description="Whether it takes runs at once.")
+    activate: bool | None = Field(
+        default=None, description="Whether it takes runs at once. Unset: yes, unless it names its definition_id."
+    )
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -157,6 +159,11 @@ class NewAgentBody(AgentFields):
             ]
         }
     )
+
+    @property
+    def begins_active(self) -> bool:
+        """Designs 000 and 003 know neither definitions nor activation, design 004 both."""
+        return "definition_id" not in self.model_fields_set if self.activate is None else self.activate
 
 
 class AgentPatch(AgentFields):

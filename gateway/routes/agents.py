@@ -17,7 +17,7 @@ from gateway.routes.agent_bodies import AgentPatch, NewAgentBody
 from gateway.routes.answers import Page
 from gateway.routes.bodies import NoBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, page_of, place_of
+from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import agents
 from shared.db.agents import Agent, AgentFilter, AgentStatus
@@ -34,13 +34,12 @@ Name = Annotated[str | None, Query(max_length=200)]
 
 
 def only(
-    project_id: Name = None,
-    projectId: Annotated[str | None, Query(max_length=200, include_in_schema=False)] = None,
+    project_id: InProject = None,
     status: AgentStatus | None = None,
     definition_id: Name = None,
 ) -> AgentFilter:
     """What a list's query asks for."""
-    return AgentFilter(project_id or projectId, status, definition_id)
+    return AgentFilter(project_id, status, definition_id)
 
 
 @router.get("/definitions", operation_id="listAgentDefinitions", summary="The kinds of agents", responses=errors(501))
@@ -91,7 +90,7 @@ async def create_agent(
     new = Agent(agent_id, caller.workspace, body.definition_id, body.name, now, now)
     async with services.db.begin() as c:
         agent = await agents.add(c, replace(new, **values))
-    if body.activate and agent.version == 1:
+    if body.begins_active and agent.version == 1:
         agent = await move(services, caller, agent.id, AgentStatus.ACTIVE)
     return await _answer(services, agent, response)
 

@@ -252,7 +252,11 @@ class EventBody(Body):
 
 
 class HumanBody(Body):
-    output: Any = Field(default=None, description="The answer, as the flow gets it.")
+    output: Any = Field(
+        default=None,
+        validation_alias=AliasChoices("output", "output_data"),
+        description="The answer, as the flow gets it.",
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"output": {"approved": True}}]})
 

@@ -42,11 +42,8 @@ ANSWER: dict[int | str, JSON] = {
 
 async def counted(services: WithServices, caller: Runner) -> AsyncIterator[None]:
     """Against the streams that a key may hold open."""
-    stream = await services.open_streams.open(caller)
-    try:
+    async with services.counted_stream(caller):
         yield
-    finally:
-        services.in_background(services.open_streams.close(stream))
 
 
 router = APIRouter(prefix="/chat", tags=["agents"], route_class=StrictJsonRoute)

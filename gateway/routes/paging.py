@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
-from fastapi import Query
+from fastapi import Depends, Query
 
 from gateway.errors import invalid
 from gateway.routes.answers import Page
@@ -20,9 +20,19 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items in one page.")]
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")]
-InProject = Annotated[
-    str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only those of this project.")
-]
+
+
+def in_project(
+    project_id: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only those of this project.")
+    ] = None,
+    projectId: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", include_in_schema=False)] = None,
+) -> str | None:
+    """As source design 003 names it, too."""
+    return project_id or projectId
+
+
+InProject = Annotated[str | None, Depends(in_project)]
 
 
 def bad_cursor() -> AppError:

@@ -1,11 +1,11 @@
 """Runs: one by one, their steps and events, and their end."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
@@ -26,7 +26,7 @@ from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.threads import again
 from shared.threads.types import NewThread, Run, StreamEntry, Submitted
-from shared.types import Runnable
+from shared.types import JSON, Runnable
 
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
@@ -34,6 +34,32 @@ LastEventId = Annotated[
 LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
 LAST_STEP = 1_000_000_000
 STEP_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+STREAM = "text/event-stream"
+PLAIN_EXAMPLE = """id: 1732150000000-0
+data: {"type":"run.queued","thread_id":"...","run_id":"...","step_id":null,"attempt":0,"time":"...","data":{}}
+
+data: {"event":"end"}
+"""
+PLAIN_STREAM: dict[int | str, JSON] = {
+    200: {
+        "description": 'With `Accept: text/event-stream`: the run\'s events, unnamed, and `{"event": "end"}`. A stream '
+        "that ends without it was cut; the run goes on: GET /api/runs/{run_id}/events.",
+        "content": {STREAM: {"schema": {"type": "string"}, "example": PLAIN_EXAMPLE}},
+    }
+}
+
+
+async def streamed(
+    services: WithServices, caller: Runner, accept: Annotated[str, Header()] = ""
+) -> AsyncIterator[bool]:
+    """Whether the client wants to follow what it begins."""
+    if STREAM not in accept:
+        yield False
+        return
+    async with services.counted_stream(caller):
+        yield True
+
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
 
@@ -44,11 +70,17 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
     dependencies=BEGINS_WORK,
     summary="Run something",
     status_code=201,
-    responses=errors(400, 404, 409, 413, 501),
+    response_model=RunAnswer,
+    responses={**PLAIN_STREAM, **errors(400, 404, 409, 413, 501)},
 )
 async def create_run(
-    body: RunBody, services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None
-) -> RunAnswer:
+    body: RunBody,
+    *,
+    services: WithServices,
+    caller: Runner,
+    follow: Annotated[bool, Depends(streamed)],
+    idempotency_key: IdempotencyKey = None,
+) -> Response | RunAnswer:
     """An agent or a durable function, in a thread of its own or in one that there is; or a task.
 
     A run of an agent carries what the agent is when it is accepted: later changes are for later runs.
@@ -57,6 +89,8 @@ async def create_run(
         run = await submit_task(services, caller, body.task_id, body, idempotency_key)
     else:
         run = await submit_run(services, caller, body, idempotency_key)
+    if follow:
+        return await services.streams.of_new_run(caller, run.id)
     return RunAnswer.accepted(run)
 
 
@@ -241,7 +275,7 @@ async def events(
 ) -> Response:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""
     after = last_event_id or last_id
-    if "text/event-stream" in accept:
+    if STREAM in accept:
         return await services.streams.of_run(caller, run_id, after)
     parse_last_id(cursor or after)
     run = await services.run_of(caller, run_id)

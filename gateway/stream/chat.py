@@ -13,13 +13,11 @@ A stream that ends without [DONE] was cut: the run goes on, and GET /api/runs/{r
 import orjson
 
 from gateway.stream.entries import Entry
-from gateway.stream.sse import EventStream
+from gateway.stream.sse import KEEP_ALIVE, EventStream
 from gateway.stream.subscription import Notice, Subscription
 from shared.types import JSON, TERMINAL_EVENTS, EventType
 
 DONE = b"data: [DONE]\n\n"
-KEEP_ALIVE = b":\n"
-"""A comment of one line: clients that know little of SSE do not take it for an event."""
 
 
 class ChatStream(EventStream):

@@ -14,6 +14,7 @@ from gateway.stream.chat import ChatStream
 from gateway.stream.entries import START, Position, Projection, Source, before
 from gateway.stream.fanout import Cursor, Fanout
 from gateway.stream.feed import Wake
+from gateway.stream.plain import PlainStream
 from gateway.stream.sse import EventStream
 from gateway.stream.subscription import Opening, Subscription, Wanted
 from shared import keys
@@ -112,6 +113,11 @@ class Streams:
         wanted = Wanted({}, projections.run_sse, run_id)
         opening = partial(self._open_run, caller, run_id, START)
         return ChatStream(self._subscription(caller, wanted, opening, idle_limit=True), hello)
+
+    async def of_new_run(self, caller: Principal, run_id: str) -> Response:
+        """All of a run as unnamed events, then `{"event": "end"}`."""
+        wanted, opening = self._run(caller, run_id, None, projections.plain_sse)
+        return PlainStream(self._subscription(caller, wanted, opening, idle_limit=True))
 
     async def _answer(self, caller: Principal, wanted: Wanted, opening: Opening) -> Response:
         subscription = self._subscription(caller, wanted, opening, idle_limit=True)

@@ -15,6 +15,10 @@ def run_sse(entry: Entry) -> bytes:
     return _sse(entry.id, entry.type, entry.event)
 
 
+def plain_sse(entry: Entry) -> bytes:
+    return b"id: %b\ndata: %b\n\n" % (entry.id, entry.event)
+
+
 def log_sse(entry: Entry) -> bytes:
     line = line_of(entry.id, entry.type, entry.event)
     return _sse(entry.id, "log", line.model_dump_json().encode()) if line else b""

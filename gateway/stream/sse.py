@@ -19,6 +19,8 @@ HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx with gzip on would hold every event until the end
 }
+KEEP_ALIVE = b":\n"
+"""A comment of one line: clients that know little of SSE do not take it for an event."""
 STUCK_SECONDS = 30.0  # a client that stops reading is cut so long after the stream should have ended
 
 

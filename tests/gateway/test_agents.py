@@ -38,7 +38,7 @@ async def agents(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIter
 
 
 async def made(gateway: Gateway, **fields: Any) -> JSON:
-    answer = await gateway.client.post("/api/agents", json={"name": "A", **fields})
+    answer = await gateway.client.post("/api/agents", json={"name": "A", "definition_id": "agent", **fields})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -185,6 +185,22 @@ async def test_each_move_leads_where_it_should_or_is_refused(gateway: Gateway, b
     assert now["version"] == agent["version"] + (now["status"] != before)
     told = [entry for entry in await published(gateway) if entry["t"] == "agent_status_changed"]
     assert len(told) == now["version"] - 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, "active"),
+        ({"activate": False}, "inactive"),
+        ({"definition_id": "chat"}, "inactive"),
+        ({"definition_id": "chat", "activate": True}, "active"),
+    ],
+)
+async def test_an_agent_takes_runs_at_once_unless_it_names_its_definition_or_says_no(
+    agents: Gateway, body: JSON, status: str
+) -> None:
+    answer = await agents.client.post("/api/agents", json={"name": "A", **body})
+    assert (answer.status_code, answer.json()["status"]) == (201, status)
 
 
 async def test_a_patch_of_the_status_is_a_move(agents: Gateway) -> None:
