@@ -3,12 +3,14 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from gateway.auth import Principal
 from gateway.deps import Services, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import FLOW_STREAM, TAKES_TICKET, errors
+from gateway.patterns import NOT_BLANK, looks_like
 from gateway.routes.runs import LastEventId, LastId
 from shared import keys
 from shared.errors import AppError, ErrorCode, FieldError
@@ -19,8 +21,9 @@ PATIENCE_SECONDS = 2.0
 router = APIRouter(tags=["threads"])
 root = APIRouter(tags=["threads"])
 
-FlowUuid = Annotated[str, Query(alias="flowUuid", max_length=200, examples=["order-flow"])]
-FlowInputUuid = Annotated[str, Query(alias="flowInputUuid", max_length=200, examples=["order-7"])]
+_Name = Annotated[str, Field(max_length=200), looks_like(NOT_BLANK)]
+FlowUuid = Annotated[_Name, Query(alias="flowUuid", examples=["order-flow"])]
+FlowInputUuid = Annotated[_Name, Query(alias="flowInputUuid", examples=["order-7"])]
 
 
 @router.get(

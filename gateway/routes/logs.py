@@ -8,7 +8,7 @@ from starlette.responses import Response
 from gateway.deps import StreamCaller, WithServices
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import Page
-from gateway.routes.paging import Cursor, Limit
+from gateway.routes.paging import EventCursor, Limit
 from gateway.routes.runs import LastEventId, LastId
 from gateway.stream import projections
 from gateway.stream.log_lines import LogLine, lines_of
@@ -33,7 +33,7 @@ async def logs(
     accept: Annotated[str, Header()] = "",
     last_id: LastId = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: EventCursor = None,
     last_event_id: LastEventId = None,
 ) -> Response | Page[LogLine]:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""

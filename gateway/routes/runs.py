@@ -14,10 +14,11 @@ from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
+from gateway.patterns import EVENT_ID, looks_like
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, offset_of, page_of, place_of
+from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
 from gateway.routes.whole import whole_run
 from gateway.stream.open import parse_last_id
@@ -28,10 +29,11 @@ from shared.threads import again
 from shared.threads.types import NewThread, Run, StreamEntry, Submitted
 from shared.types import Runnable
 
+_EventId = Annotated[str, looks_like(EVENT_ID)]
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
+    _EventId | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
 ]
-LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
+LastId = Annotated[_EventId | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
 LAST_STEP = 1_000_000_000
 STEP_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -105,7 +107,7 @@ async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAns
     responses=errors(400, 404),
 )
 async def list_steps(
-    run_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+    run_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[StepAnswer]:
     run = await services.run_of(caller, run_id)
     start = offset_of(cursor)
@@ -236,7 +238,7 @@ async def events(
     accept: Annotated[str, Header()] = "",
     last_id: LastId = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: EventCursor = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""

@@ -110,3 +110,30 @@ async def test_the_websockets_are_listed_beside_what_openapi_has_words_for(gatew
         named = {parameter["name"]: parameter["in"] for parameter in each["parameters"]}
         assert {name for name, place in named.items() if place == "path"} == set(re.findall(r"{(\w+)}", each["path"]))
         assert {"last_id": "query", "ticket": "query"}.items() <= named.items()
+
+
+async def test_each_operation_names_an_error_of_the_caller_and_no_parameter_is_null(gateway: Gateway) -> None:
+    for path, _, operation in operations(await description(gateway)):
+        assert any(status.startswith("4") for status in operation["responses"]), path
+        for parameter in operation.get("parameters", []):
+            assert {"type": "null"} not in parameter.get("schema", {}).get("anyOf", []), (path, parameter)
+
+
+async def test_the_links_of_what_was_made_lead_to_it(gateway: Gateway) -> None:
+    schema = await description(gateway)
+    run = (await gateway.client.post("/api/runs", json={"input": {"task": "x"}})).json()
+    links = schema["paths"]["/api/runs"]["post"]["responses"]["201"]["links"]
+    assert links["getRun"]["parameters"] == {"run_id": "$response.body#/id"}
+    assert (await gateway.client.get(f"/api/runs/{run['id']}")).status_code == 200
+    known = {operation["operationId"]: operation for _, _, operation in operations(schema)}
+    for _, _, operation in operations(schema):
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                taken = {each.get("name") for each in known[link["operationId"]]["parameters"]}
+                assert link["parameters"].keys() <= taken
+
+
+async def test_metrics_are_for_all_or_for_their_token(gateway: Gateway) -> None:
+    schema = await description(gateway)
+    assert schema["paths"]["/metrics"]["get"]["security"] == [{"metricsToken": []}, {}]
+    assert schema["paths"]["/health"]["get"]["security"] == []
