@@ -2,27 +2,26 @@
 
 from shared.types import JSON
 
-_MADE = {
-    "initiateThread": ("thread_id", "thread_id"),
-    "forkThread": ("thread_id", "thread_id"),
-    "execute": ("run_id", "run_id"),
-    "retryRun": ("run_id", "id"),
-    "forkRun": ("run_id", "id"),
+_MAKES = {
+    "initiateThread": "thread_id",
+    "forkThread": "thread_id",
+    "execute": "run_id",
+    "retryRun": "run_id",
+    "forkRun": "run_id",
 }
-"""Beside POST to a collection: the parameter that is the new thing's id, and the member of the answer that has it."""
+"""Operations that make something, beside POST to a collection, and the parameter that is its id elsewhere."""
 
 
-def add_links(paths: JSON) -> None:
-    """To a description's paths."""
+def add_links(description: JSON) -> None:
+    paths: JSON = description["paths"]
     takers = _takers(paths)
     for path, methods in paths.items():
-        made = _MADE.get(methods.get("post", {}).get("operationId")) or _made_in(path, paths)
-        if "post" in methods and made:
-            parameter, member = made
-            link = {parameter: f"$response.body#/{member}"}
-            responses = methods["post"]["responses"]
-            answer = responses.get("201") or responses["200"]
-            answer["links"] = {taker: {"operationId": taker, "parameters": link} for taker in takers[parameter]}
+        operation = methods.get("post", {})
+        if parameter := _MAKES.get(operation.get("operationId")) or _item_of(path, paths):
+            answer = operation.get("responses", {}).get("201") or operation.get("responses", {}).get("200")
+            if answer is not None:
+                link = {parameter: f"$response.body#/{_member(answer, parameter, description)}"}
+                answer["links"] = {taker: {"operationId": taker, "parameters": link} for taker in takers[parameter]}
 
 
 def _takers(paths: JSON) -> dict[str, list[str]]:
@@ -35,7 +34,13 @@ def _takers(paths: JSON) -> dict[str, list[str]]:
     return found
 
 
-def _made_in(path: str, paths: JSON) -> tuple[str, str] | None:
-    """An item of the collection, where there are addresses of items."""
+def _item_of(path: str, paths: JSON) -> str | None:
+    """The id's name in the addresses of a collection's items, where it has any."""
     items = (other.removeprefix(f"{path}/") for other in paths if other.startswith(f"{path}/{{"))
-    return next(((item[1:-1], "id") for item in items if "/" not in item), None)
+    return next((item[1:-1] for item in items if "/" not in item), None)
+
+
+def _member(answer: JSON, parameter: str, description: JSON) -> str:
+    """The id's name in the answer."""
+    name = answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    return parameter if parameter in description["components"]["schemas"][name]["properties"] else "id"

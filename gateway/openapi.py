@@ -190,7 +190,7 @@ def describe(app: FastAPI) -> None:
                     operation["responses"].pop("422", None)
                     _without_null(operation.get("parameters", []))
                     _state_access(operation, scopes[operation["operationId"]])
-            add_links(schema["paths"])
+            add_links(schema)
         assert app.openapi_schema is not None
         return app.openapi_schema
 

@@ -12,6 +12,7 @@ from gateway.errors import invalid
 from gateway.openapi import FLOW_STREAM, TAKES_TICKET, errors
 from gateway.patterns import NOT_BLANK, looks_like
 from gateway.routes.runs import LastEventId, LastId
+from gateway.stream.open import resume_after
 from shared import keys
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.redis import patiently
@@ -48,7 +49,7 @@ async def stream_flow(
     blank = [name for name, given in (("flowUuid", flow_uuid), ("flowInputUuid", flow_input_uuid)) if not given.strip()]
     if blank:
         raise invalid([FieldError(place=f"query.{name}", detail="should not be blank") for name in blank])
-    return await services.streams.of_flow(caller, flow_uuid, flow_input_uuid, last_event_id or last_id)
+    return await services.streams.of_flow(caller, flow_uuid, flow_input_uuid, resume_after(last_event_id, last_id))
 
 
 async def name_stream(

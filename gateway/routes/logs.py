@@ -12,7 +12,7 @@ from gateway.routes.paging import EventCursor, Limit
 from gateway.routes.runs import LastEventId, LastId
 from gateway.stream import projections
 from gateway.stream.log_lines import LogLine, lines_of
-from gateway.stream.open import parse_last_id
+from gateway.stream.open import resume_after
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -37,10 +37,10 @@ async def logs(
     last_event_id: LastEventId = None,
 ) -> Response | Page[LogLine]:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""
-    after = last_event_id or last_id
+    after = resume_after(last_event_id, last_id)
     if "text/event-stream" in accept:
         return await services.streams.of_run(caller, run_id, after, projections.log_sse)
-    parse_last_id(cursor or after)
+    since = resume_after(cursor, after)
     run = await services.run_of(caller, run_id)
-    found = await lines_of(services.store, run, since=cursor or after, count=limit + 1)
+    found = await lines_of(services.store, run, since=since, count=limit + 1)
     return Page(items=found[:limit], next_cursor=found[limit - 1].id if len(found) > limit else None)

@@ -21,7 +21,7 @@ from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
 from gateway.routes.whole import whole_run
-from gateway.stream.open import parse_last_id
+from gateway.stream.open import resume_after
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -242,12 +242,12 @@ async def events(
     last_event_id: LastEventId = None,
 ) -> Response:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""
-    after = last_event_id or last_id
+    after = resume_after(last_event_id, last_id)
     if "text/event-stream" in accept:
         return await services.streams.of_run(caller, run_id, after)
-    parse_last_id(cursor or after)
+    since = resume_after(cursor, after)
     run = await services.run_of(caller, run_id)
-    found = await services.history.events_of(run, since=cursor or after, count=limit + 1)
+    found = await services.history.events_of(run, since=since, count=limit + 1)
     return Response(_page_of_events(found[:limit], more=len(found) > limit), media_type="application/json")
 
 

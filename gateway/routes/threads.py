@@ -24,6 +24,7 @@ from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, NumberCursor, ThreadCursor, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
+from gateway.stream.open import resume_after
 from shared.config import Settings
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import THREAD_ID, new_id, new_run_id, new_thread_id
@@ -283,7 +284,7 @@ async def stream(
     last_event_id: LastEventId = None,
 ) -> Response:
     """All events from the first on, or from after `last_id`, then each as it happens."""
-    return await services.streams.of_thread(caller, thread_id, last_event_id or last_id, run_id)
+    return await services.streams.of_thread(caller, thread_id, resume_after(last_event_id, last_id), run_id)
 
 
 def _check_limits(body: ExecuteBody, settings: Settings) -> None:

@@ -121,15 +121,23 @@ async def test_each_operation_names_an_error_of_the_caller_and_no_parameter_is_n
 
 async def test_the_links_of_what_was_made_lead_to_it(gateway: Gateway) -> None:
     schema = await description(gateway)
-    run = (await gateway.client.post("/api/runs", json={"input": {"task": "x"}})).json()
-    links = schema["paths"]["/api/runs"]["post"]["responses"]["201"]["links"]
-    assert links["getRun"]["parameters"] == {"run_id": "$response.body#/id"}
-    assert (await gateway.client.get(f"/api/runs/{run['id']}")).status_code == 200
-    known = {operation["operationId"]: operation for _, _, operation in operations(schema)}
+    known = {operation["operationId"]: (path, operation) for path, _, operation in operations(schema)}
+    made = {
+        "initiateThread": ({}, "getThread"),
+        "createRun": ({"input": {"task": "x"}}, "getRun"),
+        "createProject": ({"name": "P"}, "getProject"),
+        "createKey": ({"name": "K"}, "getKey"),
+    }
+    for maker, (body, taker) in made.items():
+        path, operation = known[maker]
+        answer = await gateway.client.post(path, json=body)
+        link = operation["responses"][str(answer.status_code)]["links"][taker]
+        ids = {name: answer.json()[place.rpartition("/")[2]] for name, place in link["parameters"].items()}
+        assert (await gateway.client.get(known[taker][0].format(**ids))).status_code == 200
     for _, _, operation in operations(schema):
-        for answer in operation["responses"].values():
-            for link in answer.get("links", {}).values():
-                taken = {each.get("name") for each in known[link["operationId"]]["parameters"]}
+        for answer_described in operation["responses"].values():
+            for link in answer_described.get("links", {}).values():
+                taken = {each.get("name") for each in known[link["operationId"]][1]["parameters"]}
                 assert link["parameters"].keys() <= taken
 
 
