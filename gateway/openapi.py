@@ -174,6 +174,7 @@ def describe(app: FastAPI) -> None:
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            assert "Problem" not in schemas, "a model has the name of the errors"
             schemas["Problem"] = _PROBLEM_SCHEMA
             schema["components"]["securitySchemes"] = {
                 **_SECURITY,

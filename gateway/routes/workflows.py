@@ -66,14 +66,14 @@ class GraphBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"graph": EXAMPLE}]})
 
 
-class Problem(BaseModel):
+class GraphProblem(BaseModel):
     place: str = Field(examples=["graph.nodes[1].agent_id"])
     detail: str
 
 
 class GraphJudged(BaseModel):
     valid: bool
-    problems: list[Problem] = Field(description="All that keeps it from being run.")
+    problems: list[GraphProblem] = Field(description="All that keeps it from being run.")
 
 
 class WorkflowAnswer(BaseModel):
@@ -155,7 +155,7 @@ async def create_workflow(
 )
 async def validate_workflow(body: GraphBody, services: WithServices, caller: Caller) -> GraphJudged:
     _, found = await graph_problems(services, caller, body.graph)
-    problems = [Problem(place=each["place"], detail=each["detail"]) for each in found]
+    problems = [GraphProblem(place=each["place"], detail=each["detail"]) for each in found]
     return GraphJudged(valid=not problems, problems=problems)
 
 
