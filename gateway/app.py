@@ -93,6 +93,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         summary="Durable AI agents behind one resumable event stream",
         lifespan=_lifespan(settings, settings_keys(settings)),
+        servers=[{"url": "/", "description": "The gateway that serves this description"}],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,

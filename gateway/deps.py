@@ -18,6 +18,7 @@ from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits, RouteClass, class_of
 from gateway.metrics import GatewayMetrics
 from gateway.open_streams import OpenStreams
+from gateway.patterns import IDEMPOTENCY_KEY, looks_like
 from gateway.revocations import Revocations
 from gateway.room import Room
 from gateway.sandboxes.host import SandboxHost
@@ -178,7 +179,7 @@ async def has_room(services: WithServices, _: Annotated[Principal, Depends(ident
 BEGINS_WORK = [Depends(has_room)]
 """For endpoints whose work needs room in Redis."""
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, looks_like(IDEMPOTENCY_KEY)] | None,
     Header(
         alias="Idempotency-Key",
         description="Makes it safe to send the request again: the same key and body get the same answer for 24 hours. "

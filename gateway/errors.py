@@ -9,9 +9,11 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.routing import RouteContext, iter_route_contexts
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import AppError, ErrorCode, FieldError
@@ -126,13 +128,23 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """What the framework raises: unknown paths and methods, mostly."""
     assert isinstance(error, HTTPException)
     code = _CODE_OF_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
-    detail = str(error.detail)
+    detail, headers = str(error.detail), error.headers
     if code is ErrorCode.NOT_FOUND:
         detail = f"There is nothing at {request.url.path}. The API is described at /openapi.json."
     elif code is ErrorCode.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "other methods")
-        detail = f"{request.method} is not possible at {request.url.path}, only {allowed}."
-    return problem(AppError(code, detail), error.headers)
+        headers = {"Allow": ", ".join(_allowed(request))}
+        detail = f"{request.method} is not possible at {request.url.path}, only {headers['Allow']}."
+    return problem(AppError(code, detail), headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the request's path: the framework would name those of the first of its routes alone."""
+    routes = [route for route in iter_route_contexts(request.app.routes) if _fits(route, request)]
+    return sorted({method for route in routes if route.path == routes[0].path for method in route.methods or ()})
+
+
+def _fits(route: RouteContext, request: Request) -> bool:
+    return route.matches(request.scope)[0] is not Match.NONE
 
 
 async def _invalid_request(_: Request, error: Exception) -> Response:

@@ -11,6 +11,8 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from gateway.errors import PROBLEM_JSON
+from gateway.follow_ups import add_links
+from gateway.patterns import EVENT_ID
 from gateway.scopes import scope_of
 from shared.errors import ErrorCode
 from shared.types import JSON, Scope
@@ -100,12 +102,22 @@ _METRICS_TOKEN: JSON = {
 
 TAKES_TICKET: JSON = {"security": [{name: []} for name in (*_SECURITY, "ticket")]}
 
-_SSE_EXAMPLE = """retry: 1000
-
-id: 1732150000000-0
-event: task_agent_execute
-data: {"type":"run.queued","thread_id":"...","run_id":"...","step_id":null,"attempt":0,"time":"...","data":{}}
-"""
+EVENT_SCHEMA: JSON = {
+    "description": "One event. In OpenAPI 3.1 this is what the schema of a stream describes.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string", "pattern": EVENT_ID, "description": "Where to resume from."},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"type": "object"}},
+        "retry": {"type": "integer"},
+    },
+}
+_EVENT_EXAMPLE: JSON = {
+    "id": "1732150000000-0",
+    "event": "task_agent_execute",
+    "data": '{"type":"run.queued","thread_id":"...","run_id":"...","step_id":null,"attempt":0,"time":"...","data":{}}',
+}
 
 EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -115,7 +127,7 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
         "An event's data has at most 64 KiB: where it would have more, its longest fields are null and `FIELD_ref: "
         "{sha256, bytes}` stands for each (`data_ref` alone, where that is not enough). GET /api/runs/{run_id} has a "
         "run's input and output whole, GET /api/steps/{step_id} a step's output (the event names the step).",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
+        "content": {"text/event-stream": {"schema": EVENT_SCHEMA, "example": _EVENT_EXAMPLE}},
     },
     204: {"description": "The run has ended and `last_id` is its last event: there is no more to come."},
 }
@@ -142,9 +154,14 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documented errors of an operation, those that any operation may answer included."""
+    """The documented errors of an operation, those that any operation with a caller may answer included."""
+    return public_errors(*statuses, *_ALWAYS)
+
+
+def public_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Those of an operation for everybody. Each refuses a body that is too large, even one that has no use for any."""
     content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in sorted({*statuses, *_ALWAYS})}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in sorted({*statuses, 413})}
 
 
 def describe(app: FastAPI) -> None:
@@ -157,6 +174,7 @@ def describe(app: FastAPI) -> None:
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            assert "Problem" not in schemas, "a model has the name of the errors"
             schemas["Problem"] = _PROBLEM_SCHEMA
             schema["components"]["securitySchemes"] = {
                 **_SECURITY,
@@ -171,7 +189,9 @@ def describe(app: FastAPI) -> None:
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+                    _without_null(operation.get("parameters", []))
                     _state_access(operation, scopes[operation["operationId"]])
+            add_links(schema)
         assert app.openapi_schema is not None
         return app.openapi_schema
 
@@ -192,10 +212,19 @@ def sockets_of(app: FastAPI) -> list[JSON]:
     return found
 
 
+def _without_null(parameters: list[JSON]) -> None:
+    """One that may be left out is not one that may be null: an address and a header have no word for it."""
+    for parameter in parameters:
+        schema = parameter["schema"]
+        kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+        rest = kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+        parameter["schema"] = {**rest, **schema}
+
+
 def _state_access(operation: JSON, scope: Scope | None) -> None:
     """What the operation asks of its caller, and how a workspace is selected."""
     if scope is None:
-        operation["security"] = []
+        operation.setdefault("security", [])
         return
     ways = operation.get("security", [{name: []} for name in _SECURITY])
     operation["security"] = [{name: [scope.value] for name in way} for way in ways]

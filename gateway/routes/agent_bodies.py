@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
-from gateway.routes.bodies import Body, JsonObject, Name, Text
+from gateway.routes.bodies import INTEGRAL, Body, JsonObject, Name, Text, Version
 from shared.db.agents import AgentStatus
 from shared.types import JSON
 
@@ -12,7 +12,6 @@ PROMPT_CHARS = 100_000
 DEFAULT_DEFINITION = "agent"
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
-Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def _aliases(*names: str) -> Any:
@@ -23,10 +22,10 @@ def _aliases(*names: str) -> Any:
 class Limits(Body):
     """Of each of its runs, where the request does not say otherwise."""
 
-    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_turns: Annotated[int, Field(ge=1, le=10_000), INTEGRAL] | None = None
     max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = None
     max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=10**10), INTEGRAL] | None = None
 
 
 class AgentSandbox(Body):
@@ -84,12 +83,11 @@ class AgentFields(Body):
 
     @model_validator(mode="after")
     def _says_each_once(self) -> Self:
-        given = self.model_fields_set
-        if len(given & {"model", "model_name", "of_model"}) > 1:
+        if len([name for name in (self.model, self.model_name, self.of_model) if name is not None]) > 1:
             raise ValueError("a model is named once: by model, by model_provider and model_name, or by model_config")
-        if "model_provider" in given and "model_name" not in given:
+        if self.model_provider is not None and self.model_name is None:
             raise ValueError("model_provider needs model_name")
-        if {"tools", "tool_config"} <= given:
+        if self.tools is not None and self.tool_config is not None:
             raise ValueError("tools are named once: by tools or by tool_config")
         return self
 
@@ -122,11 +120,9 @@ class AgentFields(Body):
     def _model(self, base_url: str | None) -> str | None:
         if self.of_model is not None:
             return _full_name(self.of_model.provider, self.of_model.name, base_url)
-        return (
-            self.model
-            if "model" in self.model_fields_set
-            else _full_name(self.model_provider, self.model_name, base_url)
-        )
+        if self.model_name is not None:
+            return _full_name(self.model_provider, self.model_name, base_url)
+        return self.model
 
 
 def _full_name(provider: str | None, name: str | None, base_url: str | None) -> str | None:
@@ -198,7 +194,7 @@ class ContextBody(Body):
 
 
 class RollbackBody(Body):
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(description="Whose data the new version has.")
+    version: Annotated[int, Field(ge=1, le=2**31 - 1), INTEGRAL] = Field(description="Whose data the new version has.")
     note: Annotated[str, Field(max_length=1000)] = ""
     expected_version: Version | None = None
 

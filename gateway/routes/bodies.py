@@ -1,11 +1,12 @@
-"""What requests may say. Unknown fields are errors, values are not converted: "5" is no number."""
+"""What requests may say. Unknown fields are errors, values are not converted: "5" is no number (5.0 is 5)."""
 
 import re
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from gateway.patterns import NOT_BLANK, looks_like
 from shared.config.types import HostPattern, Permission
 from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
 
@@ -24,6 +25,10 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _whole_number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _as_postgres_takes_it(value: Any) -> Any:
     if _NUL.search(orjson.dumps(value)):
         raise ValueError("should have no character U+0000 in it")
@@ -32,6 +37,8 @@ def _as_postgres_takes_it(value: Any) -> Any:
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The character as JSON has it, after an even number of backslashes."""
+_RULE = r"^\s*[\w*?.-]+\s*:\s*(allow|ask|deny)(\s[\s\S]*)?$"
+_EVENT_NAME = r"^[^\x00-\x1f]*[^\x00-\x1f\s][^\x00-\x1f]*$"
 
 
 def row_value(value: Any) -> Any:
@@ -40,12 +47,17 @@ def row_value(value: Any) -> Any:
 
 
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
-Text = Annotated[str, AfterValidator(_not_blank)]
+Text = Annotated[str, AfterValidator(_not_blank), looks_like(NOT_BLANK)]
 Name = Annotated[Text, Field(max_length=200)]
 RowJson = Annotated[JsonObject, AfterValidator(_as_postgres_takes_it)]
 RowText = Annotated[str, AfterValidator(_as_postgres_takes_it)]
 RowName = Annotated[Name, AfterValidator(_as_postgres_takes_it)]
 """For what is kept in SQL."""
+
+
+INTEGRAL = BeforeValidator(_whole_number)
+"""Behind the bounds of an int: JSON makes no difference between 5.0 and 5."""
+Version = Annotated[int, Field(ge=0, le=2**31 - 1), INTEGRAL]
 
 
 class Body(BaseModel):
@@ -98,19 +110,19 @@ class Parameters(Body):
 
     model: Name | None = Field(default=None, description="A LiteLLM model name.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Model calls.")
+    max_turns: Annotated[int, Field(ge=1, le=10_000), INTEGRAL] | None = Field(default=None, description="Model calls.")
     max_seconds: Annotated[float, Field(gt=0, le=10**7)] | None = Field(
         default=None, description="In the hands of workers; what it waits does not count."
     )
     max_cost: Annotated[float, Field(gt=0, le=10**6)] | None = Field(default=None, description="US dollars.")
-    max_tokens: Annotated[int, Field(ge=1, le=10**10)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=1, le=10**10), INTEGRAL] | None = Field(
         default=None, description="Tokens, read and written."
     )
-    max_delegates: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+    max_delegates: Annotated[int, Field(ge=0, le=10_000), INTEGRAL] | None = Field(
         default=None, description="Agents that it may start with `delegate`, together with those that they start."
     )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
-    permissions: Annotated[list[Permission], Field(max_length=100)] | None = Field(
+    permissions: Annotated[list[Annotated[Permission, looks_like(_RULE)]], Field(max_length=100)] | None = Field(
         default=None, description="Rules for its calls, as TOOL: allow|ask|deny [PATTERN], beside the configuration's."
     )
     allowed_hosts: Annotated[list[HostPattern], Field(max_length=100)] | None = Field(
@@ -234,7 +246,9 @@ class AgentInput(Body):
 
 
 class EventBody(Body):
-    name: Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$")] = Field(description="What flows wait for.")
+    name: Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$"), looks_like(_EVENT_NAME)] = Field(
+        description="What flows wait for."
+    )
     payload: Any = None
     key: Name | None = Field(default=None, description="Only for those who wait for this name and key.")
     run_id: str | None = Field(default=None, description="Only for this run.")
@@ -298,7 +312,7 @@ class ForkThreadBody(Body):
 
 Labels = Annotated[
     dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")], Annotated[str, Field(pattern=r"^[^\x00]{0,200}$")]],
-    Field(max_length=50),
+    Field(max_length=50, json_schema_extra={"additionalProperties": False}),
 ]
 
 

@@ -22,20 +22,13 @@ from shared.threads.types import NewRun, NewThread
 from shared.types import JSON
 
 PATIENCE_SECONDS = 2.0
-CHUNKS = """data: {"session_id":"s-17","thread_id":"...","run_id":"..."}
-
-data: {"content":"Hello"}
-
-data: {"done":{"output":"Hello","usage":{},"cost":0.0001}}
-
-data: [DONE]
-"""
+CHUNK: JSON = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 ANSWER: dict[int | str, JSON] = {
     200: {
         "description": "Chunks: first the ids, then `content` (text to append) or `replace` (all text so far: a part "
         "of what was sent is void), `waiting` (a person is asked), at the end `done` or `error`, and `[DONE]`. A "
         "stream that ends without it was cut; the run goes on: GET /api/runs/{run_id}/events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": CHUNKS}},
+        "content": {"text/event-stream": {"schema": CHUNK, "example": {"data": '{"content":"Hello"}'}}},
     }
 }
 

@@ -13,7 +13,7 @@ from gateway.routes.agent_answers import ContextAnswer
 from gateway.routes.agent_bodies import ContextBody, RollbackBody
 from gateway.routes.answers import Page
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, bad_cursor
+from gateway.routes.paging import Limit, NumberCursor, offset_of
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.channels import ChannelEventType
 from shared.db import agents, contexts
@@ -24,7 +24,6 @@ from shared.ids import new_id
 ContextName = Annotated[
     str, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$", description="Which of the agent's contexts.")
 ]
-LARGEST_VERSION = 2**31 - 1
 
 router = APIRouter(
     prefix="/agents/{agent_id}/context",
@@ -87,10 +86,10 @@ async def list_versions(
     caller: Caller,
     context_name: ContextName = "default",
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: NumberCursor = None,
 ) -> Page[ContextAnswer]:
     """Those that are kept (`agents.context_history_limit`)."""
-    before = _version_of(cursor)
+    before = None if cursor is None else offset_of(cursor)
     async with services.db.connect() as c:
         agent = await agents.existing(c, caller.tenant, agent_id)
         found = await contexts.versions(c, agent, context_name, before=before, limit=limit + 1)
@@ -141,11 +140,3 @@ async def _written(
     data = {"context_name": name, "version": version.number, "note": version.note, "restored_version": version.restored}
     await announce(services, ChannelEventType.CONTEXT_UPDATED, agent, data)
     return agent, version
-
-
-def _version_of(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and int(cursor[:10]) <= LARGEST_VERSION and len(cursor) <= 10):
-        raise bad_cursor()
-    return int(cursor)

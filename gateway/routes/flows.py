@@ -3,13 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from gateway.auth import Principal
 from gateway.deps import Services, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.openapi import FLOW_STREAM, TAKES_TICKET, errors
+from gateway.patterns import NOT_BLANK, looks_like
 from gateway.routes.runs import LastEventId, LastId
+from gateway.stream.open import resume_after
 from shared import keys
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.redis import patiently
@@ -19,8 +22,9 @@ PATIENCE_SECONDS = 2.0
 router = APIRouter(tags=["threads"])
 root = APIRouter(tags=["threads"])
 
-FlowUuid = Annotated[str, Query(alias="flowUuid", max_length=200, examples=["order-flow"])]
-FlowInputUuid = Annotated[str, Query(alias="flowInputUuid", max_length=200, examples=["order-7"])]
+_Name = Annotated[str, Field(max_length=200), looks_like(NOT_BLANK)]
+FlowUuid = Annotated[_Name, Query(alias="flowUuid", examples=["order-flow"])]
+FlowInputUuid = Annotated[_Name, Query(alias="flowInputUuid", examples=["order-7"])]
 
 
 @router.get(
@@ -45,7 +49,7 @@ async def stream_flow(
     blank = [name for name, given in (("flowUuid", flow_uuid), ("flowInputUuid", flow_input_uuid)) if not given.strip()]
     if blank:
         raise invalid([FieldError(place=f"query.{name}", detail="should not be blank") for name in blank])
-    return await services.streams.of_flow(caller, flow_uuid, flow_input_uuid, last_event_id or last_id)
+    return await services.streams.of_flow(caller, flow_uuid, flow_input_uuid, resume_after(last_event_id, last_id))
 
 
 async def name_stream(

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 from gateway.checks import Finding, findings
 from gateway.deps import Admin, WithServices
 from gateway.errors import RETRY_SECONDS, status_of
-from gateway.openapi import errors
+from gateway.openapi import errors, public_errors
 from gateway.routes.answers import Timestamp
 from shared.errors import AppError, ErrorCode
-from shared.types import JSON, Priority
+from shared.types import Priority
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])
@@ -80,15 +80,11 @@ class Alive(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-PUBLIC: JSON = {"security": []}
-
-
 @router.get(
     "/health",
     operation_id="getHealth",
     summary="The state of the whole",
-    responses={503: {"model": Health, "description": "Redis or the database is away."}},
-    openapi_extra=PUBLIC,
+    responses={**public_errors(), 503: {"model": Health, "description": "Redis or the database is away."}},
 )
 async def health(services: WithServices, response: Response) -> Health:
     """For everybody: what is there and what is not, and nothing of where it is."""
@@ -98,7 +94,7 @@ async def health(services: WithServices, response: Response) -> Health:
     return report
 
 
-@router.get("/health/live", operation_id="isAlive", summary="The process answers", openapi_extra=PUBLIC)
+@router.get("/health/live", operation_id="isAlive", summary="The process answers", responses=public_errors())
 async def live() -> Alive:
     return Alive()
 
@@ -107,8 +103,7 @@ async def live() -> Alive:
     "/health/ready",
     operation_id="isReady",
     summary="It can do its work",
-    responses=errors(),
-    openapi_extra=PUBLIC,
+    responses=public_errors(503),
 )
 async def ready(services: WithServices) -> Alive:
     """Redis and the database answer."""

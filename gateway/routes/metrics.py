@@ -6,7 +6,7 @@ from starlette.responses import Response
 from gateway.auth import is_local_name
 from gateway.checks import findings
 from gateway.deps import Services, WithServices
-from gateway.openapi import errors
+from gateway.openapi import public_errors
 from shared.config.rules import is_loopback
 from shared.errors import AppError, ErrorCode
 from shared.metrics import CONTENT_TYPE, exposition, may_read
@@ -20,7 +20,7 @@ router = APIRouter(tags=["health"])
     summary="Metrics for Prometheus",
     response_class=Response,
     responses={
-        **errors(404),
+        **public_errors(401, 404),
         200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     },
     openapi_extra={"security": [{"metricsToken": []}, {}]},

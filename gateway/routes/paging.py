@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query
+from pydantic import Field
 
 from gateway.errors import invalid
+from gateway.patterns import EVENT_ID, looks_like
 from gateway.routes.answers import Page
 from shared.db.rows import Place
 from shared.errors import AppError, FieldError
+from shared.ids import THREAD_ID
 
 Row = TypeVar("Row")
 Item = TypeVar("Item")
@@ -19,7 +22,15 @@ _PLACE = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_.-]{1,64})")
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items in one page.")]
-Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")]
+NEXT = Query(description="`next_cursor` of the page before.")
+_Token = Annotated[str, Field(max_length=100)]
+
+Cursor = Annotated[Annotated[_Token, looks_like(rf"^{_PLACE.pattern}$")] | None, NEXT]
+"""Of rows, newest first. The others: of what is numbered, of threads, of events."""
+NumberCursor = Annotated[Annotated[_Token, looks_like("^[0-9]{1,9}$")] | None, NEXT]
+ThreadCursor = Annotated[Annotated[_Token, looks_like(rf"^{THREAD_ID.pattern}$")] | None, NEXT]
+ToolCursor = Annotated[Annotated[_Token, looks_like(rf"^([0-9]{{1,9}}|{_PLACE.pattern})$")] | None, NEXT]
+EventCursor = Annotated[Annotated[_Token, looks_like(EVENT_ID)] | None, NEXT]
 
 
 def in_project(
@@ -40,10 +51,10 @@ def bad_cursor() -> AppError:
 
 
 def offset_of(cursor: str | None) -> int:
-    """For lists that only grow at their end, whose cursor is a number. Raises AppError INVALID_REQUEST."""
+    """For lists whose cursor is a number. Raises AppError INVALID_REQUEST."""
     if cursor is None:
         return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 15):
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise bad_cursor()
     return int(cursor)
 

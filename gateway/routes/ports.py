@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -12,6 +12,7 @@ from gateway.auth import Principal
 from gateway.deps import Runner, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Timestamp
+from gateway.routes.bodies import INTEGRAL, Body
 from gateway.routes.json_route import StrictJsonRoute
 from shared import links
 
@@ -21,10 +22,10 @@ root = APIRouter()
 PortNumber = Annotated[int, Path(ge=1, le=65535)]
 
 
-class LinkBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    seconds: int = Field(default=3600, ge=1, le=links.MAX_SECONDS, description="How long the link is good.")
+class LinkBody(Body):
+    seconds: Annotated[int, Field(ge=1, le=links.MAX_SECONDS), INTEGRAL] = Field(
+        default=3600, description="How long the link is good."
+    )
     public: bool = Field(default=False, description="Whether the port needs no ticket for as long, whoever asks.")
 
 

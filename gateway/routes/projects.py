@@ -10,7 +10,7 @@ from gateway.auth import Principal
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp
-from gateway.routes.bodies import Body, RowJson, RowName, RowText
+from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
@@ -39,7 +39,7 @@ class ProjectPatch(Body):
     name: RowName | None = None
     description: Description | None = None
     metadata: RowJson | None = Field(default=None, description="All of it anew.")
-    expected_version: int | None = Field(default=None, description="As `If-Match`.")
+    expected_version: Version | None = Field(default=None, description="As `If-Match`.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "The public pages and the blog"}]})
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
 from gateway.errors import invalid
+from gateway.patterns import looks_like
 from gateway.routes.paging import Cursor, Limit
 from shared.db.history import RunFilter
 from shared.errors import FieldError
@@ -23,7 +24,8 @@ def _plain_status(status: object) -> object:
     return RunStatus.SUCCEEDED if lower == "completed" else lower
 
 
-Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text)]
+Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text), looks_like(r"^[^\x00]*$")]
+Label = Annotated[Word, looks_like(r"^[^\x00:]*:[^\x00]*$")]
 
 
 class RunsWanted(BaseModel):
@@ -43,7 +45,7 @@ class RunsWanted(BaseModel):
     )
     created_after: AwareDatetime | None = Field(default=None, description="At that time or later.")
     created_before: AwareDatetime | None = None
-    label: list[Word] = Field(default=[], max_length=10, description="`name:value`; several must all be there.")
+    label: list[Label] = Field(default=[], max_length=10, description="`name:value`; several must all be there.")
 
     def filter(self) -> RunFilter:
         """Raises AppError INVALID_REQUEST."""

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from gateway.openapi import public_errors
 from shared.version import VERSION
 
 router = APIRouter(tags=["root"])
@@ -14,7 +15,7 @@ class Root(BaseModel):
     links: dict[str, str]
 
 
-@router.get("/", operation_id="getRoot", summary="What is here", openapi_extra={"security": []})
+@router.get("/", operation_id="getRoot", summary="What is here", responses=public_errors())
 async def root() -> Root:
     links = {name: f"/{name}" for name in ("api", "docs", "redoc", "health", "metrics")}
     return Root(name="Trunkline", version=VERSION, links={**links, "openapi": "/openapi.json"})

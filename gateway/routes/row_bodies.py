@@ -4,11 +4,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from gateway.routes.bodies import Body, RowJson, RowName, RowText
+from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
 from shared.types import JSON
 
 Description = Annotated[RowText, Field(max_length=10_000)]
-Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 COLUMNS = {
     "project_id": "project",
     "knowledge_config": "knowledge",

@@ -14,13 +14,14 @@ from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
+from gateway.patterns import EVENT_ID, looks_like
 from gateway.routes.answers import Page, RunAnswer, StepAnswer
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, offset_of, page_of, place_of
+from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
 from gateway.routes.whole import whole_run
-from gateway.stream.open import parse_last_id
+from gateway.stream.open import resume_after
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -28,10 +29,11 @@ from shared.threads import again
 from shared.threads.types import NewThread, Run, StreamEntry, Submitted
 from shared.types import JSON, Runnable
 
+_EventId = Annotated[str, looks_like(EVENT_ID)]
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
+    _EventId | None, Header(alias="Last-Event-ID", description="What an EventSource sends; counts before `last_id`.")
 ]
-LastId = Annotated[str | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
+LastId = Annotated[_EventId | None, Query(description="Resume exactly after this event.", examples=["1732150000000-0"])]
 LAST_STEP = 1_000_000_000
 STEP_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -139,7 +141,7 @@ async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAns
     responses=errors(400, 404),
 )
 async def list_steps(
-    run_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+    run_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[StepAnswer]:
     run = await services.run_of(caller, run_id)
     start = offset_of(cursor)
@@ -270,16 +272,16 @@ async def events(
     accept: Annotated[str, Header()] = "",
     last_id: LastId = None,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: EventCursor = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""
-    after = last_event_id or last_id
+    after = resume_after(last_event_id, last_id)
     if STREAM in accept:
         return await services.streams.of_run(caller, run_id, after)
-    parse_last_id(cursor or after)
+    since = resume_after(cursor, after)
     run = await services.run_of(caller, run_id)
-    found = await services.history.events_of(run, since=cursor or after, count=limit + 1)
+    found = await services.history.events_of(run, since=since, count=limit + 1)
     return Response(_page_of_events(found[:limit], more=len(found) > limit), media_type="application/json")
 
 

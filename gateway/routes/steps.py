@@ -4,19 +4,21 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
+from pydantic import Field
 from redis.exceptions import ResponseError
 
 from gateway.auth import Principal
 from gateway.deps import Caller, IdempotencyKey, Runner, Services, WithServices
 from gateway.idempotency import token
 from gateway.openapi import errors
+from gateway.patterns import looks_like
 from gateway.routes.answers import Page, StepAnswer
 from gateway.routes.bodies import HumanBody, ResolveBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, bad_cursor
+from gateway.routes.paging import NEXT, Limit, bad_cursor
 from gateway.routes.runs import STEP_NUMBER
 from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
@@ -26,6 +28,7 @@ from shared.types import StepStatus, WaitKind
 READ_AT_ONCE = 20
 CURSOR = re.compile(r"([0-9]{1,15})-(.+)")
 """Since when a step waits (milliseconds), and its id."""
+ApprovalCursor = Annotated[Annotated[str, Field(max_length=100), looks_like(f"^{CURSOR.pattern}$")] | None, NEXT]
 
 log = logging.getLogger("trunkline.gateway")
 
@@ -34,7 +37,7 @@ router = APIRouter(tags=["steps"], route_class=StrictJsonRoute)
 
 @router.get("/approvals", operation_id="listApprovals", summary="What waits for people", responses=errors(400))
 async def list_approvals(
-    services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+    services: WithServices, caller: Caller, limit: Limit = 50, cursor: ApprovalCursor = None
 ) -> Page[StepAnswer]:
     """Oldest first: approvals (`wait.kind` human), and steps whose outcome nobody knows (`outcome`).
 

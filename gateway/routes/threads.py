@@ -22,12 +22,13 @@ from gateway.routes.answers import (
 from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody, ThreadPatch
 from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, bad_cursor, offset_of, place_of
+from gateway.routes.paging import Cursor, Limit, NumberCursor, ThreadCursor, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
+from gateway.stream.open import resume_after
 from shared.config import Settings
 from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode, FieldError
-from shared.ids import is_thread_id, new_id, new_run_id, new_thread_id
+from shared.ids import THREAD_ID, new_id, new_run_id, new_thread_id
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Thread
 from shared.types import JSON, Priority, Runnable, RunStatus
@@ -203,12 +204,12 @@ async def list_threads(
     services: WithServices,
     caller: Caller,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: ThreadCursor = None,
     status: Literal["active", "archived"] | None = None,
     project_id: str | None = None,
 ) -> Page[ThreadAnswer]:
     """A page may have fewer items than `limit`."""
-    if cursor is not None and not is_thread_id(cursor):
+    if cursor is not None and not THREAD_ID.fullmatch(cursor):
         raise bad_cursor()
     threads, following = await services.lists.threads(
         caller.tenant, before=cursor, limit=limit, status=status, project=project_id
@@ -249,7 +250,7 @@ async def delete_thread(thread_id: str, services: WithServices, caller: Writer) 
     responses=errors(400, 404),
 )
 async def list_messages(
-    thread_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+    thread_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[JSON]:
     thread = await services.thread_of(caller, thread_id)
     start = offset_of(cursor)
@@ -286,7 +287,7 @@ async def stream(
     last_event_id: LastEventId = None,
 ) -> Response:
     """All events from the first on, or from after `last_id`, then each as it happens."""
-    return await services.streams.of_thread(caller, thread_id, last_event_id or last_id, run_id)
+    return await services.streams.of_thread(caller, thread_id, resume_after(last_event_id, last_id), run_id)
 
 
 def _check_limits(body: ExecuteBody, settings: Settings) -> None:

@@ -6,7 +6,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.routes.answers import Timestamp
-from gateway.routes.bodies import Body, JsonObject, RowJson
+from gateway.routes.bodies import INTEGRAL, Body, JsonObject, RowJson
 from gateway.routes.row_bodies import RowFields, RowPatch, aliases
 from shared.config.tools import ToolName
 from shared.db.tools import Effect, Tool
@@ -54,7 +54,7 @@ class ToolFields(RowFields):
         description="What a second run of the same call would do: nothing more (repeatable: it only reads; idempotent: "
         "it knows its Idempotency-Key), or its effect again (none).",
     )
-    timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
+    timeout_seconds: Annotated[int, Field(ge=1, le=86_400), INTEGRAL] | None = Field(
         default=None, validation_alias=aliases("timeout_seconds", "timeoutSeconds")
     )
 

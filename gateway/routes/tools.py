@@ -14,7 +14,7 @@ from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, 
 from gateway.openapi import errors
 from gateway.routes.answers import Page
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, InProject, Limit, offset_of, page_of, place_of
+from gateway.routes.paging import InProject, Limit, ToolCursor, offset_of, page_of, place_of
 from gateway.routes.tool_bodies import ToolAnswer, ToolBody, ToolPatch, TrialAnswer, TrialBody
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import tools
@@ -37,7 +37,7 @@ async def list_tools(
     *,
     caller: Caller,
     limit: Limit = 50,
-    cursor: Cursor = None,
+    cursor: ToolCursor = None,
     project_id: InProject = None,
     type: Annotated[ToolType | None, Query()] = None,
 ) -> Page[ToolAnswer]:
@@ -70,7 +70,7 @@ async def create_tool(
         return _tagged(response, await tools.ROWS.add(c, new))
 
 
-@router.get("/{tool_id}", operation_id="getTool", summary="A tool", responses=errors(404))
+@router.get("/{tool_id}", operation_id="getTool", summary="A tool", responses=errors(400, 404))
 async def get_tool(tool_id: Id, response: Response, services: WithServices, caller: Caller) -> ToolAnswer:
     if card := await _card(services, tool_id):
         return ToolAnswer.of_worker(card)

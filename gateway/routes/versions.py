@@ -6,17 +6,18 @@ from fastapi import Header
 from starlette.responses import Response
 
 from gateway.errors import invalid
+from gateway.patterns import ENTITY_TAG, looks_like
 from shared.errors import FieldError
 
 IfMatch = Annotated[
-    str | None,
+    Annotated[str, looks_like(ENTITY_TAG)] | None,
     Header(alias="If-Match", description="The `ETag` that was read; 409 where it is another one by now."),
 ]
 
 
 def expected_version(if_match: str | None, version: int | None = None) -> int | None:
     """`version`: what the body expects, which counts first. None: any. Raises AppError INVALID_REQUEST."""
-    text = (if_match or "*").strip().removeprefix("W/").strip('"')
+    text = ("*" if if_match is None else if_match).strip().removeprefix("W/").strip('"')
     if version is not None or text == "*":
         return version
     if not (text.isascii() and text.isdigit() and len(text) <= 9):

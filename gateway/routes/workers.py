@@ -9,7 +9,7 @@ from gateway.deps import Admin, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, offset_of
+from gateway.routes.paging import Limit, NumberCursor, offset_of
 
 router = APIRouter(prefix="/workers", tags=["workers"], route_class=StrictJsonRoute)
 
@@ -29,7 +29,7 @@ class WorkerAnswer(BaseModel):
 
 @router.get("", operation_id="listWorkers", summary="The workers", responses=errors(400))
 async def list_workers(
-    services: WithServices, _: Admin, limit: Limit = 50, cursor: Cursor = None
+    services: WithServices, _: Admin, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[WorkerAnswer]:
     """By name."""
     start = offset_of(cursor)

@@ -10,10 +10,10 @@ from gateway.catalogue.graphs import check_graph, graph_problems
 from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.answers import Page, RunAnswer, Timestamp
-from gateway.routes.bodies import Body, RowJson, RowName, RowText
+from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, InProject, Limit, bad_cursor, offset_of, page_of, place_of
-from gateway.routes.row_bodies import RowFields, Version
+from gateway.routes.paging import Cursor, InProject, Limit, NumberCursor, offset_of, page_of, place_of
+from gateway.routes.row_bodies import RowFields
 from gateway.routes.runs import page_of_runs
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import workflows
@@ -65,14 +65,14 @@ class GraphBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"graph": EXAMPLE}]})
 
 
-class Problem(BaseModel):
+class GraphProblem(BaseModel):
     place: str = Field(examples=["graph.nodes[1].agent_id"])
     detail: str
 
 
 class GraphJudged(BaseModel):
     valid: bool
-    problems: list[Problem] = Field(description="All that keeps it from being run.")
+    problems: list[GraphProblem] = Field(description="All that keeps it from being run.")
 
 
 class WorkflowAnswer(BaseModel):
@@ -154,7 +154,7 @@ async def create_workflow(
 )
 async def validate_workflow(body: GraphBody, services: WithServices, caller: Caller) -> GraphJudged:
     _, found = await graph_problems(services, caller, body.graph)
-    problems = [Problem(place=each["place"], detail=each["detail"]) for each in found]
+    problems = [GraphProblem(place=each["place"], detail=each["detail"]) for each in found]
     return GraphJudged(valid=not problems, problems=problems)
 
 
@@ -224,11 +224,9 @@ async def list_workflow_runs(
     responses=errors(400, 404),
 )
 async def list_versions(
-    workflow_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: Cursor = None
+    workflow_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[GraphVersionAnswer]:
-    before = offset_of(cursor) if cursor else None
-    if before is not None and before >= 2**31:
-        raise bad_cursor()
+    before = None if cursor is None else offset_of(cursor)
     async with services.db.connect() as c:
         row = await workflows.ROWS.existing(c, caller.tenant, workflow_id)
         found = await workflows.versions(c, row, before=before, limit=limit + 1)

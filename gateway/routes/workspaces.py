@@ -10,7 +10,7 @@ from gateway.auth import DEFAULT_WORKSPACE, Principal
 from gateway.deps import Admin, Caller, IdempotencyKey, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp
-from gateway.routes.bodies import Body, RowJson, RowName
+from gateway.routes.bodies import Body, RowJson, RowName, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
@@ -39,7 +39,7 @@ class WorkspacePatch(Body):
     slug: Slug | None = None
     name: RowName | None = None
     metadata: RowJson | None = Field(default=None, description="All of it anew.")
-    expected_version: int | None = Field(default=None, description="As `If-Match`.")
+    expected_version: Version | None = Field(default=None, description="As `If-Match`.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Acme Limited"}]})
 

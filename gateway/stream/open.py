@@ -197,6 +197,13 @@ def parse_last_id(last_id: str | None) -> Position:
     return stream_position(last_id)
 
 
+def resume_after(*given: str | None) -> str | None:
+    """The first of the places that is given. Each has to be one. Raises AppError INVALID_REQUEST."""
+    for place in given:
+        parse_last_id(place)
+    return next(filter(None, given), None)
+
+
 def _away(opening: asyncio.Future[Cursor | None]) -> bool:
     """Whether it failed only because SQL is away: the stream says so, and the client comes again."""
     error = opening.exception()

@@ -67,6 +67,8 @@ async def test_an_agent_is_made_read_changed_and_deleted(agents: Gateway) -> Non
     [
         ({"modelProvider": "openai", "modelName": "gpt-x"}, {"model": "openai/gpt-x", "model_provider": "openai"}),
         ({"model": "gpt-bare"}, {"model_provider": None, "model_name": "gpt-bare"}),
+        ({"model": None, "model_config": None, "modelName": "gpt-bare"}, {"model_name": "gpt-bare"}),
+        ({"tools": None, "tool_config": {"tools": ["bash"]}, "model_provider": None}, {"tools": ["bash"]}),
         ({"systemPrompt": "Be brief."}, {"prompt": "Be brief."}),
         (
             {"model_config": {"provider": "openai", "id": "gpt-x", "temperature": 1}},

@@ -110,3 +110,38 @@ async def test_the_websockets_are_listed_beside_what_openapi_has_words_for(gatew
         named = {parameter["name"]: parameter["in"] for parameter in each["parameters"]}
         assert {name for name, place in named.items() if place == "path"} == set(re.findall(r"{(\w+)}", each["path"]))
         assert {"last_id": "query", "ticket": "query"}.items() <= named.items()
+
+
+async def test_each_operation_names_an_error_of_the_caller_and_no_parameter_is_null(gateway: Gateway) -> None:
+    for path, _, operation in operations(await description(gateway)):
+        assert any(status.startswith("4") for status in operation["responses"]), path
+        for parameter in operation.get("parameters", []):
+            assert {"type": "null"} not in parameter.get("schema", {}).get("anyOf", []), (path, parameter)
+
+
+async def test_the_links_of_what_was_made_lead_to_it(gateway: Gateway) -> None:
+    schema = await description(gateway)
+    known = {operation["operationId"]: (path, operation) for path, _, operation in operations(schema)}
+    made = {
+        "initiateThread": ({}, "getThread"),
+        "createRun": ({"input": {"task": "x"}}, "getRun"),
+        "createProject": ({"name": "P"}, "getProject"),
+        "createKey": ({"name": "K"}, "getKey"),
+    }
+    for maker, (body, taker) in made.items():
+        path, operation = known[maker]
+        answer = await gateway.client.post(path, json=body)
+        link = operation["responses"][str(answer.status_code)]["links"][taker]
+        ids = {name: answer.json()[place.rpartition("/")[2]] for name, place in link["parameters"].items()}
+        assert (await gateway.client.get(known[taker][0].format(**ids))).status_code == 200
+    for _, _, operation in operations(schema):
+        for answer_described in operation["responses"].values():
+            for link in answer_described.get("links", {}).values():
+                taken = {each.get("name") for each in known[link["operationId"]][1]["parameters"]}
+                assert link["parameters"].keys() <= taken
+
+
+async def test_metrics_are_for_all_or_for_their_token(gateway: Gateway) -> None:
+    schema = await description(gateway)
+    assert schema["paths"]["/metrics"]["get"]["security"] == [{"metricsToken": []}, {}]
+    assert schema["paths"]["/health"]["get"]["security"] == []

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,12 +26,13 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def gateway_process(redis_url: str, folder: Path, port: int, workers: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def gateway_process(
+    redis_url: str, folder: Path, port: int, workers: int = 1, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     (folder / "key").write_text(KEY)
     put_database(folder)
-    env = environment(
-        folder, REDIS__URL=redis_url, API__PORT=str(port), API__WORKERS=str(workers), RATE_LIMIT__ENABLED="false"
-    )
+    ours = {"REDIS__URL": redis_url, "API__PORT": str(port), "API__WORKERS": str(workers)}
+    env = environment(folder, **ours, RATE_LIMIT__ENABLED="false", **(variables or {}))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env, cwd=folder, stderr=log, stdout=log)
     try:

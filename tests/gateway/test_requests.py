@@ -69,6 +69,15 @@ async def test_a_wrong_task_is_refused_with_the_place_of_the_fault(gateway: Gate
     assert await gateway.store.run_ids(thread_id) == []
 
 
+async def test_a_whole_number_may_be_written_with_a_point(gateway: Gateway) -> None:
+    path = f"/api/agent/{await gateway.thread()}/execute"
+    taken = await gateway.client.post(path, json={"task": "x", "parameters": {"max_turns": 5.0}})
+    assert taken.status_code == 200
+    run = await gateway.store.run(taken.json()["run_id"])
+    assert run is not None
+    assert (run.parameters["max_turns"], type(run.parameters["max_turns"])) == (5, int)
+
+
 async def test_every_fault_is_named_at_once(gateway: Gateway) -> None:
     thread_id = await gateway.thread()
     body = {"task": " ", "tusk": 1, "parameters": {"max_turns": 0}}
@@ -290,3 +299,18 @@ async def test_a_stream_is_open_to_configured_origins(gateway: Gateway) -> None:
     headers = {"Origin": "https://console.example"}
     async with gateway.stream(f"/api/agent/{thread_id}/stream", headers) as stream:
         assert stream.headers["access-control-allow-origin"] == "https://console.example"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/agent/x", "DELETE, GET, PATCH"),
+        ("/api/v1/agent", "GET"),
+        ("/api/agent/initiate", "POST"),
+        ("/api/v1/runs", "GET, POST"),
+    ],
+)
+async def test_a_method_that_is_not_there_is_told_all_that_are(gateway: Gateway, path: str, allowed: str) -> None:
+    answer = await gateway.client.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["detail"].endswith(f"only {allowed}.")

@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from gateway.stream.ws import CloseCode
+from shared import keys
 from shared.config import StreamSettings
-from tests.gateway.support import BOUND_SECONDS, Gateway, serving, settings_for
+from tests.gateway.support import BOUND_SECONDS, Gateway, serving, settings_for, until
 from tests.gateway.websockets import AUTHORIZED
 from tests.support.databases import put_database
 
@@ -50,6 +52,17 @@ QUERIES = st.dictionaries(
 )
 SEGMENTS = st.text(min_size=1, max_size=40).map(lambda text: quote(text, safe=""))
 RAW = st.binary(max_size=200)
+QUESTIONS = st.dictionaries(st.sampled_from(["agent", "input", "session_id"]) | st.text(max_size=9), VALUES, max_size=4)
+
+STREAMS = [
+    "/api/agent/{thread_id}/stream",
+    "/api/agent/event-stream",
+    "/api/runs/{run_id}/events",
+    "/api/runs/{run_id}/logs",
+]
+CHAT = "/api/chat/stream"
+SOCKETS = ["/ws/agent/{thread_id}", "/ws/runs/{run_id}/logs", "/ws/agents/stream", "/ws/agents/{agent_id}"]
+CLOSED = (CloseCode.DONE, CloseCode.TIMEOUT)
 
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -62,10 +75,27 @@ class Served:
     thread_id: str
     run_id: str
     loop: asyncio.AbstractEventLoop
+    key_id: str
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.gateway.port}"
+
+    def place(self, path: str, agent_id: str = "nobody") -> str:
+        return self.url + path.format(thread_id=self.thread_id, run_id=self.run_id, agent_id=agent_id)
+
+    def held(self) -> dict[str, float]:
+        """What open streams and sockets hold."""
+        services = self.gateway.app.state.services
+
+        async def counted() -> dict[str, float]:
+            return {
+                "counted streams": await services.redis.zcard(keys.streams("default", self.key_id)),
+                "cursors": services.metrics.registry.get_sample_value("trunkline_stream_subscribers") or 0,
+                "tasks": len(asyncio.all_tasks()),
+            }
+
+        return asyncio.run_coroutine_threadsafe(counted(), self.loop).result(BOUND_SECONDS)
 
 
 @pytest.fixture
@@ -79,14 +109,18 @@ def served(redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         async with serving(settings_for(redis_url, tmp_path, stream=limits)) as gateway:
             thread_id = await gateway.thread()
             run_id = await gateway.finished_run(thread_id)
-            found.append(Served(gateway, thread_id, run_id, asyncio.get_running_loop()))
+            run = await gateway.store.run(run_id)
+            assert run is not None
+            found.append(Served(gateway, thread_id, run_id, asyncio.get_running_loop(), run.key_id or ""))
             ready.set()
             await leave.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert ready.wait(BOUND_SECONDS)
+    before = found[0].held()
     yield found[0]
+    asyncio.run(until(lambda: all(count <= before[name] for name, count in found[0].held().items())))
     found[0].loop.call_soon_threadsafe(leave.set)
     thread.join(BOUND_SECONDS)
     assert not thread.is_alive()
@@ -116,7 +150,28 @@ def test_every_frame_is_answered_and_crashes_nothing(served: Served) -> None:
     holds()
 
 
-async def bytes_after(served: Served, raw: bytes) -> bytes:
+async def closed_after(url: str, text: str) -> int:
+    """What a socket is closed with that was told this."""
+    async with aiohttp.ClientSession(headers=AUTHORIZED) as session, session.ws_connect(url) as socket:
+        with suppress(ConnectionError):  # closed already
+            await socket.send_str(text)
+        async with asyncio.timeout(BOUND_SECONDS):
+            async for _ in socket:
+                pass
+        return socket.close_code or 0
+
+
+@pytest.mark.parametrize("path", ["/ws/runs/{run_id}/logs", "/ws/agents/stream"])
+def test_a_socket_that_only_tells_takes_whatever_it_is_told(served: Served, path: str) -> None:
+    @settings(many, max_examples=25)
+    @given(text=TEXTS)
+    def holds(text: str) -> None:
+        assert asyncio.run(closed_after(served.place(path), text)) in CLOSED
+
+    holds()
+
+
+async def bytes_after(served: Served, path: str, raw: bytes) -> bytes:
     """What the server says to bytes that are no frames, or some, until it hangs up or its time is over."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.gateway.port)
     head = {
@@ -124,7 +179,7 @@ async def bytes_after(served: Served, raw: bytes) -> bytes:
         **{"sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="},
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-    writer.write(f"GET /ws/agent/{served.thread_id} HTTP/1.1\r\n{lines}\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     writer.write(raw)
     writer.write_eof()
@@ -135,11 +190,14 @@ async def bytes_after(served: Served, raw: bytes) -> bytes:
         writer.transport.abort()
 
 
-def test_bytes_that_are_no_frames_end_it_without_a_word_of_the_inside(served: Served) -> None:
-    @many
+@pytest.mark.parametrize("path", ["/ws/agent/{thread_id}", "/ws/runs/{run_id}/logs", "/ws/agents/stream"])
+def test_bytes_that_are_no_frames_end_it_without_a_word_of_the_inside(served: Served, path: str) -> None:
+    address = served.place(path).removeprefix(served.url)
+
+    @settings(many, max_examples=40)
     @given(raw=RAW)
     def holds(raw: bytes) -> None:
-        said = asyncio.run(bytes_after(served, raw))
+        said = asyncio.run(bytes_after(served, address, raw))
         assert not any(word.encode() in said for word in INSIDE)
 
     holds()
@@ -154,18 +212,32 @@ async def read(url: str, accept: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/agent/{thread}/stream", "/api/runs/{run}/events", "/agent/event-stream", "/runs/{run}/logs"]
-)
+@pytest.mark.parametrize("path", STREAMS)
 def test_every_query_of_a_stream_is_answered(served: Served, path: str) -> None:
-    address = served.url + path.format(thread=served.thread_id, run=served.run_id)
-
     @settings(many, max_examples=40)
     @given(query=QUERIES)
     def holds(query: Mapping[str, str]) -> None:
-
-        status, text = asyncio.run(read(f"{address}?{urlencode(query)}", "text/event-stream"))
+        status, text = asyncio.run(read(f"{served.place(path)}?{urlencode(query)}", "text/event-stream"))
         assert status in (200, 204, 400, 404)
+        assert not any(word in text for word in INSIDE)
+
+    holds()
+
+
+def test_every_question_is_answered(served: Served) -> None:
+    async def ask(question: Mapping[str, Any]) -> tuple[int, str]:
+        timeout = aiohttp.ClientTimeout(total=BOUND_SECONDS)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=AUTHORIZED) as session,
+            session.post(served.place(CHAT), data=json.dumps(question)) as answer,
+        ):
+            return answer.status, await answer.text()
+
+    @settings(many, max_examples=40)
+    @given(question=QUESTIONS)
+    def holds(question: Mapping[str, Any]) -> None:
+        status, text = asyncio.run(ask(question))
+        assert status in (400, 501)
         assert not any(word in text for word in INSIDE)
 
     holds()
@@ -183,15 +255,24 @@ async def opened(url: str) -> int:
             return error.status
 
 
-@pytest.mark.parametrize(
-    "path", ["/ws/agent/{thread}", "/ws/agent/{text}", "/ws/runs/{run}/logs", "/ws/agents/stream", "/ws/agents/{text}"]
-)
+@pytest.mark.parametrize("path", [*SOCKETS, "/ws/agent/{agent_id}", "/ws/runs/{agent_id}/logs"])
 def test_every_address_of_a_socket_is_opened_or_refused(served: Served, path: str) -> None:
     @settings(many, max_examples=25)
     @given(query=QUERIES, text=SEGMENTS)
     def holds(query: Mapping[str, str], text: str) -> None:
-        address = path.format(thread=served.thread_id, run=served.run_id, text=text)
-        status = asyncio.run(opened(f"{served.url}{address}?{urlencode(query)}"))
-        assert status in (400, 404, CloseCode.DONE, CloseCode.TIMEOUT)
+        status = asyncio.run(opened(f"{served.place(path, text)}?{urlencode(query)}"))
+        assert status in (400, 404, *CLOSED)
 
     holds()
+
+
+def test_none_is_forgotten(served: Served) -> None:
+    description = served.gateway.app.openapi()
+    streams = {
+        path
+        for path, methods in description["paths"].items()
+        for operation in methods.values()
+        if "text/event-stream" in operation["responses"].get("200", {}).get("content", {})
+    }
+    assert streams == {*STREAMS, CHAT}
+    assert {each["path"] for each in description["x-websockets"] if each["path"].startswith("/ws")} == set(SOCKETS)

@@ -254,3 +254,14 @@ async def test_what_nobody_follows_is_no_longer_subscribed_to(gateway: Gateway) 
 
 async def _is_empty(found: object) -> bool:
     return not await found  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+@pytest.mark.parametrize("last", ["events", "logs"])
+async def test_a_wrong_place_is_refused_even_beside_one_that_counts_before_it(
+    gateway: Gateway, last: str, accept: str
+) -> None:
+    path = f"/api/runs/{await gateway.finished_run(await gateway.thread())}/{last}"
+    headers = {"Last-Event-ID": "1-1", "Accept": accept}
+    answer = await gateway.client.get(f"{path}?last_id=x", headers=headers)
+    assert (answer.status_code, answer.json()["errors"][0]["place"]) == (400, "last_id")

@@ -1,0 +1,46 @@
+"""What can be asked next: OpenAPI links from whatever makes something to whatever takes its id."""
+
+from shared.types import JSON
+
+_MAKES = {
+    "initiateThread": "thread_id",
+    "forkThread": "thread_id",
+    "execute": "run_id",
+    "retryRun": "run_id",
+    "forkRun": "run_id",
+}
+"""Operations that make something, beside POST to a collection, and the parameter that is its id elsewhere."""
+
+
+def add_links(description: JSON) -> None:
+    paths: JSON = description["paths"]
+    takers = _takers(paths)
+    for path, methods in paths.items():
+        operation = methods.get("post", {})
+        if parameter := _MAKES.get(operation.get("operationId")) or _item_of(path, paths):
+            answer = operation.get("responses", {}).get("201") or operation.get("responses", {}).get("200")
+            if answer is not None:
+                link = {parameter: f"$response.body#/{_member(answer, parameter, description)}"}
+                answer["links"] = {taker: {"operationId": taker, "parameters": link} for taker in takers[parameter]}
+
+
+def _takers(paths: JSON) -> dict[str, list[str]]:
+    """The operations that need an id and nothing else in their path, by the id's name."""
+    found: dict[str, list[str]] = {}
+    for path, methods in paths.items():
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        if len(names) == 1:
+            found.setdefault(names[0], []).extend(operation["operationId"] for operation in methods.values())
+    return found
+
+
+def _item_of(path: str, paths: JSON) -> str | None:
+    """The id's name in the addresses of a collection's items, where it has any."""
+    items = (other.removeprefix(f"{path}/") for other in paths if other.startswith(f"{path}/{{"))
+    return next((item[1:-1] for item in items if "/" not in item), None)
+
+
+def _member(answer: JSON, parameter: str, description: JSON) -> str:
+    """The id's name in the answer."""
+    name = answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    return parameter if parameter in description["components"]["schemas"][name]["properties"] else "id"
