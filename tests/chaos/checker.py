@@ -278,11 +278,15 @@ def one_end(seen: Seen) -> Iterator[str]:
 
 
 def text_is_the_journals(seen: Seen) -> Iterator[str]:
-    """A model step's deltas, after its last request, are its recorded answer."""
+    """A model step's deltas, after its last request, are its recorded answer. Those of a step that the run began with
+    are the other run's.
+    """
     for step in seen.steps:
         if step.kind != "llm" or step.status is not StepStatus.SUCCEEDED:
             continue
         own = [event for event in seen.events if event["step_id"] == f"{seen.run.id}.{step.number}"]
+        if not own and step.key in seen.given:
+            continue
         last = max((i for i, event in enumerate(own) if event["type"] == "agent.request"), default=0)
         text = "".join(event["data"]["text"] for event in own[last:] if event["type"] == "agent.delta")
         if text != step.result["content"]:

@@ -77,6 +77,13 @@ def test_a_run_as_it_should_be_has_no_fault() -> None:
     assert faults(a_run()) == []
 
 
+def test_the_text_of_a_step_that_a_retry_began_with_is_the_other_runs() -> None:
+    """The run that it retries was canceled right after its last answer."""
+    retry = without(a_run(), *(f"{number}-0" for number in (3, 4, 7, 8, 9, 10)))
+    assert "streamed 0 characters" in str(faults(retry))
+    assert faults(replace(retry, given=frozenset(["llm:1"]))) == []
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from shared.tasks import cancel
@@ -57,8 +57,13 @@ class WebServer:
                 await self._write(writer, answer if isinstance(answer, Answer) else await answer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _write(self, writer: asyncio.StreamWriter, answer: Answer) -> None:
         await asyncio.sleep(answer.wait)

@@ -145,9 +145,9 @@ async def test_a_run_canceled_while_its_model_is_away_can_be_retried(out: Outsid
     assert (run.error, run.output) == (None, "At last.")
 
 
-async def test_a_fallback_of_no_provider_is_found_out_when_the_worker_starts() -> None:
+async def test_a_fallback_of_no_provider_is_found_out_when_the_worker_starts(client: Redis) -> None:
     settings = Settings(llm=LlmSettings(model=DEMO, fallback_models=["llama-9000"]))
     with pytest.raises(AppError, match="'llama-9000' names no provider") as caught:
-        async with open_runtime(settings, Redis()):
+        async with open_runtime(settings, client):
             pass
     assert caught.value.code is ErrorCode.INVALID_CONFIG

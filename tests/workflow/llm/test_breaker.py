@@ -52,7 +52,7 @@ class Provider:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (met if isinstance(met := condition(), bool) else await met):
             await asyncio.sleep(0.005)
 
@@ -67,7 +67,7 @@ async def opened(client: Redis, policy: BreakerPolicy = POLICY) -> Breaker:
 
 async def admitted(client: Redis) -> None:
     """Returns when the breaker holds nothing back."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while held := await seconds_held(client, ["x"]):
             await asyncio.sleep(held)
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ BOTH = pytest.mark.parametrize("opened", [over_stdio, over_http], ids=["stdio", 
 
 async def eventually(attempt: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
     """Until it is ok: a server over HTTP needs a moment to be started anew."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not (result := await attempt()).ok:
             await asyncio.sleep(0.05)
         return result
@@ -249,8 +249,12 @@ def servers_of(folder: Path) -> list[int]:
 
 def children() -> list[tuple[int, list[str]]]:
     """Those of this process that run, with their command lines."""
-    found = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [(child.pid, child.cmdline()) for child in found]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                found.append((child.pid, child.cmdline()))
+    return found
 
 
 def said(caplog: pytest.LogCaptureFixture, text: str, times: int) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from os import getpid
 from pathlib import Path
 
@@ -19,15 +20,22 @@ def below_us() -> str:
     return "\n".join(lines)
 
 
-async def test_nothing_is_left_when_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Sockets' names must be short, and those of `tmp_path` are long."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+async def test_nothing_is_left_when_they_end(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     async with Machines("/home/user", "user") as machines:
         machine = await machines.start("one")
         (await machine.spawn(["/bin/sleep", "300"], env={}, cwd="/")).close()
         assert "machines.keeper" in below_us()
     assert "machines.keeper" not in below_us()
     assert "bwrap" not in below_us()
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
 async def test_a_stopped_machine_is_gone_for_who_follows_it_and_who_asks() -> None:
