@@ -1,6 +1,5 @@
 """What a server over HTTP sends is bounded, whatever it says of it."""
 
-import contextlib
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from shared.net.guard import Guard
+from tests.support.flood import Flood
 from tests.support.ports import free_port
 from workflow.mcp import transport
 from workflow.mcp.transport import AnswerRefused, guarded_client
@@ -40,22 +40,11 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_answer_without_end_is_hung_up_on() -> None:
-    sent = 0
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        nonlocal sent
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            while sent < FLOOD:
-                await response.write(bytes(LIMIT))
-                sent += LIMIT
-        return response
-
-    async with served(endless) as (client, url):
+    flood = Flood(bytes(LIMIT), FLOOD)
+    async with served(flood.serve) as (client, url):
         with pytest.raises(AnswerRefused, match="more than 1,000,000 bytes"):
             await client.post(url)
-    assert sent < FLOOD
+    assert flood.sent < FLOOD
 
 
 async def test_an_answer_that_would_unfold_is_not_read() -> None:

@@ -1,18 +1,17 @@
 """What comes out of a machine is its agent's, who may have put another program in the place of ours."""
 
 import base64
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from shared.ids import new_thread_id
 from shared.install import Install
 from tests.support.daytona_double import DaytonaDouble, toolbox
+from tests.support.flood import Flood
 from tests.workflow.sandbox.conformance.conftest import daytona_settings, remote_settings
 from workflow.sandbox import machine as machine_module
 from workflow.sandbox.base import MAX_READ_BYTES, SandboxRefused
@@ -101,20 +100,8 @@ async def test_a_program_that_prints_without_end_is_cut_off(machine: Machine, mo
 
 
 async def test_daytona_is_hung_up_on_when_its_answer_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = 0
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        nonlocal sent
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            await response.write(b'{"exitCode": 0, "result": "')
-            while sent < FLOOD:
-                await response.write(b"x" * LARGE)
-                sent += LARGE
-        return response
-
-    monkeypatch.setattr(toolbox, "_execute", endless)
+    flood = Flood(b"x" * LARGE, FLOOD, first=b'{"exitCode": 0, "result": "')
+    monkeypatch.setattr(toolbox, "_execute", flood.serve)
     async with DaytonaDouble() as double:
         provider = choose_provider(daytona_settings(double), Install("tests", "tests"))
         assert isinstance(provider, RemoteProvider)
@@ -123,7 +110,7 @@ async def test_daytona_is_hung_up_on_when_its_answer_has_no_end(monkeypatch: pyt
         with pytest.raises(SandboxRefused, match="more than"):
             await machine.run("yes", 60)
         await provider.close()
-    assert sent < FLOOD
+    assert flood.sent < FLOOD
 
 
 class Container:
