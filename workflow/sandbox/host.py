@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 # This, lifespan.off and encodings.idna (by resolving names) would be imported only when they cannot be read any more.
@@ -30,6 +31,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from shared.config import Settings, load_settings
 from shared.errors import AppError
 from shared.log import configure_logging
+from shared.tasks import cancel
 from workflow.sandbox import bwrap, cgroups, wire
 from workflow.sandbox.api import Api
 from workflow.sandbox.base import SandboxUnavailable
@@ -130,25 +132,33 @@ async def serve(settings: Settings, prepared: Prepared, hopeless: str | None) ->
     sandboxes = Sandboxes(settings.sandbox, prepared.workspaces, hopeless)
     if hopeless:
         log.error("%s", hopeless)
-    else:
-        await _settle(sandboxes, settings, prepared)
+    stopping = asyncio.create_task(stop.wait())
+    if not hopeless:
+        await _settle(sandboxes, settings, prepared, stopping)
     server = _server(sandboxes, prepared.token)
     serving = asyncio.create_task(server.serve([prepared.listener]))
-    stopping = asyncio.create_task(stop.wait())
     while not (serving.done() or stopping.done()):
         await asyncio.wait([serving, stopping], timeout=TRY_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not (sandboxes.ground or hopeless or stopping.done()):
-            await _settle(sandboxes, settings, prepared)
+            await _settle(sandboxes, settings, prepared, stopping)
     await sandboxes.close()
     server.should_exit = True
     await serving
 
 
-async def _settle(sandboxes: Sandboxes, settings: Settings, prepared: Prepared) -> None:
+async def _settle(
+    sandboxes: Sandboxes, settings: Settings, prepared: Prepared, stopping: asyncio.Task[Literal[True]]
+) -> None:
     """Opens the sandboxes if this machine can isolate; it may come to, when somebody installs bubblewrap."""
+    folder = prepared.workspaces / PROBE_FOLDER
+    trial = asyncio.create_task(
+        find_ground(settings.sandbox, prepared.archive, prepared.groups, folder, prepared.templates)
+    )
+    await asyncio.wait([trial, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not trial.done():
+        return await cancel([trial])
     try:
-        folder = prepared.workspaces / PROBE_FOLDER
-        ground = await find_ground(settings.sandbox, prepared.archive, prepared.groups, folder, prepared.templates)
+        ground = trial.result()
     except SandboxUnavailable as error:
         if sandboxes.problem != error.detail:
             log.error("%s", error.detail)

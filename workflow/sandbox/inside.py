@@ -29,7 +29,7 @@ from workflow.sandbox.usage import descendants, kill_below
 
 ANSWER_SECONDS = 30.0
 ENDING_SECONDS = 5.0  # beyond the grace of SIGTERM, for processes that are slow to die
-START_SECONDS = 10  # a cold start takes 30 ms; this is for a machine in trouble
+START_SECONDS = 10.0  # a cold start takes 30 ms; this is for a machine in trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,9 @@ async def start(ground: Ground, workspace: Path, name: str, reach: Reach | None 
         complaint = inside.complaint() or f"{type(error).__name__}: {error}"
         await inside.stop()
         raise SandboxUnavailable(bwrap.explain(complaint)) from error
+    except asyncio.CancelledError:
+        await inside.stop()
+        raise
     return inside
 
 

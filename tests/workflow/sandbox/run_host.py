@@ -19,7 +19,7 @@ from typing import Any
 from shared.config import load_settings
 from shared.log import configure_logging
 from shared.net.guard import Guard, resolve_host
-from workflow.sandbox import cgroups, egress, ground, host, sandboxes
+from workflow.sandbox import cgroups, egress, ground, host, inside, sandboxes
 
 
 class NoMoreImports(importlib.abc.MetaPathFinder):
@@ -49,6 +49,7 @@ def main() -> int:
     os.umask(0o077)
     ground.PROGRAM_PATH = os.environ.get("TEST_PROGRAM_PATH", ground.PROGRAM_PATH)
     host.TRY_AGAIN_SECONDS = 1
+    inside.START_SECONDS = float(os.environ.get("TEST_START_SECONDS", inside.START_SECONDS))
     sandboxes.PLACE_SECONDS = float(os.environ.get("TEST_PLACE_SECONDS", sandboxes.PLACE_SECONDS))
     sandboxes.TASK_GRACE = float(os.environ.get("TEST_TASK_GRACE", sandboxes.TASK_GRACE))
     if "TEST_NAMES" in os.environ:

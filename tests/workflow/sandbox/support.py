@@ -32,12 +32,22 @@ START_SECONDS = 30
 
 
 class Host:
-    """`with Host("root") as host:`. The data folder is a mkdtemp, 0700, of the user who starts the host."""
+    """`with Host("root") as host:`, entered once it is `ready`: it answers, unless said otherwise.
+
+    The data folder is a mkdtemp, 0700, of the user who starts the host.
+    """
 
     def __init__(
-        self, mode: str, environ: dict[str, str] | None = None, *, folder: Path | None = None, **sandbox: Any
+        self,
+        mode: str,
+        environ: dict[str, str] | None = None,
+        *,
+        folder: Path | None = None,
+        ready: Callable[["Host"], bool] = lambda host: host.health() is not None,
+        **sandbox: Any,
     ) -> None:
         self.mode = mode
+        self._ready = ready
         self.data = Path(tempfile.mkdtemp(prefix="trunkline-sandbox-", dir=folder))
         if mode == "user" and os.geteuid() == 0:
             os.chown(self.data, USER_UID, USER_UID)
@@ -75,7 +85,7 @@ class Host:
         command = [sys.executable, "-m", "tests.workflow.sandbox.run_host", self.mode, str(USER_UID)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self._environ, stderr=log)
-        wait_until(lambda: self.process.poll() is not None or self.health() is not None, START_SECONDS)
+        wait_until(lambda: self.process.poll() is not None or self._ready(self), START_SECONDS)
         assert self.process.poll() is None, self.log.read_text()
 
     def stop(self) -> None:

@@ -270,6 +270,22 @@ async def test_where_it_cannot_isolate_the_host_refuses_with_cause_and_cure(scri
         shutil.rmtree(folder)
 
 
+def test_the_host_can_be_stopped_while_it_still_tries_to_isolate() -> None:
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    (folder / "bwrap").write_text("#!/bin/sh\nexec sleep 1000\n")
+    (folder / "bwrap").chmod(0o755)
+
+    def tries(host: Host) -> bool:
+        return any("sleep" in line for line in host.processes().values())
+
+    environ = {"TEST_PROGRAM_PATH": str(folder), "TEST_START_SECONDS": "1000"}
+    with Host(MODE, environ, ready=tries) as host:
+        tried = set(host.processes())
+    assert not [pid for pid in tried if Path(f"/proc/{pid}").exists()]
+    shutil.rmtree(folder)
+
+
 async def test_sandboxes_become_available_once_the_cause_is_cured() -> None:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
