@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from scripts.docs_config import CONFIG, DOCS, config_toml, document
 from shared.config import Settings, load_settings
 from shared.config.aliases import ALIASES
@@ -13,6 +15,7 @@ from tests.shared.config.test_sources import ROOT, write
 
 HOW = "run: python -m scripts.docs_config"
 EXAMPLE_MARK = "  # for example"
+ONE_OF = ("jwt.secret", "jwt.public_key", "jwt.jwks_url")  # they exclude one another
 
 
 def test_config_file_and_tables_are_fresh() -> None:
@@ -32,17 +35,20 @@ def test_config_file_sets_nothing_as_it_is(tmp_path: Path) -> None:
     assert load_settings({}, tmp_path) == Settings()
 
 
-def test_config_file_uncommented_has_every_key_with_its_default_or_a_valid_example(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ONE_OF)
+def test_config_file_uncommented_has_every_key_with_its_default_or_a_valid_example(tmp_path: Path, chosen: str) -> None:
     text = re.sub(r"(?m)^#(?=\w+ = )", "", CONFIG.read_text())
-    write(tmp_path, "config.toml", text)
-    settings = load_settings({}, tmp_path)
     keys = re.findall(rf"(?m)^(\w+) = .*?({EXAMPLE_MARK})?$", text)
     assert len(keys) == len(setting_fields())
+    others = [path.split(".")[-1] for path in ONE_OF if path != chosen]
+    write(tmp_path, "config.toml", re.sub(rf"(?m)^(?=({'|'.join(others)}) = )", "#", text))
+    settings = load_settings({}, tmp_path)
     for (key, is_example), path in zip(keys, setting_fields(), strict=True):
         assert path.split(".")[-1] == key
         default = setting(Settings(), path)
         assert (default is None) == bool(is_example)
-        assert (setting(settings, path) == default) == (default is not None), path
+        changed = default is None and key not in others
+        assert (setting(settings, path) != default) == changed, path
 
 
 def test_env_example_is_valid_uncommented_and_sets_nothing_as_it_is(tmp_path: Path) -> None:
