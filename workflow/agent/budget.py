@@ -18,6 +18,7 @@ from workflow.llm.types import (
     NO_PRICE,
     NO_USAGE,
     Model,
+    ModelAround,
     ModelError,
     ModelRequest,
     ModelResponse,
@@ -176,30 +177,14 @@ class RunBudget:
         )
 
 
-class PaidModel:
+class PaidModel(ModelAround):
     """A model whose every call is reserved before it begins, capped to what is left, and settled when it is over."""
 
     def __init__(self, model: Model, budget: RunBudget, step_id: str, most: tuple[int, int]) -> None:
-        self._model = model
+        super().__init__(model)
         self._budget = budget
         self._step_id = step_id
         self._most = most
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def context_tokens(self) -> int:
-        return self._model.context_tokens
-
-    @property
-    def price(self) -> Price | None:
-        return self._model.price
-
-    @property
-    def deployment(self) -> str | None:
-        return self._model.deployment
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """See `Model.stream`. Raises AppError BUDGET_EXHAUSTED, Fenced."""

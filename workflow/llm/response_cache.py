@@ -21,9 +21,9 @@ from shared.config import AgentsSettings
 from workflow.llm.types import (
     NO_USAGE,
     Model,
+    ModelAround,
     ModelRequest,
     ModelResponse,
-    Price,
     TextDelta,
     ThinkingDelta,
     ToolCall,
@@ -93,29 +93,13 @@ def response_cache(settings: AgentsSettings, client: Redis) -> ResponseCache | N
             return None
 
 
-class CachedModel:
+class CachedModel(ModelAround):
     """A model that is asked only what nobody of the workspace has asked it before, where its answers do not vary."""
 
     def __init__(self, model: Model, cache: ResponseCache, workspace: str) -> None:
-        self._model = model
+        super().__init__(model)
         self._cache = cache
         self._workspace = workspace
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def context_tokens(self) -> int:
-        return self._model.context_tokens
-
-    @property
-    def price(self) -> Price | None:
-        return self._model.price
-
-    @property
-    def deployment(self) -> str | None:
-        return self._model.deployment
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ThinkingDelta | ModelResponse, None]:
         """See `Model.stream`."""

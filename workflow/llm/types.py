@@ -173,3 +173,26 @@ class Model(Protocol):
         Closing the generator early (`aclose`) aborts the call at the provider.
         """
         ...
+
+
+class ModelAround:
+    """For models that do something around another's calls: it says of itself what the other says."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def context_tokens(self) -> int:
+        return self._model.context_tokens
+
+    @property
+    def price(self) -> Price | None:
+        return self._model.price
+
+    @property
+    def deployment(self) -> str | None:
+        return self._model.deployment
