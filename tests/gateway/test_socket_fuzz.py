@@ -52,7 +52,11 @@ QUERIES = st.dictionaries(
 )
 SEGMENTS = st.text(min_size=1, max_size=40).map(lambda text: quote(text, safe=""))
 RAW = st.binary(max_size=200)
-QUESTIONS = st.dictionaries(st.sampled_from(["agent", "input", "session_id"]) | st.text(max_size=9), VALUES, max_size=4)
+QUESTIONS = {
+    "/api/chat/stream": ["agent", "input", "session_id"],
+    "/api/runs": ["agent_id", "task_id", "runnable_type", "runnable_id", "input", "thread_id", "parameters"],
+}
+"""Streams that a POST opens, and the fields of its body."""
 
 STREAMS = [
     "/api/agent/{thread_id}/stream",
@@ -60,7 +64,6 @@ STREAMS = [
     "/api/runs/{run_id}/events",
     "/api/runs/{run_id}/logs",
 ]
-CHAT = "/api/chat/stream"
 SOCKETS = ["/ws/agent/{thread_id}", "/ws/runs/{run_id}/logs", "/ws/agents/stream", "/ws/agents/{agent_id}"]
 CLOSED = (CloseCode.DONE, CloseCode.TIMEOUT)
 
@@ -224,20 +227,24 @@ def test_every_query_of_a_stream_is_answered(served: Served, path: str) -> None:
     holds()
 
 
-def test_every_question_is_answered(served: Served) -> None:
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_every_question_is_answered(served: Served, path: str) -> None:
+    fields = st.sampled_from(QUESTIONS[path]) | st.text(max_size=9)
+
     async def ask(question: Mapping[str, Any]) -> tuple[int, str]:
         timeout = aiohttp.ClientTimeout(total=BOUND_SECONDS)
+        headers = {**AUTHORIZED, "Accept": "text/event-stream"}
         async with (
-            aiohttp.ClientSession(timeout=timeout, headers=AUTHORIZED) as session,
-            session.post(served.place(CHAT), data=json.dumps(question)) as answer,
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.post(served.place(path), data=json.dumps(question)) as answer,
         ):
             return answer.status, await answer.text()
 
     @settings(many, max_examples=40)
-    @given(question=QUESTIONS)
+    @given(question=st.dictionaries(fields, VALUES, max_size=4))
     def holds(question: Mapping[str, Any]) -> None:
         status, text = asyncio.run(ask(question))
-        assert status in (400, 501)
+        assert status in (400, 404, 501)
         assert not any(word in text for word in INSIDE)
 
     holds()
@@ -274,5 +281,5 @@ def test_none_is_forgotten(served: Served) -> None:
         for operation in methods.values()
         if "text/event-stream" in operation["responses"].get("200", {}).get("content", {})
     }
-    assert streams == {*STREAMS, CHAT}
+    assert streams == {*STREAMS, *QUESTIONS}
     assert {each["path"] for each in description["x-websockets"] if each["path"].startswith("/ws")} == set(SOCKETS)

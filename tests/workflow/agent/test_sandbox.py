@@ -31,7 +31,7 @@ def of_run(sandbox: Elsewhere, **parameters: Any) -> ThreadSandbox:
         return sandbox
 
     thread = SimpleNamespace(sandbox=sandbox.ref, sandbox_of="t")
-    attempt: Any = SimpleNamespace(thread=thread, run=SimpleNamespace(parameters=parameters))
+    attempt: Any = SimpleNamespace(thread=thread, run=SimpleNamespace(options=parameters))
     provider: Any = SimpleNamespace(acquire=acquire)
     return ThreadSandbox(attempt, provider)
 
