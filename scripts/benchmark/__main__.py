@@ -1,4 +1,4 @@
-"""`scripts/bench`: W1 (runs one after the other) and W2 (runs at once), Trunkline beside the floor.
+"""`scripts/bench`: W1 (runs one after the other) and W2 (runs at once), Trunkline beside the floor; then the parts.
 
 Every run is a new thread, two model calls with one tool call between them, and an answer of 64 tokens, all of it
 checked for order, loss and doubling. Figures of one run of this program can be compared, those of two machines cannot.
@@ -16,6 +16,7 @@ import uvloop
 from scripts.benchmark.meter import cpu_seconds, memory_mb, quantile
 from scripts.benchmark.neighbours import print_neighbours
 from scripts.benchmark.sandbox import print_sandbox
+from scripts.benchmark.subscribers import print_subscribers
 from scripts.benchmark.targets import Floor, ModelServer, Target, Timing, Trunkline
 
 TOKENS = 64
@@ -143,14 +144,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=50, help="of W1")
-    parser.add_argument("--seconds", type=float, default=20, help="of each W2")
+    parser.add_argument("--seconds", type=float, default=20, help="of each W2, and of subscribers' silence and noise")
     parser.add_argument("--at-once", type=int, nargs="+", default=[8, 32, 100], help="loops of W2")
-    parser.add_argument("--sandboxes", action="store_true", help="only what sandboxes cost, alone and beside bad ones")
+    parser.add_argument("--streams", type=int, default=5000, help="of subscribers")
+    parser.add_argument("--sockets", type=int, default=1000, help="of subscribers")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--sandboxes", action="store_true", help="only what sandboxes cost, alone and beside bad ones")
+    only.add_argument("--subscribers", action="store_true", help="only what event streams and WebSockets cost")
     options = parser.parse_args()
-    if not options.sandboxes:
+    if not (options.sandboxes or options.subscribers):
         uvloop.run(measure(options))
-    print_sandbox()
-    print_neighbours()
+    if not options.subscribers:
+        print_sandbox()
+        print_neighbours()
+    if not options.sandboxes:
+        print_subscribers(options.streams, options.sockets, options.seconds)
 
 
 if __name__ == "__main__":

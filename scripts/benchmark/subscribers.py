@@ -1,10 +1,9 @@
-"""`python -m scripts.benchmark.subscribers`: many WebSockets and event streams on one gateway process.
+"""Many WebSockets and event streams on one gateway process.
 
 Prints memory and CPU for each subscriber, the gateway's connections to Redis, and how long an event takes from its
 commit in Redis to its subscribers. The client, the writer and Valkey share the machine with the gateway.
 """
 
-import argparse
 import asyncio
 import os
 import re
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -128,37 +128,53 @@ class Subscribers:
         self.lost += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`seconds`: how long it is watched, silent and busy. `deliveries`: a second, to all subscribers together."""
+
+    streams: int
+    sockets: int
+    seconds: float
+    threads: int = 100
+    deliveries: float = 3000
+
+    @property
+    def subscribers(self) -> int:
+        return self.streams + self.sockets
+
+    def followers(self, thread: int) -> int:
+        """Of a thread, by its number."""
+        return len(range(thread, self.subscribers, self.threads))
+
+
 class Bench:
-    def __init__(
-        self, options: argparse.Namespace, redis_url: str, gateway: subprocess.Popen[bytes], port: int
-    ) -> None:
-        self._options = options
+    def __init__(self, plan: Plan, redis_url: str, gateway: subprocess.Popen[bytes], port: int) -> None:
+        self._plan = plan
         self._gateway = gateway
         self._port = port
         self._client = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
         self._store = ThreadStore(self._client, ring_seconds=60, patience_seconds=5)
 
     async def measure(self) -> None:
-        o = self._options
-        count = o.streams + o.sockets
-        attempts = [await self._attempt() for _ in range(o.threads)]
+        plan, count = self._plan, self._plan.subscribers
+        attempts = [await self._attempt() for _ in range(plan.threads)]
         subscribers = Subscribers(self._port, [attempt.run.thread_id for attempt in attempts])
         idle_mb, connections = memory_mb(self._gateway.pid), await self._connections()
-        print(f"{o.streams:,} event streams and {o.sockets:,} WebSockets on {o.threads} threads")
+        print(f"{plan.streams:,} event streams and {plan.sockets:,} WebSockets on {plan.threads} threads")
         async with self._cpu() as spent:
-            await subscribers.open(o.streams, o.sockets)
+            await subscribers.open(plan.streams, plan.sockets)
         print(f"opened: {spent[1]:.1f} s, {1000 * spent[0] / count:.1f} ms CPU each")
         used = memory_mb(self._gateway.pid)
         each = 1000 * (used - idle_mb) / count
         print(f"memory: {used:.0f} MB, {idle_mb:.0f} MB without them: {each:.1f} KB a subscriber")
         print(f"Redis connections: {await self._connections()}, {connections} without them")
         async with self._cpu() as spent:
-            await asyncio.sleep(o.seconds)
-        print(f"CPU while nothing happens: {1e6 * spent[0] / o.seconds / count:.1f} µs a subscriber and second")
+            await asyncio.sleep(plan.seconds)
+        print(f"CPU while nothing happens: {1e6 * spent[0] / plan.seconds / count:.1f} µs a subscriber and second")
         async with self._cpu() as spent:
             written = await self._write(attempts)
         lags = subscribers.received.lags
-        expected = written * count // o.threads
+        expected = sum(plan.followers(number % plan.threads) for number in range(written))
         print(f"{written:,} events, {len(lags):,} deliveries of {expected:,}, {subscribers.lost} connections lost")
         print(
             f"CPU: {1e6 * spent[0] / max(1, len(lags)):.1f} µs a delivery, {100 * spent[0] / spent[1]:.0f} % of a core"
@@ -170,9 +186,9 @@ class Bench:
 
     async def _write(self, attempts: Sequence[Attempt]) -> int:
         """Each thread in its turn, evenly over the time; then waits for what is still under way."""
-        o, written = self._options, 0
-        pause = o.threads and o.deliveries and (o.streams + o.sockets) / o.threads / o.deliveries
-        end = time.perf_counter() + o.seconds
+        plan, written = self._plan, 0
+        pause = plan.subscribers / plan.threads / plan.deliveries
+        end = time.perf_counter() + plan.seconds
         due = time.perf_counter()
         while time.perf_counter() < end:
             event = NewEvent("agent.delta", {"text": "x" * 60, "sent": time.monotonic_ns()}, 1)
@@ -246,28 +262,17 @@ async def ready(port: int, gateway: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"the gateway ended before it was ready:\n{log.read_text()[-3000:]}")
 
 
-async def measure(options: argparse.Namespace) -> None:
+async def _measure(plan: Plan) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder,
         processes(Path(folder)) as (url, gateway, port),
     ):
         await ready(port, gateway, Path(folder) / "log")
-        await Bench(options, url, gateway, port).measure()
+        await Bench(plan, url, gateway, port).measure()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark.subscribers", description=__doc__)
-    parser.add_argument("--streams", type=int, default=5000)
-    parser.add_argument("--sockets", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=100, help="that they follow")
-    parser.add_argument("--deliveries", type=float, default=3000, help="a second, to all of them together")
-    parser.add_argument("--seconds", type=float, default=20)
-    options = parser.parse_args()
+def print_subscribers(streams: int, sockets: int, seconds: float) -> None:
     # A connection is a file, here and in the gateway, which inherits it.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(measure(options))
-
-
-if __name__ == "__main__":
-    main()
+    uvloop.run(_measure(Plan(streams, sockets, seconds)))

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 def test_every_event_is_delivered_and_no_connection_lost() -> None:
-    options = ["--streams", "20", "--sockets", "10", "--threads", "3", "--deliveries", "100", "--seconds", "2"]
-    command = [sys.executable, "-P", "-m", "scripts.benchmark.subscribers", *options]
+    options = ["--subscribers", "--streams", "150", "--sockets", "60", "--seconds", "2"]
+    command = [sys.executable, "-P", "-m", "scripts.benchmark", *options]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
     counted = re.search(r"([\d,]+) events, ([\d,]+) deliveries of ([\d,]+), (\d+) connections lost", shown)
     assert counted, shown
