@@ -80,6 +80,8 @@ def _database_url(url: SecretStr) -> SecretStr:
     driver = _DRIVERS.get(scheme)
     if driver is None or not separator:
         raise ValueError(f"should begin with {POSTGRES_DRIVER}:// or {SQLITE_DRIVER}:// (no other driver is known)")
+    if driver == SQLITE_DRIVER and rest.partition("?")[0].strip("/") in ("", ":memory:"):
+        raise ValueError("should name a file: a database in memory would be each process's own")
     if driver == POSTGRES_DRIVER:
         _split(f"{driver}://{rest}", (POSTGRES_DRIVER,))
         # libpq's name of the parameter; SQLAlchemy hands it to asyncpg, which knows it as `ssl`.

@@ -14,9 +14,12 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from redis.asyncio import Redis
@@ -25,7 +28,6 @@ from modem.orphans import OrphanSweeper
 from shared import keys
 from shared.config import Settings
 from shared.db.engine import Database
-from shared.db.schema import upgrade
 from shared.ids import new_run_id, new_thread_id, thread_of
 from shared.install import Install
 from shared.keys import ThreadKeys
@@ -35,6 +37,7 @@ from shared.threads.types import NewRun, NewThread
 from shared.types import RunStatus
 from shared.workers.registry import WorkerRegistry
 from tests.chaos.sandbox_work import Left, book, judge
+from tests.support.databases import put_database
 from tests.workflow.support import Playbook, a_runtime, outside
 from workflow.runner import Runner, Signals
 from workflow.sandbox import orphans
@@ -164,7 +167,8 @@ class SandboxKills:
             for run_id in run_ids:
                 found += await _judge_run(outside(client).store, run_id, provider)
             if isinstance(provider, RemoteProvider):
-                found += await _sweep(provider, client, [thread_of(run_id) for run_id in run_ids])
+                async with _no_archive() as database:
+                    found += await _sweep(provider, client, database, [thread_of(run_id) for run_id in run_ids])
         await provider.close()
         return found
 
@@ -177,6 +181,8 @@ def _forked(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
         try:
             asyncio.run(work())
             code = 0
+        except Exception:
+            logging.exception("process %s failed", os.getpid())
         finally:
             os._exit(code)
     return child
@@ -191,12 +197,20 @@ async def _judge_run(store: ThreadStore, run_id: str, provider: SandboxProvider)
     return found + judge(await Left.of(sandbox), await store.journal(run_id))
 
 
-async def _sweep(provider: RemoteProvider, client: Redis, thread_ids: list[str]) -> Counter[str]:
+@asynccontextmanager
+async def _no_archive() -> AsyncIterator[Database]:
+    """SQL that has none of the threads."""
+    with TemporaryDirectory() as folder:
+        put_database(Path(folder))
+        database = Database.from_settings(Settings(data=Path(folder)))
+        yield database
+        await database.close()
+
+
+async def _sweep(provider: RemoteProvider, client: Redis, database: Database, thread_ids: list[str]) -> Counter[str]:
     """Sweeps while the threads are there, when one machine of each must stay, and once they are gone."""
     orphans.YOUNG_SECONDS = -1
     await client.set(keys.INSTALL, INSTALL.redis)
-    database = Database("sqlite+aiosqlite:///:memory:", pool_size=1)
-    await upgrade(database)
     sweep = partial(orphans.sweep_machines, provider.cloud)
     sweeper = OrphanSweeper(sweep, client, database, _Alone(client))
     found = Counter[str]({"second machines swept": len(await sweeper.tick("alone"))})
@@ -206,7 +220,6 @@ async def _sweep(provider: RemoteProvider, client: Redis, thread_ids: list[str])
     await client.delete(*(ThreadKeys(thread_id).metadata for thread_id in thread_ids))
     found["machines swept with their threads"] = len(await sweeper.tick("alone"))
     found["sandboxes of no thread"] += len(await provider.cloud.find())
-    await database.close()
     return found
 
 

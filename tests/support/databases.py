@@ -22,7 +22,8 @@ def _template() -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "template.db"
         command = [sys.executable, "-m", "shared.db", "upgrade"]
-        subprocess.run(command, env={**os.environ, "TRUNKLINE__DATABASE__URL": sqlite_url(path)}, cwd=ROOT, check=True)
+        environ = {**os.environ, "TRUNKLINE__DATABASE__URL": sqlite_url(path)}
+        subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         return path.read_bytes()
 
 

@@ -150,6 +150,8 @@ def test_a_named_config_file_must_be_readable(tmp_path: Path, make: Callable[[Pa
         ({"TRUNKLINE__REDIS__URL": "localhost:6379"}, "begins with redis:// or rediss://"),
         ({"TRUNKLINE__REDIS__URL": "redis://h:port"}, "with a valid host and port"),
         ({"TRUNKLINE__DATABASE__URL": "mysql://h/d"}, "should begin with postgresql+asyncpg:// or sqlite+aiosqlite://"),
+        ({"TRUNKLINE__DATABASE__URL": "sqlite+aiosqlite:///:memory:"}, "should name a file"),
+        ({"POSTGRES_DSN": "sqlite://"}, "should name a file"),
         ({"POSTGRES_DSN": "host=h dbname=d"}, "should begin with postgresql+asyncpg://"),
         ({"OLLAMA_HOST": "ftp://x"}, "begins with http:// or https://"),
         ({"TRUNKLINE__LLM__TEMPERATURE": "3"}, "less than or equal to 2"),
