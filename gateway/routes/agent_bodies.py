@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
-from gateway.routes.bodies import INTEGRAL, Body, JsonObject, Name, Text, Version
+from gateway.routes.bodies import INTEGRAL, Body, JsonObject, LineName, Name, Text, Version
 from shared.db.agents import AgentStatus
 from shared.types import JSON
 
@@ -215,7 +215,7 @@ class NewMessageBody(Body):
 class ChatBody(Body):
     agent: Name = Field(description="An agent's id, or a kind of agents such as `chat`.")
     input: Annotated[Text, Field(max_length=1_000_000)]
-    session_id: Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$")] | None = Field(
+    session_id: LineName | None = Field(
         default=None,
         validation_alias=_aliases("session_id", "sessionId"),
         description="What is said under it is one conversation. Unset: a new one.",

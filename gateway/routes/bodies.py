@@ -38,7 +38,7 @@ def _as_postgres_takes_it(value: Any) -> Any:
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The character as JSON has it, after an even number of backslashes."""
 _RULE = r"^\s*[\w*?.-]+\s*:\s*(allow|ask|deny)(\s[\s\S]*)?$"
-_EVENT_NAME = r"^[^\x00-\x1f]*[^\x00-\x1f\s][^\x00-\x1f]*$"
+_ONE_LINE = r"^[^\x00-\x1f]*[^\x00-\x1f\s][^\x00-\x1f]*$"
 
 
 def row_value(value: Any) -> Any:
@@ -49,6 +49,7 @@ def row_value(value: Any) -> Any:
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank), looks_like(NOT_BLANK)]
 Name = Annotated[Text, Field(max_length=200)]
+LineName = Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$"), looks_like(_ONE_LINE)]
 RowJson = Annotated[JsonObject, AfterValidator(_as_postgres_takes_it)]
 RowText = Annotated[str, AfterValidator(_as_postgres_takes_it)]
 RowName = Annotated[Name, AfterValidator(_as_postgres_takes_it)]
@@ -246,9 +247,7 @@ class AgentInput(Body):
 
 
 class EventBody(Body):
-    name: Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$"), looks_like(_EVENT_NAME)] = Field(
-        description="What flows wait for."
-    )
+    name: LineName = Field(description="What flows wait for.")
     payload: Any = None
     key: Name | None = Field(default=None, description="Only for those who wait for this name and key.")
     run_id: str | None = Field(default=None, description="Only for this run.")
