@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, Table, and_, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.errors import AppError, ErrorCode
@@ -32,6 +33,12 @@ def newest_first(query: Select[Any], table: Table, after: Place | None, limit: i
     if after is not None:
         query = query.where(or_(at < after.at, and_(at == after.at, id_ < after.id)))
     return query.order_by(at.desc(), id_.desc()).limit(limit)
+
+
+def insert(c: AsyncConnection, table: Table) -> Any:
+    """An INSERT that can say what is to be where a row is there already. Both databases have it, in the same words."""
+    dialect: Any = sqlite if c.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
 
 
 async def change(
