@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import event
 
 from gateway.stream.entries import Gap, Source, text_of
 from gateway.stream.fanout import Cursor, Fanout
@@ -90,6 +91,15 @@ async def test_a_list_of_no_agents_or_too_many_is_refused(gateway: Gateway, name
 async def test_an_agent_of_another_workspace_is_not_there(gateway: Gateway, agent: str) -> None:
     for path in (f"/ws/agents/{agent}", f"/ws/agents/stream?agent_id=a1,{agent}"):
         assert (await refusal(gateway, path))[0] == 404
+
+
+async def test_however_many_agents_are_named_sql_is_asked_for_them_once(gateway: Gateway) -> None:
+    asked: list[str] = []
+    engine = gateway.app.state.services.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda _, __, statement, *___: asked.append(statement))
+    async with websocket(gateway, "/ws/agents/stream?agent_id=a0,a1,a2,a3"):
+        pass
+    assert len([statement for statement in asked if "FROM agents" in statement]) == 1
 
 
 async def test_who_comes_back_gets_what_came_after_its_last_event(gateway: Gateway) -> None:
