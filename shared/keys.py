@@ -247,6 +247,11 @@ def channel(workspace: str) -> str:
     return f"channel:{{{workspace}}}"
 
 
+def channel_end(workspace: str) -> str:
+    """STRING: the id of the last event of a workspace's channel, for longer than the event itself is there."""
+    return f"channel:{{{workspace}}}:end"
+
+
 def flow(tenant: str, flow_uuid: str, flow_input_uuid: str) -> str:
     """STRING: the thread that a legacy stream's name stands for."""
     return f"stream:{{{tenant}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
