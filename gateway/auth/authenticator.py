@@ -18,6 +18,7 @@ from gateway.auth.workspaces import Workspaces
 from gateway.counters import Counters
 from gateway.signing import Signer
 from shared.config import Settings
+from shared.config.types import LEAST_KEY_CHARS
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.key_format import digest
@@ -28,7 +29,11 @@ TOKEN_DOTS = 2
 
 
 def settings_keys(settings: Settings) -> list[str]:
-    """The operator's keys, that of the key file first. Raises AppError(INVALID_CONFIG) when there is none at all."""
+    """The operator's keys, that of the key file first.
+
+    Raises AppError(INVALID_CONFIG) when there is none at all, or one that can be guessed: others have what is signed
+    with it (tickets, cookies), and may try keys on that for as long as they like.
+    """
     keys = [key.get_secret_value() for key in settings.auth.keys]
     if settings.auth.enabled and settings.key_file.exists():
         keys.insert(0, settings.key_file.read_text().strip())
@@ -37,6 +42,12 @@ def settings_keys(settings: Settings) -> list[str]:
             ErrorCode.INVALID_CONFIG,
             f"No API key: {settings.key_file} is not there and auth.keys is empty. scripts/up makes the file; "
             "else write a secret of your own into it, or set auth.enabled = false on a loopback address.",
+        )
+    if any(0 < len(key) < LEAST_KEY_CHARS for key in keys):
+        raise AppError(
+            ErrorCode.INVALID_CONFIG,
+            f"The key in {settings.key_file} should have at least {LEAST_KEY_CHARS} characters: write one that nobody "
+            "guesses into it, or delete it where scripts/up is to make another.",
         )
     return [key for key in keys if key]
 

@@ -11,6 +11,7 @@ from shared.db.agents import Agent
 from shared.db.rows import Place, insert, newest_first
 from shared.db.tables.agents import agent_messages
 from shared.errors import AppError, ErrorCode
+from shared.ids import is_row_id
 from shared.types import JSON
 
 
@@ -83,6 +84,9 @@ async def _existing(
     c: AsyncConnection, workspace: str, agent_id: str, message_id: str, *, to_change: bool = False
 ) -> AgentMessage:
     """Raises AppError NOT_FOUND."""
+    missing = AppError(ErrorCode.NOT_FOUND, f"Agent {agent_id} has no message {message_id[:100]}.")
+    if not is_row_id(message_id):  # Postgres takes not every text
+        raise missing
     query = select(agent_messages).where(
         agent_messages.c.workspace == workspace,
         agent_messages.c.agent == agent_id,
@@ -90,7 +94,7 @@ async def _existing(
     )
     row = (await c.execute(query.with_for_update() if to_change else query)).mappings().one_or_none()
     if row is None:
-        raise AppError(ErrorCode.NOT_FOUND, f"Agent {agent_id} has no message {message_id[:100]}.")
+        raise missing
     return _message(row)
 
 

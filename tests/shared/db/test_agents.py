@@ -171,6 +171,15 @@ async def test_messages_are_kept_up_to_a_number_and_acknowledged_in_time(databas
     assert late.value.code is ErrorCode.CONFLICT
 
 
+async def test_a_message_of_an_id_that_is_none_is_not_there(database: Database) -> None:
+    agent = await added(database)
+    for message_id in ("a\0b", "", new_id()):
+        async with database.begin() as c:
+            with pytest.raises(AppError) as refused:
+                await messages.acknowledge(c, agent, message_id)
+        assert refused.value.code is ErrorCode.NOT_FOUND
+
+
 async def test_a_message_that_is_sent_by_several_at_once_under_one_id_is_there_once(database: Database) -> None:
     agent = await added(database)
     message = AgentMessage(new_id(), "default", agent.id, "user", None, "hi", {}, MOMENT, MOMENT)
