@@ -218,7 +218,7 @@ def _lifespan(settings: Settings, operator_keys: list[str]) -> Lifespan:
             open_streams=OpenStreams(counters, settings.stream.max_per_key),
             sandboxes=SandboxHost(settings),
             channels=Channels(redis, settings.stream),
-            audit=AuditLog(database, settings.audit),
+            audit=AuditLog(database, settings.audit, app.state.metrics),
             snapshots=Snapshots(redis, outside.store.payloads, settings.snapshots, patience_seconds=PATIENCE_SECONDS),
             metrics=app.state.metrics,
             history=History(outside.store, database),
@@ -256,7 +256,7 @@ async def _write_last(services: Services) -> None:
     """What SQL is told later otherwise. A SQL that is away does not keep the gateway from stopping."""
     try:
         async with asyncio.timeout(LAST_WRITES_SECONDS):
-            await asyncio.gather(services.audit.write(), services.auth.ring.write_uses())
+            await asyncio.gather(services.audit.close(), services.auth.ring.write_uses())
     except TimeoutError:
         log.warning("the last entries of the audit log are lost: SQL does not answer")
 

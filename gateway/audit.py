@@ -1,7 +1,8 @@
 """The audit log: each change that was asked for and done, and each access that was refused.
 
 Entries are written behind the requests' backs, many at once. While SQL is away they wait, as many as there is room
-for; those beyond are counted in `dropped`, and the log says so.
+for; those beyond are counted in `dropped`, and the log says so. Of callers whom nobody knows there are so many in a
+minute, and then one entry that says how many were left out.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth.principal import DEFAULT_WORKSPACE, Principal
+from gateway.metrics import GatewayMetrics
 from gateway.middleware import REQUEST_ID
+from gateway.strangers import Strangers
 from shared.config import AuditSettings
 from shared.db import audit
 from shared.db.audit import Entry, Outcome
@@ -37,15 +40,20 @@ REFUSED = frozenset({401, 403})
 ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
 """The second refuses a WebSocket."""
 
+LEFT_OUT = "leftOut"
+"""The action of the entry that stands for those that were left out."""
+
 _ID_CHARS, _ACTION_CHARS = 200, 100
 
 
 class AuditLog:
-    def __init__(self, db: Database, settings: AuditSettings) -> None:
+    def __init__(self, db: Database, settings: AuditSettings, metrics: GatewayMetrics | None = None) -> None:
         self.dropped = 0
         """Entries that were lost: there was no room for them, or SQL would not have them."""
         self._db = db
         self._settings = settings
+        self._count = (metrics or GatewayMetrics()).audit_entries.labels
+        self._strangers = Strangers(settings.unknown_per_minute)
         self._waiting: deque[Entry] = deque()
         self._told = 0
         self._one_at_a_time = asyncio.Lock()
@@ -54,10 +62,12 @@ class AuditLog:
         """Takes no time, and never fails."""
         if not self._settings.enabled:
             return
-        if len(self._waiting) >= self._settings.max_waiting:
-            self.dropped += 1
-            return
-        self._waiting.append(entry)
+        if entry.actor is None and not self._strangers.admit(entry.address, entry.at):
+            self._count("left_out").inc()
+        elif len(self._waiting) >= self._settings.max_waiting:
+            self._drop()
+        else:
+            self._waiting.append(entry)
 
     async def run(self) -> None:
         """Writes until cancelled."""
@@ -70,6 +80,7 @@ class AuditLog:
 
     async def write(self) -> bool:
         """All that waits; False where SQL is away and something still waits. Never raises."""
+        self._tell_of_left_out(datetime.now(UTC))
         try:
             async with self._one_at_a_time:
                 await self._write_waiting()
@@ -80,6 +91,11 @@ class AuditLog:
             self._tell_of_dropped()
         return True
 
+    async def close(self) -> None:
+        """Writes what is left to write, if SQL lets it. Never raises."""
+        self._tell_of_left_out(None)
+        await self.write()
+
     async def _write_waiting(self) -> None:
         """Raises AppError UNAVAILABLE."""
         while self._waiting:
@@ -89,15 +105,22 @@ class AuditLog:
                 self._waiting.popleft()
 
     async def _write(self, batch: list[Entry]) -> None:
-        """Raises AppError UNAVAILABLE."""
+        """What SQL would never take is lost alone. Raises AppError UNAVAILABLE; what of it is written may be again."""
         try:
             async with self._db.begin() as c:
                 await audit.add(c, batch)
         except AppError:
             raise
         except Exception:
-            self.dropped += len(batch)
-            log.exception("the database would not have %d entries of the audit log", len(batch))
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._write(batch[:half])
+                await self._write(batch[half:])
+                return
+            self._drop()
+            log.exception("the database would not have 1 entry of the audit log: %s", batch[0].id)
+        else:
+            self._count("written").inc(len(batch))
 
     async def _forget(self) -> None:
         before = datetime.now(UTC) - timedelta(days=self._settings.retention_days)
@@ -106,6 +129,19 @@ class AuditLog:
                 await audit.forget(c, before)
         except AppError as error:
             log.warning("old entries of the audit log are deleted later: %s", error.detail)
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._count("lost").inc()
+
+    def _tell_of_left_out(self, now: datetime | None) -> None:
+        if (detail := self._strangers.told(now)) is None:
+            return
+        none = dict.fromkeys(("actor", "user_uuid", "resource_type", "resource_id", "request_id", "address"))
+        told = Entry(
+            new_id(), DEFAULT_WORKSPACE, datetime.now(UTC), action=LEFT_OUT, outcome="refused", detail=detail, **none
+        )
+        self._waiting.append(told)
 
     def _tell_of_dropped(self) -> None:
         if self.dropped > self._told:

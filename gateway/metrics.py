@@ -35,6 +35,12 @@ class GatewayMetrics:
         self.stream_pages = Counter(
             "trunkline_stream_pages", "Reads for subscribers that came late or fell behind.", registry=registry
         )
+        self.audit_entries = Counter(
+            "trunkline_audit_entries",
+            "Entries of the audit log: written; left_out, of callers whom nobody knows; lost.",
+            ["outcome"],
+            registry=registry,
+        )
         self.redis_up = Gauge(
             "trunkline_redis_up", "Whether Redis answers (1).", multiprocess_mode="mostrecent", registry=registry
         )

@@ -1,9 +1,11 @@
-"""Ends what is open for a key that is revoked: each gateway asks now and then, for all that it has open at once."""
+"""Ends what is open for a key that is revoked, or for credentials that have expired: each gateway looks now and then,
+for all that it has open at once."""
 
 import asyncio
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from gateway.auth import Principal, credentials_ended
 from gateway.auth.keyring import KeyRing, key_revoked
 from shared.errors import AppError
 
@@ -13,20 +15,21 @@ class Open(Protocol):
 
 
 class Revocations:
-    """`check_seconds`: how long a stream goes on at the most after its key was revoked. While Redis is away, on."""
+    """`check_seconds`: how long a stream goes on at the most after its credentials have ended. While both Redis and SQL
+    are away nobody knows of a revocation."""
 
     def __init__(self, ring: KeyRing, check_seconds: float) -> None:
         self._ring = ring
         self._check_seconds = check_seconds
-        self._open: WeakKeyDictionary[Open, str] = WeakKeyDictionary()
+        self._open: WeakKeyDictionary[Open, Principal] = WeakKeyDictionary()
 
-    def watch(self, stream: Open, key_id: str) -> None:
+    def watch(self, stream: Open, caller: Principal) -> None:
         """For as long as anybody holds it."""
-        self._open[stream] = key_id
+        self._open[stream] = caller
 
     def asked_of(self) -> set[str]:
         """The keys of all that is open."""
-        return set(self._open.values())
+        return {caller.key_id for caller in self._open.values()}
 
     async def keep(self) -> None:
         """Asks until cancelled."""
@@ -36,7 +39,12 @@ class Revocations:
 
     async def check(self) -> None:
         """Never raises."""
-        revoked = await self._ring.revoked(self.asked_of())
-        for stream, key_id in list(self._open.items()):
-            if key_id in revoked:
+        asked = self.asked_of()
+        if not asked:
+            return
+        revoked = await self._ring.revoked(asked) | await self._ring.revoked_for_sql(asked)
+        for stream, caller in list(self._open.items()):
+            if caller.ended:
+                stream.end(credentials_ended())
+            elif caller.key_id in revoked:
                 stream.end(key_revoked())

@@ -29,17 +29,29 @@ WEBSOCKET_LOG = "trunkline.gateway.websocket"
 
 HEAD_BYTES = 65_536
 """Of a request's line and headers, which are kept until they have all come."""
+HEAD_SECONDS = 30.0
+"""How long one may take to come, from the connection's begin or its own first byte."""
 TOO_LONG_A_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class Protocol(HttpToolsProtocol):
     """A connection that does not make a stopping server wait for a stream, which has no end of its own.
 
-    It is cut, so that its client goes on elsewhere from its last event. And one that does not keep a head without end.
+    It is cut, so that its client goes on elsewhere from its last event. And one that does not keep a head without end,
+    nor waits for one that does not come.
     """
 
     _head_bytes = 0
     _in_head = True
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_has_come()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -51,11 +63,18 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes, self._in_head = 0, True
+        self._late = self._late or self.loop.call_later(HEAD_SECONDS, self.transport.close)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_has_come()
         super().on_headers_complete()
+
+    def _head_has_come(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def shutdown(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete and STREAMING in self.cycle.scope:

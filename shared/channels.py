@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from shared import keys
 from shared.config import StreamSettings
-from shared.redis import patiently
+from shared.scripts import Scripts
 from shared.threads.brief import encode_brief
 from shared.types import JSON
 
@@ -42,25 +42,19 @@ class Channels:
     def __init__(
         self, client: Redis, settings: StreamSettings, *, patience_seconds: float | None = PATIENCE_SECONDS
     ) -> None:
-        self._client = client
-        self._settings = settings
-        self._patience_seconds = patience_seconds
+        self._scripts = Scripts(client, __package__, "channel", patience_seconds=patience_seconds)
+        kept = settings.agent_event_seconds
+        # Longer than whoever has looked before the event can go on without looking again.
+        known = kept + 2 * settings.max_seconds
+        self._limits = [settings.agent_events, int(kept * 1000), int(known * 1000)]
 
     async def publish(self, event: ChannelEvent) -> str:
         """Its id. Repeated after a lost answer, an event may be there twice. Raises redis.RedisError."""
         fields = {"t": event.type.value, "r": event.agent_id, "p": event.project or "", "e": _encode(event)}
-
-        async def add() -> str:
-            key = keys.channel(event.workspace)
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.xadd(key, fields, maxlen=self._settings.agent_events, approximate=True)  # type: ignore[arg-type]
-            pipeline.pexpire(key, int(self._settings.agent_event_seconds * 1000))
-            # Says "look", and no more: a gateway that misses it looks by itself within seconds.
-            pipeline.execute_command("SPUBLISH", key, "")
-            event_id, *_ = await pipeline.execute()
-            return event_id.decode() if isinstance(event_id, bytes) else str(event_id)
-
-        return await patiently(add, self._patience_seconds)
+        names = [keys.channel(event.workspace), keys.channel_end(event.workspace)]
+        pairs = [part for pair in fields.items() for part in pair]
+        event_id = await self._scripts.call("channel", names, [*self._limits, *pairs], lasting=False)
+        return event_id.decode() if isinstance(event_id, bytes) else str(event_id)
 
 
 def _encode(event: ChannelEvent) -> bytes:

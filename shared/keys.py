@@ -188,9 +188,9 @@ def deliveries(shard: int) -> str:
     return f"deliveries:{{{shard_tags()[shard]}}}"
 
 
-def approvals(workspace: str, project: str | None = None) -> str:
-    """ZSET of step ids of a workspace, or of one of its projects, that wait for a human, by when they began to (ms)."""
-    return f"approvals:{{{Tenant(workspace, project)}}}"
+def approvals(tenant: Tenant) -> str:
+    """ZSET of the step ids that a tenant sees and that wait for a human, by when they began to (ms)."""
+    return f"approvals:{{{tenant}}}"
 
 
 def slots(workspace: str) -> str:
@@ -208,9 +208,9 @@ def slots_checked(workspace: str) -> str:
     return f"slots-checked:{{{workspace}}}"
 
 
-def threads(workspace: str, project: str | None = None) -> str:
-    """ZSET of the thread ids of a workspace, or of one of its projects, all with score 0: ids sort by time."""
-    return f"threads:{{{Tenant(workspace, project)}}}"
+def threads(tenant: Tenant) -> str:
+    """ZSET of the ids of the threads that a tenant sees, all with score 0: ids sort by time."""
+    return f"threads:{{{tenant}}}"
 
 
 def current_runs(workspace: str) -> str:
@@ -245,6 +245,11 @@ def response(digest: str) -> str:
 def channel(workspace: str) -> str:
     """STREAM of the agent-level events of a workspace, and the sharded pub/sub channel that tells of new ones."""
     return f"channel:{{{workspace}}}"
+
+
+def channel_end(workspace: str) -> str:
+    """STRING: the id of the last event of a workspace's channel, for longer than the event itself is there."""
+    return f"channel:{{{workspace}}}:end"
 
 
 def flow(tenant: str, flow_uuid: str, flow_input_uuid: str) -> str:

@@ -1,6 +1,7 @@
 """Whose something is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,11 @@ class Tenant:
 
     def __str__(self) -> str:
         return self.workspace if self.project is None else f"{self.workspace}/{self.project}"
+
+    @property
+    def seen_by(self) -> set[Self]:
+        """All tenants that see what is of this one: itself, and its workspace as a whole."""
+        return {self, replace(self, project=None)}
 
     def sees(self, workspace: str | None, project: str | None) -> bool:
         """Whether something of this workspace and project exists for it. None: it is in none."""

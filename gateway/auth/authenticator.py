@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import secrets
+import time
+from dataclasses import replace
 from typing import Self
 
 from starlette.requests import HTTPConnection
@@ -16,6 +18,7 @@ from gateway.auth.workspaces import Workspaces
 from gateway.counters import Counters
 from gateway.signing import Signer
 from shared.config import Settings
+from shared.config.types import LEAST_KEY_CHARS
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.key_format import digest
@@ -26,7 +29,11 @@ TOKEN_DOTS = 2
 
 
 def settings_keys(settings: Settings) -> list[str]:
-    """The operator's keys, that of the key file first. Raises AppError(INVALID_CONFIG) when there is none at all."""
+    """The operator's keys, that of the key file first.
+
+    Raises AppError(INVALID_CONFIG) when there is none at all, or one that can be guessed: others have what is signed
+    with it (tickets, cookies), and may try keys on that for as long as they like.
+    """
     keys = [key.get_secret_value() for key in settings.auth.keys]
     if settings.auth.enabled and settings.key_file.exists():
         keys.insert(0, settings.key_file.read_text().strip())
@@ -35,6 +42,12 @@ def settings_keys(settings: Settings) -> list[str]:
             ErrorCode.INVALID_CONFIG,
             f"No API key: {settings.key_file} is not there and auth.keys is empty. scripts/up makes the file; "
             "else write a secret of your own into it, or set auth.enabled = false on a loopback address.",
+        )
+    if any(0 < len(key) < LEAST_KEY_CHARS for key in keys):
+        raise AppError(
+            ErrorCode.INVALID_CONFIG,
+            f"The key in {settings.key_file} should have at least {LEAST_KEY_CHARS} characters: write one that nobody "
+            "guesses into it, or delete it where scripts/up is to make another.",
         )
     return [key for key in keys if key]
 
@@ -89,8 +102,18 @@ class Authenticator:
         """The value of a session cookie."""
         return self._sessions.sign({"workspace": workspace}, seconds=SESSION_SECONDS)
 
-    def new_stream_ticket(self, caller: Principal) -> str:
-        return self._tickets.sign(caller.claims(), seconds=STREAM_TICKET_SECONDS)
+    def new_stream_ticket(self, caller: Principal) -> tuple[str, int]:
+        """And for how many seconds it is good: no longer than the caller's credentials."""
+        seconds = STREAM_TICKET_SECONDS
+        if caller.ends_at is not None:
+            seconds = max(0, min(seconds, int(caller.ends_at - time.time())))
+        return self._tickets.sign(caller.claims(), seconds=seconds), seconds
+
+    async def check(self, caller: Principal) -> None:
+        """That the credentials of somebody who came in before still count. Raises AppError UNAUTHORIZED."""
+        if caller.ended:
+            raise credentials_ended()
+        await self.ring.check_not_revoked(caller.key_id)
 
     async def _identified(self, connection: HTTPConnection, ticket: str | None) -> Principal:
         if not self._enabled:
@@ -131,8 +154,9 @@ class Authenticator:
         if claims is None:
             detail = "The ticket is not valid any more. Get another one from POST /api/stream-tickets."
             raise AppError(ErrorCode.UNAUTHORIZED, detail)
-        await self.ring.check_not_revoked(claims["key_id"])
-        return Principal.of_claims(claims)
+        caller = Principal.of_claims(claims)
+        await self.check(caller)
+        return caller
 
     def _of_cookie(self, connection: HTTPConnection, cookie: str) -> Principal:
         claims = self._sessions.verify(cookie)
@@ -140,7 +164,11 @@ class Authenticator:
             raise AppError(ErrorCode.UNAUTHORIZED, "The session has ended. Open a new link, or send an API key.")
         self._pages.check_cookie(connection)
         # The link stands for the first key, and so does what is done by it: a key's budget has no second door.
-        return _operator(self._first_key_id, claims["workspace"])
+        return replace(_operator(self._first_key_id, claims["workspace"]), ends_at=claims["expires"])
+
+
+def credentials_ended() -> AppError:
+    return AppError(ErrorCode.UNAUTHORIZED, "These credentials have expired. Come again with new ones.")
 
 
 def _operator(key_id: str, workspace: str = DEFAULT_WORKSPACE) -> Principal:

@@ -41,10 +41,16 @@ class Failures:
 
 
 def address_of(connection: HTTPConnection) -> str:
-    """Whom failures count for: an IPv4 address, or the network of an IPv6 one, of which a customer has all."""
-    host = connection.client.host if connection.client else "unknown"
+    """Whom failures count for."""
+    return network_of(connection.client.host if connection.client else "unknown")
+
+
+def network_of(host: str) -> str:
+    """An IPv4 address itself, or the network of an IPv6 one, of which a customer has all."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host[:64]
+    if address.version == 6 and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host

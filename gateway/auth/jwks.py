@@ -57,7 +57,7 @@ class KeySet:
             self._tried_at = now
             try:
                 self._keys = _usable(await self._fetch())
-            except (httpx.HTTPError, BodyRefused, ValueError, PyJWTError) as error:
+            except (httpx.HTTPError, BodyRefused, ValueError) as error:
                 log.warning("the keys of %s cannot be read, the last ones count: %r", self._url, error)
                 return
             self._read_at = now
@@ -79,12 +79,23 @@ class KeySet:
 
 
 def _usable(found: JSON) -> dict[str | None, Any]:
-    """RSA keys for signatures, by id; by None too, where there is only one."""
+    """RSA keys for signatures, by id; by None too, where there is only one. Others in the set do no harm."""
     keys: dict[str | None, Any] = {}
     for each in found["keys"]:
-        fits = isinstance(each, dict) and each.get("kty") == "RSA" and each.get("use", "sig") == "sig"
-        if fits and each.get("alg", "RS256") == "RS256" and "d" not in each:
-            keys[each.get("kid")] = PyJWK(each, "RS256").key
+        if (key := _usable_key(each)) is not None:
+            keys[each.get("kid")] = key
     if len(keys) == 1:
         keys[None] = next(iter(keys.values()))
     return keys
+
+
+def _usable_key(found: Any) -> Any | None:
+    fits = isinstance(found, dict) and found.get("kty") == "RSA" and found.get("use", "sig") == "sig"
+    named = fits and isinstance(found.get("kid"), str | None)
+    if not named or found.get("alg", "RS256") != "RS256" or "d" in found:
+        return None
+    try:
+        return PyJWK(found, "RS256").key
+    except (PyJWTError, ValueError, TypeError) as error:
+        log.warning("key %r of the tokens' issuer cannot be read: %r", found.get("kid"), error)
+        return None

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from gateway.auth.failures import Failures
 from gateway.auth.principal import Principal
-from gateway.auth.remembered import FRESH_SECONDS, Remembered
+from gateway.auth.remembered import FRESH_SECONDS, LOAD_SECONDS, Remembered
 from gateway.counters import Counters, unless_away
 from shared import keys as names
 from shared.db import keys
@@ -51,7 +51,8 @@ class KeyRing:
             raise AppError(ErrorCode.UNAUTHORIZED, "This API key is not known here.")
         await self._check(found)
         self._used[found.id] = datetime.now(UTC)
-        return Principal(found.workspace, found.id, found.scopes, found.project)
+        ends_at = found.expires_at.timestamp() if found.expires_at else None
+        return Principal(found.workspace, found.id, found.scopes, found.project, ends_at=ends_at)
 
     async def check_not_revoked(self, key_id: str) -> None:
         """Raises AppError UNAUTHORIZED. A Redis that is away says nothing."""
@@ -64,6 +65,16 @@ class KeyRing:
         questions = asyncio.gather(*(self._counters.get(names.revoked(key_id)) for key_id in asked))
         marks = await unless_away(self._counters, questions) or [None] * len(asked)
         return {key_id for key_id, mark in zip(asked, marks, strict=True) if mark is not None}
+
+    async def revoked_for_sql(self, key_ids: Iterable[str]) -> set[str]:
+        """As `revoked`, of what SQL knows: Redis may have been away when it was to be told. A SQL that is away says
+        nothing."""
+        try:
+            async with asyncio.timeout(LOAD_SECONDS), self._db.connect() as c:
+                return await keys.revoked_among(c, key_ids)
+        except (AppError, TimeoutError) as error:
+            log.warning("SQL is away, and is not asked which keys are revoked: %r", error)
+            return set()
 
     async def revoke(self, client: Redis, revoked: list[str]) -> None:
         """Tells all gateways of keys that SQL knows as revoked, or not at all any more. Idempotent."""

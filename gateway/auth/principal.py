@@ -1,5 +1,6 @@
 """Who calls, and what that caller may do."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -26,11 +27,17 @@ class Principal:
     """For whom, where the credentials say so."""
     workspaces: frozenset[str] | None = frozenset()
     """Those that may be selected beside `workspace`; None: all that there are."""
+    ends_at: float | None = None
+    """When the credentials count no more (Unix time), and what is open with them ends; None: when they are revoked."""
 
     @property
     def operator(self) -> bool:
         """Who has a key of the settings runs the installation, and has all of its workspaces."""
         return self.workspaces is None
+
+    @property
+    def ended(self) -> bool:
+        return self.ends_at is not None and self.ends_at <= time.time()
 
     @property
     def tenant(self) -> Tenant:
@@ -78,6 +85,7 @@ class Principal:
             "scopes": sorted(self.scopes),
             "project": self.project,
             "user": self.user,
+            "ends_at": self.ends_at,
         }
 
     @classmethod
@@ -88,4 +96,5 @@ class Principal:
             scopes=frozenset(scope for scope in Scope if scope in claims["scopes"]),
             project=claims["project"],
             user=claims["user"],
+            ends_at=claims["ends_at"],
         )

@@ -79,6 +79,7 @@ class Tokens:
             project=self._project(claims),
             user=next((each for each in _texts(claims.get(settings.user_claim)) if len(each) <= USER_CHARS), None),
             workspaces=frozenset(workspaces[:MAX_WORKSPACES]),
+            ends_at=int(claims["exp"]) + settings.leeway_seconds,
         )
 
     def _project(self, claims: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from shared.db.projects import Project
 from shared.db.workspaces import Workspace
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_row_id
+from shared.tenant import Tenant
 from shared.types import JSON
 
 SELECT_BY_ID = ("X-Workspace-Id", "workspace_id")
@@ -96,7 +97,7 @@ class Workspaces:
     async def _load_project(self, name: str) -> Project | None:
         workspace, _, project = name.partition(" ")
         async with self._db.connect() as c:
-            return await projects.get(c, workspace, project)
+            return await projects.get(c, Tenant(workspace), project)
 
 
 def _values(connection: HTTPConnection, names: tuple[str, str]) -> list[str]:

@@ -36,7 +36,11 @@ class AuditEntry(BaseModel):
     at: Timestamp
     actor: str | None = Field(description="The id of the key; null: nobody was known.")
     user_uuid: str | None
-    action: str = Field(description="The operation's id, as /openapi.json has it.", examples=["createKey"])
+    action: str = Field(
+        description="The operation's id, as /openapi.json has it; `leftOut`: more requests of callers whom nobody "
+        "knows were refused, and `detail` says how many.",
+        examples=["createKey"],
+    )
     resource_type: str | None = Field(examples=["key"])
     resource_id: str | None
     outcome: Outcome = Field(description="done; refused (401, 403); failed (5xx): perhaps it was done.")

@@ -177,7 +177,7 @@ class Frames:
 
     async def _do(self, envelope: Envelope) -> BaseModel:
         sender, act = self._sender, self._acts.get(envelope.type)
-        await sender.services.auth.ring.check_not_revoked(sender.caller.key_id)
+        await sender.services.auth.check(sender.caller)
         await self._count(act.limit if act else RouteClass.SIGNAL)
         if act is None:
             known = f"one of {', '.join(self._acts)}" if self._acts else "nothing: this socket only tells"

@@ -1,13 +1,12 @@
 """Projects: what a workspace is divided into."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.auth import Principal
-from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
+from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp
 from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
@@ -18,7 +17,7 @@ from shared.db import projects
 from shared.db.projects import Project
 from shared.db.rows import Place
 from shared.errors import AppError, ErrorCode
-from shared.ids import is_row_id, new_id
+from shared.ids import new_id
 from shared.tenant import Tenant
 from shared.types import JSON
 
@@ -74,7 +73,7 @@ async def list_projects(
 ) -> Page[ProjectAnswer]:
     after = place_of(cursor)
     async with services.db.connect() as c:
-        found = await projects.page(c, caller.workspace, only=caller.project, after=after, limit=limit + 1)
+        found = await projects.page(c, caller.tenant, {}, after=after, limit=limit + 1)
     return page_of(found, limit, ProjectAnswer.of, lambda each: Place(each.created_at, each.id))
 
 
@@ -106,7 +105,8 @@ async def create_project(
 
 @router.get("/{project_id}", operation_id="getProject", summary="A project", responses=errors(404))
 async def get_project(project_id: str, services: WithServices, caller: Caller, response: Response) -> ProjectAnswer:
-    return _tagged(response, await _project_of(services, caller, project_id))
+    async with services.db.connect() as c:
+        return _tagged(response, await projects.existing(c, caller.tenant, project_id))
 
 
 @router.patch(
@@ -122,15 +122,11 @@ async def change_project(
     if_match: IfMatch = None,
 ) -> ProjectAnswer:
     """What is not given stays as it is."""
-    known = await _project_of(services, caller, project_id)
-    given = body.model_dump(exclude_none=True, exclude={"expected_version"})
-    values: dict[str, Any] = {**given, "updated_at": datetime.now(UTC)}
+    values = body.model_dump(exclude_none=True, exclude={"expected_version"})
     expected = expected_version(if_match, body.expected_version)
     async with services.db.begin() as c:
-        changed = await projects.change(c, known.workspace, known.id, values, expected=expected)
-    if changed is None:
-        raise _no_such(project_id)
-    return _tagged(response, changed)
+        known = await projects.existing(c, caller.tenant, project_id, to_change=True)
+        return _tagged(response, await projects.change(c, known, values, expected=expected))
 
 
 @router.delete(
@@ -143,29 +139,15 @@ async def change_project(
 async def delete_project(project_id: str, services: WithServices, caller: Writer) -> None:
     """With its revoked keys. 409 while something else is in it: threads, keys that count, agents."""
     caller.check_whole_workspace()
-    known = await _project_of(services, caller, project_id)
+    async with services.db.connect() as c:
+        known = await projects.existing(c, caller.tenant, project_id)
     if await services.lists.has_threads(Tenant(known.workspace, known.id)):
         raise AppError(ErrorCode.CONFLICT, "The project has threads: delete them first.")
     async with services.db.begin() as c:
-        await projects.remove(c, known.workspace, known.id)
+        await projects.remove(c, known)
     services.auth.workspaces.forget_project(known.workspace, known.id)
-
-
-async def _project_of(services: Services, caller: Principal, project_id: str) -> Project:
-    """Raises AppError NOT_FOUND, for one that the caller does not see too."""
-    found = None
-    if is_row_id(project_id) and caller.project in (None, project_id):
-        async with services.db.connect() as c:
-            found = await projects.get(c, caller.workspace, project_id)
-    if found is None:
-        raise _no_such(project_id)
-    return found
 
 
 def _tagged(response: Response, project: Project) -> ProjectAnswer:
     tag(response, project.version)
     return ProjectAnswer.of(project)
-
-
-def _no_such(project_id: str) -> AppError:
-    return AppError(ErrorCode.NOT_FOUND, f"There is no project {project_id[:100]}.")

@@ -28,6 +28,10 @@ Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text), looks_
 Label = Annotated[Word, looks_like(r"^[^\x00:]*:[^\x00]*$")]
 
 
+_SHORT = (Runnable.AGENT, Runnable.TEAM, Runnable.WORKFLOW)
+"""Kinds whose name alone says which runs."""
+
+
 class RunsWanted(BaseModel):
     """Which runs. Several conditions must all hold."""
 
@@ -64,10 +68,15 @@ class RunsWanted(BaseModel):
         )
 
     def _runnable(self) -> tuple[str | None, str | None]:
-        for kind in (Runnable.AGENT, Runnable.TEAM, Runnable.WORKFLOW):
-            if name := getattr(self, f"{kind}_id"):
-                return kind, name
-        return self.runnable_type, self.runnable_id
+        """Raises AppError INVALID_REQUEST where two different ones are asked for."""
+        short = {kind: name for kind in _SHORT if (name := getattr(self, f"{kind}_id"))}
+        kinds = {*short, self.runnable_type} - {None}
+        names = {*short.values(), self.runnable_id} - {None}
+        if len(kinds) > 1 or len(names) > 1:
+            raise invalid(
+                [FieldError(place="query.runnable_id", detail="a run is of one thing, and these are several")]
+            )
+        return next(iter(kinds), None), next(iter(names), None)
 
 
 class RunQuery(RunsWanted):

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse
 
-from gateway.auth import SESSION_SECONDS, STREAM_TICKET_SECONDS
+from gateway.auth import SESSION_SECONDS
 from gateway.deps import Caller, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import StreamTicket
@@ -17,7 +17,8 @@ root = APIRouter()
 @api.post("/stream-tickets", operation_id="createStreamTicket", summary="A ticket for streams", responses=errors())
 async def create_stream_ticket(services: WithServices, caller: Caller) -> StreamTicket:
     """Goes into a stream's address as `?ticket=`, where an EventSource can send no key. Good for a minute."""
-    return StreamTicket(ticket=services.auth.new_stream_ticket(caller), expires_in=STREAM_TICKET_SECONDS)
+    ticket, seconds = services.auth.new_stream_ticket(caller)
+    return StreamTicket(ticket=ticket, expires_in=seconds)
 
 
 @root.get("/session", include_in_schema=False)

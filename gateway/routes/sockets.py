@@ -13,6 +13,7 @@ from gateway.routes.runs import LastId
 from gateway.stream.ws import Talk
 from shared.db import agents
 from shared.errors import AppError, ErrorCode, FieldError
+from shared.ids import is_row_id
 
 MAX_AGENTS = 100
 
@@ -71,11 +72,12 @@ async def _check_agents(services: Services, caller: Principal, named: Collection
     """Raises AppError NOT_FOUND, for an agent of somebody else too."""
     if not named:
         return
-    async with services.db.connect() as c:
-        for agent_id in named:
-            # Text that no database takes is no id either.
-            if not agent_id.isprintable() or await agents.get(c, caller.tenant, agent_id) is None:
-                raise AppError(ErrorCode.NOT_FOUND, f"There is no agent {agent_id[:100]}.")
+    missing = [agent_id for agent_id in named if not is_row_id(agent_id)]  # Postgres takes not every text
+    if not missing:
+        async with services.db.connect() as c:
+            missing = await agents.missing(c, caller.tenant, named)
+    if missing:
+        raise AppError(ErrorCode.NOT_FOUND, f"There is no agent {missing[0][:100]}.")
 
 
 def _agents_in(agent_id: str | None) -> set[str] | None:

@@ -30,13 +30,16 @@ class Entry:
     event: bytes
     project: str = ""
     """Of an agent-level event: the one that it is of, if any."""
+    previous: Position = START
+    """The entry before it, there or not, where the stream says so."""
     _shown: dict[Projection, bytes] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Self:
         ms, _, sequence = entry_id.partition(b"-")
         kind, owner, project = fields[b"t"].decode(), fields[b"r"].decode(), fields.get(b"p", b"").decode()
-        return cls(entry_id, (int(ms), int(sequence)), kind, owner, fields[b"e"], project)
+        previous = position_of(fields.get(b"b"))
+        return cls(entry_id, (int(ms), int(sequence)), kind, owner, fields[b"e"], project, previous)
 
     @property
     def ends_run(self) -> bool:
@@ -68,11 +71,8 @@ class Source:
     end: tuple[str, ...]
     """The command that says where it ends, and of a thread from where on Redis has it."""
     thread_id: str | None = None
-    """None: it is capped, so that its oldest entries go when new ones come. A thread's are then in SQL."""
-
-    @property
-    def capped(self) -> bool:
-        return self.thread_id is None
+    """None: its oldest entries go for good when new ones come, and all of them some time after the last one. A thread's
+    are then in SQL."""
 
     @classmethod
     def of_thread(cls, thread_id: str) -> Self:
@@ -83,8 +83,7 @@ class Source:
     @classmethod
     def of_agents(cls, workspace: str) -> Self:
         key = keys.channel(workspace)
-        end = ("XREVRANGE", key, "+", "-", "COUNT", "1")
-        return cls(f"the agents of workspace {workspace}", key, key, end)
+        return cls(f"the agents of workspace {workspace}", key, key, ("GET", keys.channel_end(workspace)))
 
 
 def following(position: Position) -> Position:

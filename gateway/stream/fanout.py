@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.metrics import GatewayMetrics
-from gateway.stream.entries import START, Entry, Gap, Position, Source, before, following, position_of, text_of
+from gateway.stream.entries import START, Entry, Gap, Position, Source, following, position_of, text_of
 from gateway.stream.feed import Feed, Wake
 from gateway.stream.listener import Listener
 from gateway.stream.older import Older
@@ -107,10 +107,7 @@ class Fanout:
         return cursor
 
     def page(self, feed: Feed, position: Position) -> "Page":
-        """What comes after a position, not beyond what the feed knows; shared by all who ask for the same.
-
-        Of a capped stream with the position's own entry, if it is still there: then nothing after it is lost.
-        """
+        """What comes after a position, not beyond what the feed knows; shared by all who ask for the same."""
         key = (feed, position)
         page = self._pages.get(key)
         if page is None:
@@ -157,9 +154,9 @@ class Fanout:
     async def _read_page(self, feed: Feed, position: Position, until: Position) -> list[Entry] | Gap:
         """What comes next, from SQL where a thread's stream no longer reaches."""
         thread_id, stream, end = feed.source.thread_id, feed.source.stream, text_of(until)
-        if thread_id is None:
-            return _entries(await self.reader.ask("XRANGE", stream, text_of(position), end, "COUNT", PAGE_ENTRIES))
         asked = self.reader.ask("XRANGE", stream, f"({text_of(position)}", end, "COUNT", PAGE_ENTRIES)
+        if thread_id is None:
+            return _entries(await asked)
         # Asked after it: what has not left by now had not then.
         known = self.reader.ask(*feed.source.end)
         entries = _entries(await asked)
@@ -237,7 +234,7 @@ class _Read:
             self._checks, feed.checks = feed.checks, []
             self._end = reader.ask(*feed.source.end)
         if feed.known:
-            after = text_of(feed.tail) if feed.source.capped else f"({text_of(feed.tail)}"
+            after = f"({text_of(feed.tail)}"
             self._entries = reader.ask("XRANGE", feed.source.stream, after, "+", "COUNT", PAGE_ENTRIES)
 
     async def finish(self) -> bool:
@@ -254,14 +251,14 @@ class _Read:
             feed.error = error
         else:
             feed.error = None
-            if end is not None and (not feed.known or end < feed.tail or reaches > following(feed.tail)):
+            if end is not None and self._is_elsewhere(end, reaches, found):
                 feed.reset(end)
                 more = True
-            else:
-                entries = _new_to(feed, found)
-                feed.extend(entries)
-                if entries:
-                    self._fanout.metrics.stream_lag.observe(max(0.0, time.time() - entries[-1].position[0] / 1000))
+            elif found:
+                if found[0].previous > feed.tail:  # those between them are gone
+                    feed.reset(found[0].previous)
+                feed.extend(found)
+                self._fanout.metrics.stream_lag.observe(max(0.0, time.time() - found[-1].position[0] / 1000))
                 more = len(found) == PAGE_ENTRIES
         feed.wake()
         for check in self._checks:
@@ -269,13 +266,19 @@ class _Read:
                 check.set_result(None)
         return more
 
+    def _is_elsewhere(self, end: Position, reaches: Position, found: list[Entry]) -> bool:
+        """Whether what is known of the stream and what was found do not lead to its end."""
+        feed = self.feed
+        gone = end > feed.tail and not found
+        return not feed.known or end < feed.tail or reaches > following(feed.tail) or gone
+
     async def _ends(self) -> tuple[Position | None, Position]:
         """Where the stream ends, if that was asked for, and from where on Redis has it. Raises _Later."""
         if self._end is None:
             return None, START
         answer, thread_id = await self._end, self.feed.source.thread_id
         if thread_id is None:
-            return position_of(answer[0][0] if answer else None), START
+            return position_of(answer), START
         last_id, kept_from = answer
         if last_id is None:
             end = self._fanout.resting_end(self.feed, thread_id)
@@ -358,26 +361,10 @@ class Cursor:
             return None
         self._page = None
         read = page.found.result()
-        if isinstance(read, list) and feed.source.capped and self.position != START:
-            return self._without_gap(read, page.until)
+        if isinstance(read, list) and read and read[0].previous > self.position:
+            self._beyond_gap = read
+            return Gap(self.position, read[0].previous)
         return read or Gap(self.position, page.until)
-
-    def _without_gap(self, entries: list[Entry], until: Position) -> list[Entry] | Gap:
-        """What of a page comes after the position, if the position's own entry is still there."""
-        if entries and entries[0].position == self.position:
-            return entries[1:] or Gap(self.position, until)
-        self._beyond_gap = entries
-        return Gap(self.position, before(entries[0].position) if entries else until)
-
-
-def _new_to(feed: Feed, found: list[Entry]) -> list[Entry]:
-    """Of a capped stream the last known entry is read again: if it is gone, so may be what came after it."""
-    if not (found and feed.source.capped and feed.tail != START):
-        return found
-    if found[0].position == feed.tail:
-        return found[1:]
-    feed.reset(before(found[0].position))
-    return found
 
 
 def _entries(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

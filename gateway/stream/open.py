@@ -156,7 +156,7 @@ class Streams:
     def _subscription(self, caller: Principal, wanted: Wanted, opening: Opening, *, idle_limit: bool) -> Subscription:
         reader = self.fanout.reader
         subscription = Subscription(wanted, opening, reader=reader, limits=self._limits, idle_limit=idle_limit)
-        self._revocations.watch(subscription, caller.key_id)
+        self._revocations.watch(subscription, caller)
         return subscription
 
     async def _open_thread(self, caller: Principal, thread_id: str, position: Position, wake: Wake) -> Cursor:

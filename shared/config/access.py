@@ -81,4 +81,9 @@ class AuditSettings(Section):
     max_waiting: Count = Field(
         default=10_000, description="Entries that a gateway holds while SQL is away; what is beyond is counted only."
     )
+    unknown_per_minute: Count = Field(
+        default=100,
+        description="Entries that a gateway writes in a minute about requests without valid credentials, ten of them "
+        "of one address. One more says how many were left out.",
+    )
     retention_days: Count = Field(default=365, description="How long entries are kept.")

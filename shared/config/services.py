@@ -161,7 +161,7 @@ class AuthSettings(Section):
         default=3600, description="How long keys that a gateway has seen go on working while SQL is away."
     )
     recheck_seconds: Seconds = Field(
-        default=15, description="How long a stream or WebSocket that is open goes on after its key was revoked."
+        default=15, description="How long a stream or WebSocket that is open goes on after its credentials have ended."
     )
     max_failures: Count = Field(
         default=30,

@@ -89,9 +89,12 @@ def _database_url(url: SecretStr) -> SecretStr:
     return SecretStr(f"{driver}://{rest}")
 
 
+LEAST_KEY_CHARS = 16
+
+
 def _api_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < 16:
-        raise ValueError("should have at least 16 characters, so that nobody guesses it")
+    if len(key.get_secret_value()) < LEAST_KEY_CHARS:
+        raise ValueError(f"should have at least {LEAST_KEY_CHARS} characters, so that nobody guesses it")
     return key
 
 

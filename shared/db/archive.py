@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Table, and_, delete, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.db.rows import insert as insert_into
 from shared.db.tables.archive import blobs, events, messages, runs, steps, threads
 from shared.ids import stream_position, thread_of
 from shared.threads.archiving import Chunk, EventCopy, RecordCopy, Resting, StepCopy
@@ -130,8 +130,7 @@ async def _upsert(c: AsyncConnection, table: Table, rows: Sequence[Mapping[str, 
     """`newer(excluded)`: when a row is to replace the one that is there; None: never."""
     if not rows:
         return
-    dialect: Any = sqlite if c.dialect.name == "sqlite" else postgresql
-    insert = dialect.insert(table)
+    insert = insert_into(c, table)
     key = [column.name for column in table.primary_key.columns]
     if newer is None:
         statement = insert.on_conflict_do_nothing(index_elements=key)

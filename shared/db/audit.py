@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db import rows
@@ -46,7 +46,9 @@ class Filter:
 
 
 async def add(c: AsyncConnection, entries: Sequence[Entry]) -> None:
-    await c.execute(insert(audit), [{name: getattr(entry, name) for name in Entry.__slots__} for entry in entries])
+    """Idempotent by their ids."""
+    unless_there = rows.insert(c, audit).on_conflict_do_nothing(index_elements=[audit.c.id])
+    await c.execute(unless_there, [{name: getattr(entry, name) for name in Entry.__slots__} for entry in entries])
 
 
 async def page(

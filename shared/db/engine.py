@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import orjson
 from sqlalchemy import event, make_url
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -42,19 +42,21 @@ class Database:
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write; committed when the block ends, rolled back when it raises.
 
-        Raises AppError UNAVAILABLE where the database is away; IntegrityError is the block's to understand.
+        Raises AppError UNAVAILABLE where the database is away; what else fails is the block's, IntegrityError too.
         """
-        with _away_is_unavailable():
-            async with self.engine.connect() as connection:
-                await connection.execution_options(**{WRITES: True})
-                async with connection.begin():
-                    yield connection
+        async with self.connect() as connection:
+            await connection.execution_options(**{WRITES: True})
+            async with connection.begin():
+                yield connection
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """For reads: one consistent view on SQLite, each statement its own on Postgres. Raises as `begin`."""
         with _away_is_unavailable():
-            async with self.engine.connect() as connection:
+            async with AsyncExitStack() as held:
+                connection = self.engine.connect()
+                with _unconnected_is_unavailable():
+                    await held.enter_async_context(connection)
                 yield connection
 
     async def close(self) -> None:
@@ -62,6 +64,12 @@ class Database:
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:
+    engine = _engine_of(url, pool_size)
+    event.listen(engine.sync_engine, "handle_error", _broken_is_unavailable)
+    return engine
+
+
+def _engine_of(url: str, pool_size: int) -> AsyncEngine:
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "pool_timeout": BUSY_SECONDS,
@@ -96,7 +104,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _away_is_unavailable() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, PoolTimeout, OSError) as error:
+    except (OperationalError, PoolTimeout) as error:
         raise _away(error) from error
     except DBAPIError as error:
         refused_to_connect = error.statement is None and not isinstance(error, IntegrityError)
@@ -105,7 +113,23 @@ def _away_is_unavailable() -> Iterator[None]:
         raise _away(error) from error
 
 
-def _away(cause: Exception) -> AppError:
+@contextmanager
+def _unconnected_is_unavailable() -> Iterator[None]:
+    """The driver of Postgres lets through what the system says of its sockets."""
+    try:
+        yield
+    except OSError as error:
+        raise _away(error) from error
+
+
+def _broken_is_unavailable(failed: ExceptionContext) -> None:
+    """As above, under a statement: here it is known to be the database's, and not of the code around it."""
+    if isinstance(failed.original_exception, OSError):
+        failed.is_disconnect = True
+        raise _away(failed.original_exception)
+
+
+def _away(cause: BaseException) -> AppError:
     # Without the statement and its values, which may be anybody's.
     log.warning("the SQL database does not answer: %r", getattr(cause, "orig", cause))
     detail = "The SQL database does not answer. Try again; the log of the service says why."

@@ -1,6 +1,6 @@
 """API keys: who may come in, and what for. Of the key itself only its digest is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.db import rows
 from shared.db.tables.tenants import keys
 from shared.types import Scope
+
+AT_ONCE = 1000
+"""Ids in one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,15 @@ async def add(c: AsyncConnection, new: Key, digest: str) -> Key:
 async def revoke(c: AsyncConnection, workspace: str, id: str, at: datetime) -> None:
     """A key that is revoked already stays as it is."""
     await c.execute(update(keys).where(_is(workspace, id), keys.c.revoked_at.is_(None)).values(revoked_at=at))
+
+
+async def revoked_among(c: AsyncConnection, ids: Iterable[str]) -> set[str]:
+    """Of any workspaces."""
+    asked, found = sorted(ids), set[str]()
+    for start in range(0, len(asked), AT_ONCE):
+        some = keys.c.id.in_(asked[start : start + AT_ONCE])
+        found.update((await c.execute(select(keys.c.id).where(some, keys.c.revoked_at.is_not(None)))).scalars())
+    return found
 
 
 async def of_workspace(c: AsyncConnection, workspace: str) -> list[str]:

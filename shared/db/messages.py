@@ -8,9 +8,10 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.agents import Agent
-from shared.db.rows import Place, newest_first
+from shared.db.rows import Place, insert, newest_first
 from shared.db.tables.agents import agent_messages
 from shared.errors import AppError, ErrorCode
+from shared.ids import is_row_id
 from shared.types import JSON
 
 
@@ -32,10 +33,9 @@ class AgentMessage:
 
 async def add(c: AsyncConnection, message: AgentMessage, *, keep: int) -> AgentMessage:
     """Idempotent by id: returns the one that is there. Of the agent's messages the newest `keep` remain."""
-    known = await _get(c, message.workspace, message.agent, message.id)
-    if known is not None:
-        return known
-    await c.execute(agent_messages.insert().values(**asdict(message)))
+    unless_there = insert(c, agent_messages).on_conflict_do_nothing(index_elements=[agent_messages.c.id])
+    if not (await c.execute(unless_there.values(**asdict(message)))).rowcount:
+        return await _existing(c, message.workspace, message.agent, message.id)
     mine = and_(agent_messages.c.workspace == message.workspace, agent_messages.c.agent == message.agent)
     by_age = (agent_messages.c.created_at.desc(), agent_messages.c.id.desc())
     older = select(agent_messages.c.id).where(mine).order_by(*by_age).offset(keep)
@@ -65,9 +65,7 @@ async def page(
 
 async def acknowledge(c: AsyncConnection, agent: Agent, message_id: str) -> AgentMessage:
     """Returns it; again, as it was. Raises AppError NOT_FOUND, CONFLICT where it is too late."""
-    message = await _get(c, agent.workspace, agent.id, message_id, to_change=True)
-    if message is None:
-        raise AppError(ErrorCode.NOT_FOUND, f"Agent {agent.id} has no message {message_id[:100]}.")
+    message = await _existing(c, agent.workspace, agent.id, message_id, to_change=True)
     if message.acknowledged_at is not None:
         return message
     now = datetime.now(UTC)
@@ -82,16 +80,22 @@ async def acknowledge(c: AsyncConnection, agent: Agent, message_id: str) -> Agen
     return replace(message, acknowledged_at=now)
 
 
-async def _get(
+async def _existing(
     c: AsyncConnection, workspace: str, agent_id: str, message_id: str, *, to_change: bool = False
-) -> AgentMessage | None:
+) -> AgentMessage:
+    """Raises AppError NOT_FOUND."""
+    missing = AppError(ErrorCode.NOT_FOUND, f"Agent {agent_id} has no message {message_id[:100]}.")
+    if not is_row_id(message_id):  # Postgres takes not every text
+        raise missing
     query = select(agent_messages).where(
         agent_messages.c.workspace == workspace,
         agent_messages.c.agent == agent_id,
         agent_messages.c.id == message_id,
     )
     row = (await c.execute(query.with_for_update() if to_change else query)).mappings().one_or_none()
-    return None if row is None else _message(row)
+    if row is None:
+        raise missing
+    return _message(row)
 
 
 def _message(row: RowMapping) -> AgentMessage:

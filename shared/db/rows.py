@@ -1,11 +1,11 @@
-"""What all tables with changing rows share: pages of them, newest first, and changes that lose none of another's."""
+"""What queries about rows share: whose they are, pages of them, newest first, and what is stale."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, or_, select, update
+from sqlalchemy import ColumnElement, Select, Table, and_, or_
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.errors import AppError, ErrorCode
@@ -20,10 +20,10 @@ class Place:
     id: str
 
 
-def of_tenant(table: Table, tenant: Tenant) -> ColumnElement[bool]:
-    """Those of its rows that the tenant sees."""
+def of_tenant(table: Table, tenant: Tenant, *, project: str = "project") -> ColumnElement[bool]:
+    """Those of its rows that the tenant sees. `project`: the column that has a row's."""
     mine = table.c.workspace == tenant.workspace
-    return mine if tenant.project is None else and_(mine, table.c.project == tenant.project)
+    return mine if tenant.project is None else and_(mine, table.c[project] == tenant.project)
 
 
 def newest_first(query: Select[Any], table: Table, after: Place | None, limit: int, *, time: str) -> Select[Any]:
@@ -34,21 +34,10 @@ def newest_first(query: Select[Any], table: Table, after: Place | None, limit: i
     return query.order_by(at.desc(), id_.desc()).limit(limit)
 
 
-async def change(
-    c: AsyncConnection, table: Table, row: ColumnElement[bool], values: Mapping[str, Any], *, expected: int | None
-) -> Row[Any] | None:
-    """The row as it is then; None where there is none. `expected`: the version that the caller has read.
-
-    Raises AppError CONFLICT where it is another one by now.
-    """
-    wanted = row if expected is None else and_(row, table.c.version == expected)
-    changed = update(table).where(wanted).values(**values, version=table.c.version + 1).returning(*table.c)
-    if (found := (await c.execute(changed)).one_or_none()) is not None:
-        return found
-    now = (await c.execute(select(table.c.version).where(row))).scalar_one_or_none()
-    if now is None:
-        return None
-    raise stale(expected, now)
+def insert(c: AsyncConnection, table: Table) -> Any:
+    """An INSERT that can say what is to be where a row is there already. Both databases have it, in the same words."""
+    dialect: Any = sqlite if c.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
 
 
 def stale(expected: int | None, now: int) -> AppError:

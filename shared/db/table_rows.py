@@ -1,4 +1,8 @@
-"""The rows of one table, as dataclasses with a field for each of its columns. What is read is what a tenant sees."""
+"""The rows of one table, as dataclasses with a field for each of its columns. What is read is what a tenant sees.
+
+For what people make and change. Others have queries of their own: workspaces are the tenants and no tenant's, a key has
+no version and a digest that nobody reads, messages and versions of contexts are an agent's and found by it.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -28,8 +32,6 @@ class Row(Protocol):
     @property
     def workspace(self) -> str: ...
     @property
-    def project(self) -> str | None: ...
-    @property
     def version(self) -> int: ...
 
 
@@ -37,18 +39,19 @@ T = TypeVar("T", bound=Row)
 
 
 class Rows(Generic[T]):
-    """`make`: a row of its columns by name. `noun`: what it is to people."""
+    """`make`: a row of its columns by name. `noun`: what it is to people. `project`: the column that has a row's."""
 
-    def __init__(self, table: Table, make: Callable[..., T], noun: str) -> None:
+    def __init__(self, table: Table, make: Callable[..., T], noun: str, *, project: str = "project") -> None:
         self.table = table
         self.noun = noun
         self._make = make
+        self._project = project
 
     async def get(self, c: AsyncConnection, tenant: Tenant, row_id: str, *, to_change: bool = False) -> T | None:
         """`to_change`: nobody else changes it before this transaction ends."""
         if not is_row_id(row_id):  # Postgres takes not every text
             return None
-        query = select(self.table).where(of_tenant(self.table, tenant), self.table.c.id == row_id)
+        query = select(self.table).where(self._of(tenant), self.table.c.id == row_id)
         found = await self.all(c, query.with_for_update() if to_change else query)
         return found[0] if found else None
 
@@ -71,7 +74,7 @@ class Rows(Generic[T]):
     ) -> list[T]:
         """Newest first, those whose columns have the values of `only`; None there: whatever it is."""
         wanted = [self.table.c[name] == value for name, value in only.items() if value is not None]
-        query = select(self.table).where(of_tenant(self.table, tenant), *wanted)
+        query = select(self.table).where(self._of(tenant), *wanted)
         return await self.all(c, newest_first(query, self.table, after, limit, time="created_at").offset(skip))
 
     async def all(self, c: AsyncConnection, query: Select[Any]) -> list[T]:
@@ -79,12 +82,13 @@ class Rows(Generic[T]):
 
     async def add(self, c: AsyncConnection, row: T) -> T:
         """Idempotent by id: returns the one that is there. Raises AppError as `understood`."""
-        if known := await self.get(c, Tenant(row.workspace), row.id):
-            return known
         try:
-            await c.execute(self.table.insert().values(**asdict(row)))
+            async with c.begin_nested():
+                await c.execute(self.table.insert().values(**asdict(row)))
         except IntegrityError as error:
-            raise self.understood(error) from error
+            if (known := await self.get(c, Tenant(row.workspace), row.id)) is None:
+                raise self.understood(error) from error
+            return known
         return row
 
     async def change(self, c: AsyncConnection, row: T, values: Mapping[str, Any], *, expected: int | None = None) -> T:
@@ -101,12 +105,12 @@ class Rows(Generic[T]):
             raise self.understood(error) from error
 
     async def delete(self, c: AsyncConnection, row: T, *, expected: int | None = None) -> None:
-        """With what belongs to it. Raises AppError CONFLICT: another version, or something else is made of it."""
+        """With what goes with it. Raises AppError CONFLICT: another version, or something else is of it."""
         self.check_version(row, expected)
         try:
             await c.execute(self.table.delete().where(self.at(row.workspace, row.id)))
         except IntegrityError as error:
-            detail = f"Something else is made of {self.noun} {row.id}: change that first."
+            detail = f"Something else still needs {self.noun} {row.id}: change or delete that first."
             raise AppError(ErrorCode.CONFLICT, detail) from error
 
     def check_version(self, row: T, expected: int | None) -> None:
@@ -116,6 +120,9 @@ class Rows(Generic[T]):
 
     def at(self, workspace: str, row_id: str) -> ColumnElement[bool]:
         return and_(self.table.c.workspace == workspace, self.table.c.id == row_id)
+
+    def _of(self, tenant: Tenant) -> ColumnElement[bool]:
+        return of_tenant(self.table, tenant, project=self._project)
 
     def understood(self, error: IntegrityError) -> AppError:
         """CONFLICT for a name that is taken, INVALID_REQUEST for the id of something that is not there.

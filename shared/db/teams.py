@@ -70,9 +70,9 @@ async def page(
 
 async def add(c: AsyncConnection, new: Team) -> Team:
     """Idempotent by id. Raises as `Rows.add`: an agent that is not there is INVALID_REQUEST."""
-    if known := await get(c, Tenant(new.row.workspace), new.row.id):
-        return known
     row = await ROWS.add(c, new.row)
+    if row is not new.row:
+        return (await _with_members(c, [row]))[0]
     await _set_members(c, row, new.members)
     return new
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select
+from sqlalchemy import ColumnElement, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -56,12 +56,19 @@ async def add(c: AsyncConnection, new: Workspace) -> Workspace:
 
 
 async def change(c: AsyncConnection, id: str, values: Mapping[str, Any], *, expected: int | None) -> Workspace | None:
-    """Raises AppError CONFLICT: another has the slug, or it was changed meanwhile."""
+    """`expected`: the version that the caller has read. Raises AppError CONFLICT: it has another one by now, or another
+    workspace has the slug."""
+    this = workspaces.c.id == id
+    now = (await c.execute(select(workspaces.c.version).where(this).with_for_update())).scalar_one_or_none()
+    if now is None:
+        return None
+    if expected not in (None, now):
+        raise rows.stale(expected, now)
+    changed = update(workspaces).where(this).values(**values, version=now + 1).returning(workspaces)
     try:
-        row = await rows.change(c, workspaces, workspaces.c.id == id, values, expected=expected)
+        return _workspace((await c.execute(changed)).one())
     except IntegrityError as error:
         raise _slug_taken(values["slug"]) from error
-    return None if row is None else _workspace(row)
 
 
 async def remove(c: AsyncConnection, id: str) -> bool:

@@ -45,7 +45,7 @@ class Approvals:
 
     async def page(self, tenant: Tenant, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
         """So many of them, as (since when in milliseconds, step id), behind one that was there."""
-        name, after = keys.approvals(tenant.workspace, tenant.project), after or (0, "")
+        name, after = keys.approvals(tenant), after or (0, "")
         found: list[tuple[int, str]] = []
         start = 0
         while len(found) < count:
@@ -62,7 +62,7 @@ class Approvals:
 
 
 def _lists_of(run: Run) -> set[str]:
-    return {keys.approvals(run.workspace, project) for project in (None, run.project)}
+    return {keys.approvals(tenant) for tenant in Tenant(run.workspace, run.project).seen_by}
 
 
 @dataclass(frozen=True, slots=True)

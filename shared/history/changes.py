@@ -15,6 +15,7 @@ from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.redis import patiently
 from shared.scripts import Scripts
+from shared.tenant import Tenant
 from shared.threads.archiving import Archiving, refs_of_record, refs_of_snapshots
 from shared.threads.store import ThreadStore
 from shared.threads.types import Run, Thread
@@ -119,8 +120,8 @@ class Changes:
             [answer] = await self._scripts.call("delete_thread", names, [*head, len(blobs), *blobs])
         if answer == "busy":
             raise AppError(ErrorCode.CONFLICT, f"A run goes on in thread {thread.id}. Cancel it first.")
-        for project in {None, thread.project}:
-            await self._do(partial(self._client.zrem, keys.threads(thread.workspace, project), thread.id))
+        for tenant in Tenant(thread.workspace, thread.project).seen_by:
+            await self._do(partial(self._client.zrem, keys.threads(tenant), thread.id))
         if resting.runs:
             await self._do(lambda: self._client.zrem(keys.current_runs(thread.workspace), *resting.runs))
         await self._forget(thread.id)

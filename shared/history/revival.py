@@ -12,6 +12,7 @@ from shared.db.history import ArchivedThread
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.redis import patiently
 from shared.scripts import Scripts
+from shared.tenant import Tenant
 from shared.threads.archiving import RecordCopy
 
 FRESH_MS = 5000
@@ -54,9 +55,8 @@ class Revival:
                 continue
             if run is None or await self._revive_run(run, journal) != "gone":
                 break
-        workspace = thread.record["workspace"]
-        for project in {None, thread.record.get("project")}:
-            add = partial(self._client.zadd, keys.threads(workspace, project), {thread_id: 0})
+        for tenant in Tenant(thread.record["workspace"], thread.record.get("project")).seen_by:
+            add = partial(self._client.zadd, keys.threads(tenant), {thread_id: 0})
             await patiently(add, self._patience_seconds)
         return True
 

@@ -15,6 +15,7 @@ from shared.ids import thread_of
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.scripts import Scripts
+from shared.tenant import Tenant
 from shared.threads.steps import StepRecord
 from shared.types import RunStatus
 
@@ -217,8 +218,8 @@ class Archiving:
         answer = await self._scripts.call("evict", names, [*head, *lists])
         if answer[0] != "evicted":
             return False
-        for project in {None, record.get("project")}:
-            await self._client.zrem(keys.threads(record["workspace"], project), resting.thread_id)
+        for tenant in Tenant(record["workspace"], record.get("project")).seen_by:
+            await self._client.zrem(keys.threads(tenant), resting.thread_id)
         return True
 
     async def _record(self, member: str, name: str) -> RecordCopy | None:

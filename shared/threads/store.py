@@ -77,8 +77,8 @@ class ThreadStore:
         """Idempotent by id, evicted or not. `messages`: the conversation that it begins with."""
         if self._cold and not new.derived and minted_ms(new.id) < time.time() * 1000 - YOUNG_MS:
             await self._cold.revive(new.id)
-        for project in {None, new.project}:
-            await self._do(partial(self._client.zadd, keys.threads(new.workspace, project), {new.id: 0}))
+        for tenant in Tenant(new.workspace, new.project).seen_by:
+            await self._do(partial(self._client.zadd, keys.threads(tenant), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
         args = [new.id, len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
         record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty], args)
@@ -103,7 +103,7 @@ class ThreadStore:
     async def thread_ids(self, tenant: Tenant, *, before: str | None, limit: int) -> list[str]:
         """Newest first, those older than `before`."""
         newest = f"({before}" if before else "+"
-        name = keys.threads(tenant.workspace, tenant.project)
+        name = keys.threads(tenant)
         found = await self._do(lambda: self._client.zrevrangebylex(name, newest, "-", start=0, num=limit))
         return list(found)
 

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.tenant import Tenant
 from shared.threads.steps import StepRecord, Wait
 from shared.threads.types import Run
 from shared.types import RunStatus, StepStatus, WaitKind
@@ -151,7 +152,7 @@ def test_a_service_that_knows_its_keys_does_nothing_twice(tmp_path: Path) -> Non
         keys.streams("w", "k"),
         keys.timers(7),
         keys.deliveries(7),
-        keys.approvals("w"),
+        keys.approvals(Tenant("w")),
     ],
 )
 async def test_what_is_left_behind_is_seen_behind_any_number_of_markers(redis_url: str, key: str) -> None:

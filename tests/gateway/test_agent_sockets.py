@@ -2,12 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import event
 
 from gateway.stream.entries import Gap, Source, text_of
 from gateway.stream.fanout import Cursor, Fanout
@@ -18,11 +21,22 @@ from shared.config import StreamSettings
 from shared.db import agents
 from shared.db.agents import Agent
 from shared.db.tables.tenants import workspaces
+from shared.ids import stream_position
 from shared.redis import connect
 from shared.tasks import cancel
 from shared.threads.types import NewEvent
 from shared.types import EventType
-from tests.gateway.support import Gateway, NoArchive, delta, finish, frames_of, serving, settings_for, until
+from tests.gateway.support import (
+    BOUND_SECONDS,
+    Gateway,
+    NoArchive,
+    delta,
+    finish,
+    frames_of,
+    serving,
+    settings_for,
+    until,
+)
 from tests.gateway.websockets import refusal, websocket
 from tests.support.databases import put_database
 
@@ -92,6 +106,15 @@ async def test_an_agent_of_another_workspace_is_not_there(gateway: Gateway, agen
         assert (await refusal(gateway, path))[0] == 404
 
 
+async def test_however_many_agents_are_named_sql_is_asked_for_them_once(gateway: Gateway) -> None:
+    asked: list[str] = []
+    engine = gateway.app.state.services.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda _, __, statement, *___: asked.append(statement))
+    async with websocket(gateway, "/ws/agents/stream?agent_id=a0,a1,a2,a3"):
+        pass
+    assert len([statement for statement in asked if "FROM agents" in statement]) == 1
+
+
 async def test_who_comes_back_gets_what_came_after_its_last_event(gateway: Gateway) -> None:
     ids = [await publish(gateway, "a1", number) for number in range(5)]
     for place, last_id in enumerate(ids[:-1]):
@@ -122,7 +145,7 @@ async def test_a_workspace_keeps_its_newest_events_for_some_time_only(gateway: G
 @pytest.fixture
 async def fanout(valkey_url: str) -> AsyncIterator[Fanout]:
     binary = connect(valkey_url, timeout_seconds=5, max_connections=2, text=False)
-    fanout = Fanout(binary, NoArchive(), ring_entries=3, check_seconds=5)
+    fanout = Fanout(binary, NoArchive(), ring_entries=3, check_seconds=0.2)
     following = asyncio.create_task(fanout.run())
     yield fanout
     await cancel([following])
@@ -137,19 +160,13 @@ async def test_of_a_capped_stream_each_entry_comes_once_or_is_within_a_gap(
     chance = random.Random(seed)
     key, news, written, found = keys.channel("w"), asyncio.Event(), list[str](), list[str]()
     gaps: list[Gap] = []
-
-    async def add(count: int) -> None:
-        for _ in range(count):
-            written.append(str(await client.xadd(key, {"t": "x", "r": "a", "e": "{}"})))
-        await client.spublish(key, "")
-
-    await add(1)  # of a stream that was empty, nothing would tell that its first entries are gone
     cursor = await fanout.follow(Source.of_agents("w"), None, news.set)
-    written.clear()
     for _ in range(30):
-        await add(chance.randint(1, 8))
+        written += await _publish(client, chance.randint(1, 8))
         if chance.random() < 0.4:
             await client.xtrim(key, maxlen=chance.randint(1, 6), approximate=False)
+        if chance.random() < 0.2:
+            await client.delete(key)  # as when it expires
         if chance.random() < 0.6:
             await _drain(cursor, found, gaps, until_id=written[-1])
     await _drain(cursor, found, gaps, until_id=written[-1])
@@ -158,6 +175,61 @@ async def test_of_a_capped_stream_each_entry_comes_once_or_is_within_a_gap(
     missing = [each for each in written if each not in found]
     assert all(any(_within(each, gap) for gap in gaps) for each in missing)
     assert not any(_within(each, gap) for each in found for gap in gaps)
+
+
+async def _publish(client: Redis, count: int) -> list[str]:
+    channels = Channels(client, StreamSettings())
+    return [await channels.publish(ChannelEvent(ChannelEventType.ACTIVITY, "w", "a", {})) for _ in range(count)]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("keep", [0, 1])
+async def test_what_went_before_it_was_read_is_within_a_gap(
+    redis_url: str, fanout: Fanout, client: Redis, *, before: int, after: int, keep: int
+) -> None:
+    """Of a stream with or without anything `before`: its events are trimmed or expire while nobody looks."""
+    await _publish(client, before)
+    news = asyncio.Event()
+    cursor = await fanout.follow(Source.of_agents("w"), None, news.set)
+    began = text_of(cursor.position)
+
+    async def meanwhile() -> list[str]:
+        own = connect(redis_url, timeout_seconds=5, max_connections=1)
+        written = await _publish(own, 3)
+        if keep:
+            await own.xtrim(keys.channel("w"), maxlen=keep, approximate=False)
+        else:
+            await own.delete(keys.channel("w"))
+        written += await _publish(own, after)
+        await own.aclose()
+        return written
+
+    written = _while_nobody_looks(meanwhile)
+    found, gaps = list[str](), list[Gap]()
+    await _drain(cursor, found, gaps, until_id=written[-1])
+    cursor.close()
+    assert found == written[3 - keep :]
+    assert [(text_of(gap.after), text_of(gap.until)) for gap in gaps] == [(began, written[2 - keep])]
+
+
+async def test_a_stream_of_which_all_was_read_expires_without_a_gap(client: Redis, fanout: Fanout) -> None:
+    [last] = await _publish(client, 1)
+    cursor = await fanout.follow(Source.of_agents("w"), None, asyncio.Event().set)
+    await client.delete(keys.channel("w"))
+    later = await fanout.follow(Source.of_agents("w"), stream_position(last), asyncio.Event().set)
+    written = await _publish(client, 2)
+    for each in (cursor, later):
+        found, gaps = list[str](), list[Gap]()
+        await _drain(each, found, gaps, until_id=written[-1])
+        each.close()
+        assert (found, gaps) == (written, [])
+
+
+def _while_nobody_looks(what: Callable[[], Coroutine[Any, Any, list[str]]]) -> list[str]:
+    """This loop, the reader's, stands still."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(lambda: asyncio.run(what())).result(BOUND_SECONDS)
 
 
 async def _drain(cursor: Cursor, found: list[str], gaps: list[Gap], *, until_id: str) -> None:

@@ -32,7 +32,7 @@ from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent
 from shared.types import RunStatus, StepStatus
 from shared.workers.registry import WorkerRegistry
-from tests.gateway.support import Gateway, delta, events_in, frames_of, ids_in, serving, settings_for
+from tests.gateway.support import Gateway, delta, events_in, finish, frames_of, ids_in, serving, settings_for
 from tests.gateway.websockets import websocket
 
 SECTIONS: dict[str, Any] = {"keep_events_seconds": 0.0, "every_seconds": 1, "retention_days": 0}
@@ -199,6 +199,39 @@ async def test_runs_are_listed_by_what_is_asked_wherever_they_are(house: House) 
     assert await ids(f"limit=2&cursor={page['next_cursor']}") == [old]
     await house.archiver.tick(range(SHARDS))
     assert await ids("") == [there, new, old]
+
+
+async def test_the_list_at_the_root_has_live_and_archived_runs_by_what_they_run_and_for_whom(house: House) -> None:
+    client, function = house.gateway.client, {"runnable_type": "function", "runnable_id": "f"}
+    archived, live = [
+        (await client.post("/runs", json={**function, "input": {"n": name}})).json()["run_id"]
+        for name in ("archived", "live")
+    ]
+    other = (await client.post("/runs", json={"input": {"task": "x"}, "user_uuid": "ann"})).json()["run_id"]
+    attempt = await house.gateway.attempt(archived)
+    await finish(attempt)
+    await house.archive()
+
+    async def ids(**params: str) -> list[str]:
+        answer = await client.get("/runs/", params=params)
+        assert answer.status_code == 200, answer.text
+        return [item["run_id"] for item in answer.json()["items"]]
+
+    assert await ids() == [other, live, archived]
+    assert await ids(**function) == await ids(runnable_id="f") == [live, archived]
+    assert await ids(**function, status="COMPLETED") == [archived]
+    assert await ids(runnable_type="agent") == await ids(user_uuid="ann") == [other]
+    for nothing in ("agent_id", "team_id", "workflow_id", "task_id", "thread_id", "project_id"):
+        assert await ids(**{nothing: "f"}) == [], nothing
+
+
+@pytest.mark.parametrize(
+    "query", ["agent_id=a&team_id=a", "agent_id=a&runnable_type=function", "workflow_id=a&runnable_id=b"]
+)
+async def test_runs_of_two_things_at_once_are_none_and_whoever_asks_is_told(gateway: Gateway, query: str) -> None:
+    answer = await gateway.client.get(f"/runs?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert (await gateway.client.get("/runs?agent_id=a&runnable_type=agent&runnable_id=a")).status_code == 200
 
 
 async def test_a_list_reads_the_newest_runs_of_redis_only_however_many_go_on(

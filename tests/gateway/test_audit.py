@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 
-from gateway.audit import AuditLog
+from gateway.audit import LEFT_OUT, AuditLog
+from gateway.metrics import GatewayMetrics
+from gateway.strangers import PER_ADDRESS
 from shared.config import AuditSettings, DatabaseSettings
 from shared.db import audit
 from shared.db.audit import Entry
 from shared.db.engine import Database
 from shared.ids import new_id
+from shared.metrics import exposition
 from tests.gateway.support import Gateway, serving, settings_for, until
 from tests.gateway.tenants import client_of, new_key, new_workspace, waiting_run
 from tests.gateway.websockets import refusal, websocket
 from tests.support.databases import PostgresDatabases
+from tests.support.metrics import value
 from tests.support.postgres import Postgres
 
 
@@ -33,6 +37,7 @@ async def logged(gateway: Gateway, **params: Any) -> list[dict[str, Any]]:
 def entry(**fields: Any) -> Entry:
     known = dict.fromkeys(Entry.__slots__)
     needed = {"id": new_id(), "workspace": "default", "at": datetime.now(UTC), "action": "a", "outcome": "done"}
+    needed["actor"] = "a-key"
     return Entry(**{**known, **needed, **fields})
 
 
@@ -164,29 +169,99 @@ async def test_while_postgres_is_away_entries_wait_and_none_is_lost(
 async def test_what_there_is_no_room_for_is_counted_and_told(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = AuditLog(database, AuditSettings(max_waiting=3))
+    metrics = GatewayMetrics()
+    log = AuditLog(database, AuditSettings(max_waiting=3), metrics)
     for _ in range(5):
         log.record(entry())
     assert await log.write()
     assert await log.write()
     assert log.dropped == 2
+    assert value(exposition(metrics.registry).decode(), "trunkline_audit_entries_total", outcome="lost") == 2
     assert caplog.text.count("2 entries of the audit log were lost") == 1
     async with database.connect() as c:
         assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 3
 
 
-async def test_what_sql_would_never_take_keeps_nothing_else_from_it(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_sql_would_never_take_is_lost_alone(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     log = AuditLog(database, AuditSettings())
-    log.record(entry(outcome="nonsense"))
+    for number in range(7):
+        log.record(entry(outcome="nonsense" if number == 4 else "done"))
     with caplog.at_level(logging.ERROR):
         assert await log.write()
-    log.record(entry())
-    assert await log.write()
     assert log.dropped == 1
+    assert "1 entry of the audit log" in caplog.text
     async with database.connect() as c:
-        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 1
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 6
+
+
+async def test_a_batch_whose_outcome_nobody_knew_is_written_again_and_is_there_once(database: Database) -> None:
+    batch = [entry() for _ in range(5)]
+    async with database.begin() as c:
+        await audit.add(c, batch[:3])
+    log = AuditLog(database, AuditSettings())
+    for each in batch:
+        log.record(each)
+    assert await log.write()
+    assert log.dropped == 0
+    async with database.connect() as c:
+        assert len(await audit.page(c, "default", audit.Filter(), after=None, limit=9)) == 5
+
+
+async def test_whoever_is_not_known_fills_the_log_with_so_much_a_minute_and_the_rest_is_counted(
+    database: Database,
+) -> None:
+    log = AuditLog(database, AuditSettings(unknown_per_minute=15))
+    before = datetime.now(UTC) - timedelta(minutes=2)
+    for number in range(100):
+        log.record(entry(actor=None, outcome="refused", address="192.0.2.7", at=before))
+        log.record(entry(actor=None, outcome="refused", address=f"2001:db8::{number:x}", at=before))
+    log.record(entry(actor="a-key", outcome="refused", address="192.0.2.7"))
+    assert await log.write()
+    async with database.connect() as c:
+        found = await audit.page(c, "default", audit.Filter(), after=None, limit=99)
+    assert len([each for each in found if each.actor]) == 1, "whoever is known is not left out"
+    of_one = [each for each in found if each.address == "192.0.2.7" and not each.actor]
+    assert len(of_one) < 15, "one address does not take all that there is"
+    [told] = [each for each in found if each.action == LEFT_OUT]
+    assert len(found) == 15 + 2
+    assert told.detail is not None
+    assert told.detail["left_out"] == 200 - 15
+    networks = {each["address"]: each["left_out"] for each in told.detail["most"]}
+    assert networks == {"192.0.2.7": 100 - len(of_one), "2001:db8::/64": 100 - (15 - len(of_one))}
+
+
+async def test_the_next_minute_has_room_again_and_a_quiet_one_tells_nothing(database: Database) -> None:
+    log = AuditLog(database, AuditSettings(unknown_per_minute=1))
+    now = datetime.now(UTC)
+    for at in (now - timedelta(minutes=5), now - timedelta(minutes=3), now):
+        log.record(entry(actor=None, outcome="refused", address="192.0.2.7", at=at))
+        assert await log.write()
+    async with database.connect() as c:
+        found = await audit.page(c, "default", audit.Filter(), after=None, limit=9)
+    assert [each.at for each in found] == [now, now - timedelta(minutes=3), now - timedelta(minutes=5)]
+
+
+async def test_what_was_left_out_is_told_before_a_gateway_stops(database: Database) -> None:
+    log = AuditLog(database, AuditSettings(unknown_per_minute=1))
+    for _ in range(3):
+        log.record(entry(actor=None, outcome="refused", address=None))
+    await log.close()
+    async with database.connect() as c:
+        told, _ = await audit.page(c, "default", audit.Filter(), after=None, limit=9)
+    assert told.detail is not None
+    assert told.detail["left_out"] == 2
+
+
+async def test_a_flood_without_a_key_is_bounded_and_its_extent_is_in_the_metrics(gateway: Gateway) -> None:
+    async with client_of(gateway, "tl_wrong") as stranger:
+        await asyncio.gather(*(stranger.get("/api/agent") for _ in range(60)))
+    found = await logged(gateway, outcome="refused")
+    assert 0 < len(found) <= PER_ADDRESS
+    assert all(each["actor"] is None for each in found)
+    text = (await gateway.client.get("/metrics")).text
+    written = value(text, "trunkline_audit_entries_total", outcome="written")
+    assert written == len(found)
+    assert value(text, "trunkline_audit_entries_total", outcome="left_out") > 0
 
 
 async def test_two_that_write_at_once_write_each_entry_once(database: Database) -> None:

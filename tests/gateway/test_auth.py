@@ -105,6 +105,13 @@ async def test_a_cookie_changes_something_only_from_the_gateways_own_pages(gatew
             assert (await client.post("/api/agent/initiate", headers=headers)).status_code == status, headers
 
 
+async def test_a_key_file_whose_key_can_be_guessed_is_refused(redis_url: str, tmp_path: Path) -> None:
+    settings = settings_for(redis_url, tmp_path)
+    (tmp_path / "key").write_text("password1\n")
+    with pytest.raises(AppError, match="at least 16 characters"):
+        create_app(settings)
+
+
 async def test_an_altered_cookie_is_none(gateway: Gateway) -> None:
     async with browser(gateway) as client:
         await signed_in(gateway, client)

@@ -10,6 +10,7 @@ from modem.agenda import Agenda
 from shared import keys
 from shared.ids import SHARDS
 from shared.keys import thread_keys_of
+from shared.tenant import Tenant
 from shared.types import AGENT_PARAMETERS, RunStatus
 from tests.gateway.support import Gateway
 from tests.workflow.support import Playbook, a_runtime, turn
@@ -163,7 +164,7 @@ async def test_no_approval_is_skipped_when_others_are_answered_between_two_pages
     gateway: Gateway, worker: Worker
 ) -> None:
     runs = [(await start(gateway, worker, "ask", number))["run_id"] for number in range(6)]
-    approvals = keys.approvals("default")
+    approvals = keys.approvals(Tenant("default"))
     for number, run_id in enumerate(runs):  # three and three began to wait at the same time
         await gateway.redis.zadd(approvals, {f"{run_id}.1": 1 + number // 3})
     first = (await gateway.client.get("/api/approvals?limit=2")).json()

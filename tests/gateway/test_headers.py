@@ -1,12 +1,14 @@
 """The headers that every answer has, whatever it is."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from gateway import server
 from shared.config import ApiSettings
-from tests.gateway.support import Gateway, serving, settings_for
+from tests.gateway.support import Gateway, serving, settings_for, until
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -78,6 +80,29 @@ async def test_a_head_without_an_end_is_refused_and_a_long_one_is_not(gateway: G
     assert (await asyncio.wait_for(answer, 5)).startswith(b"HTTP/1.1 431 ")
     assert sent < 10_000_000
     writer.transport.abort()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /health/live HTTP/1.1\r\nhost: x\r\n"])
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    gateway: Gateway, begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(begun)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.transport.abort()
+
+
+async def test_a_connection_whose_request_has_come_is_kept_however_long_it_lasts(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    thread, began = await gateway.thread(), time.monotonic()
+    async with gateway.stream(f"/api/agent/{thread}/stream") as stream:
+        assert (await stream.frames(1))[0].event == "waiting"
+        await until(lambda: time.monotonic() > began + 1)
+        await gateway.execute(thread)
+        assert (await stream.frames(1))[0].data["type"] == "run.queued"
 
 
 async def test_many_requests_on_one_connection_are_no_long_head(gateway: Gateway) -> None:

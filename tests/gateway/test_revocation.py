@@ -1,25 +1,40 @@
-"""What is open when its key is revoked ends soon; what is said over it meanwhile is refused at once."""
+"""What is open ends soon after its credentials; what is said over it meanwhile is refused at once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import jwt
 import pytest
+from pydantic import SecretStr
 
 from gateway.revocations import Revocations
 from gateway.stream.ws import CloseCode
-from shared.config import AuthSettings
+from shared.config import AuthSettings, JwtSettings
+from shared.db import keys
 from shared.types import JSON
 from tests.gateway.support import BOUND_SECONDS, Gateway, frames_of, serving, settings_for, until
 from tests.gateway.websockets import websocket
 from tests.support.databases import put_database
 
+SECRET = "a-secret-of-at-least-thirty-two-bytes"
+LIFE_SECONDS = 3
+
 
 @pytest.fixture
 async def gateway(redis_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
     put_database(tmp_path)
-    async with serving(settings_for(redis_url, tmp_path, auth=AuthSettings(recheck_seconds=0.1))) as gateway:
+    own = JwtSettings(secret=SecretStr(SECRET), issuer="us", audience="trunkline", leeway_seconds=0)
+    auth = AuthSettings(recheck_seconds=0.1)
+    async with serving(settings_for(redis_url, tmp_path, auth=auth, jwt=own)) as gateway:
         yield gateway
+
+
+def a_token(until: float) -> str:
+    claims = {"iss": "us", "aud": "trunkline", "exp": until, "sub": "ann", "workspace": "default"}
+    return jwt.encode(claims, SECRET, "HS256")
 
 
 async def a_key(gateway: Gateway) -> JSON:
@@ -78,14 +93,62 @@ async def test_frames_of_a_revoked_key_do_nothing_from_then_on(redis_url: str, t
         assert await gateway.store.run_ids(thread) == []
 
 
+async def test_what_is_open_ends_with_the_credentials_that_it_was_opened_with(gateway: Gateway) -> None:
+    thread, ends = await gateway.thread(), int(time.time()) + LIFE_SECONDS
+    path, token = f"/api/agent/{thread}/stream", {"authorization": f"Bearer {a_token(ends)}"}
+    ticket = (await gateway.client.post("/api/stream-tickets", headers=token)).json()
+    assert ticket["expires_in"] <= LIFE_SECONDS, "a ticket is no longer than what it stands for"
+    body = {"name": "k", "scopes": ["read"], "expires_at": datetime.fromtimestamp(ends, UTC).isoformat()}
+    key = (await gateway.client.post("/api/keys", json=body)).json()["key"]
+    async with (
+        gateway.stream(path, token) as by_token,
+        gateway.stream(f"{path}?ticket={ticket['ticket']}", {"authorization": ""}) as by_ticket,
+        gateway.stream(path, {"authorization": f"Bearer {key}"}) as by_key,
+        gateway.stream(path) as other,
+        websocket(gateway, f"/ws/agent/{thread}", {"authorization": f"Bearer {a_token(ends)}"}) as client,
+    ):
+        for stream in (by_token, by_ticket, by_key):
+            [last] = [frame for frame in frames_of(await stream.rest()) if frame.event == "error"]
+            assert (last.data["status"], last.data["code"]) == (401, "unauthorized")
+        assert time.time() >= ends
+        async with asyncio.timeout(BOUND_SECONDS):
+            assert await client.close_code() == CloseCode.UNAUTHORIZED
+        await gateway.execute(thread)
+        assert [frame.data["type"] for frame in await other.frames(2)] == ["waiting", "run.queued"]
+
+
+async def test_frames_of_credentials_that_have_expired_do_nothing(redis_url: str, tmp_path: Path) -> None:
+    put_database(tmp_path)
+    own = JwtSettings(secret=SecretStr(SECRET), issuer="us", audience="trunkline", leeway_seconds=0)
+    settings = settings_for(redis_url, tmp_path, auth=AuthSettings(recheck_seconds=60), jwt=own)
+    async with serving(settings) as gateway:
+        thread, ends = await gateway.thread(), int(time.time()) + LIFE_SECONDS
+        headers = {"authorization": f"Bearer {a_token(ends)}"}
+        async with websocket(gateway, f"/ws/agent/{thread}", headers) as client:
+            await client.until(type="waiting")
+            await until(lambda: time.time() >= ends)
+            answer = await client.ask(type="execute", task="x", id=1)
+            assert (answer["status"], answer["code"]) == (401, "unauthorized")
+        assert await gateway.store.run_ids(thread) == []
+
+
+async def test_a_revocation_that_redis_was_never_told_of_ends_what_is_open(gateway: Gateway) -> None:
+    thread, key = await gateway.thread(), await a_key(gateway)
+    headers = {"authorization": f"Bearer {key['key']}"}
+    async with gateway.stream(f"/api/agent/{thread}/stream", headers) as stream:
+        async with gateway.app.state.services.db.begin() as c:
+            await keys.revoke(c, "default", key["id"], datetime.now(UTC))
+        assert frames_of(await stream.rest())[-1].event == "error"
+
+
 async def test_one_question_is_asked_for_all_that_is_open(gateway: Gateway) -> None:
     """Of each key once, in one round trip, however many streams it has."""
-    thread, keys = await gateway.thread(), [await a_key(gateway) for _ in range(3)]
+    thread, made = await gateway.thread(), [await a_key(gateway) for _ in range(3)]
     revocations: Revocations = gateway.app.state.services.revocations
-    headers = [{"authorization": f"Bearer {key['key']}"} for key in keys for _ in range(4)]
+    headers = [{"authorization": f"Bearer {key['key']}"} for key in made for _ in range(4)]
     streams = [gateway.stream(f"/api/agent/{thread}/stream", each) for each in headers]
     opened = [await stream.__aenter__() for stream in streams]
-    assert revocations.asked_of() == {key["id"] for key in keys}
+    assert revocations.asked_of() == {key["id"] for key in made}
     for stream in streams:
         await stream.__aexit__(None, None, None)
     assert len(opened) == 12

@@ -106,7 +106,9 @@ async def test_claims_are_read_under_the_names_of_the_settings() -> None:
 )
 async def test_what_was_not_made_for_us_or_not_for_now_is_refused(more: dict[str, Any]) -> None:
     """Times are seconds from now."""
-    told = {name: time.time() + value if isinstance(value, int) else value for name, value in more.items()}
+    told: dict[str, Any] = {
+        name: time.time() + value if isinstance(value, int) else value for name, value in more.items()
+    }
     assert await refused(Tokens(HS256), token(**told)) is ErrorCode.UNAUTHORIZED
 
 
@@ -240,6 +242,13 @@ async def test_while_the_issuer_is_away_the_last_keys_count(issuer: Issuer, monk
         assert await tokens.principal(signed(KEY, "one"))
     issuer.status, issuer.body = 200, json.dumps({"keys": [{"kty": "EC"}, 7, {"kty": "RSA", "kid": "x", "use": "enc"}]})
     assert await refused(tokens, signed(KEY, "one")) is ErrorCode.UNAUTHORIZED
+
+
+async def test_keys_that_are_none_keep_no_others_from_being_read(issuer: Issuer) -> None:
+    good = {**issuer.jwk(KEY), "kid": "one"}
+    bad = [{**good, "kid": ["one"]}, {**good, "kid": 1, "n": "?"}, {"kty": "RSA", "kid": "two"}, {**good, "n": 7}]
+    issuer.body = json.dumps({"keys": [*bad, good]})
+    assert (await issuer.tokens().principal(signed(KEY, "one"))).workspace == "w1"
 
 
 async def test_without_any_keys_nobody_can_say_whose_token_it_is(issuer: Issuer) -> None:

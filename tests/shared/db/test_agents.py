@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -168,6 +169,27 @@ async def test_messages_are_kept_up_to_a_number_and_acknowledged_in_time(databas
         assert [m.id for m in await messages.page(c, agent, limit=9, acknowledged=False)] == [ids[4], ids[2]]
         assert [m.id for m in await messages.page(c, agent, limit=9, acknowledged=True)] == [ids[3]]
     assert late.value.code is ErrorCode.CONFLICT
+
+
+async def test_a_message_of_an_id_that_is_none_is_not_there(database: Database) -> None:
+    agent = await added(database)
+    for message_id in ("a\0b", "", new_id()):
+        async with database.begin() as c:
+            with pytest.raises(AppError) as refused:
+                await messages.acknowledge(c, agent, message_id)
+        assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+async def test_a_message_that_is_sent_by_several_at_once_under_one_id_is_there_once(database: Database) -> None:
+    agent = await added(database)
+    message = AgentMessage(new_id(), "default", agent.id, "user", None, "hi", {}, MOMENT, MOMENT)
+
+    async def send(number: int) -> AgentMessage:
+        async with database.begin() as c:
+            return await messages.add(c, replace(message, content=f"hi {number}"), keep=9)
+
+    found = await asyncio.gather(*map(send, range(8)))
+    assert all(each == found[0] for each in found)
 
 
 async def test_contexts_and_messages_are_of_an_agent_of_their_workspace_and_go_with_it(database: Database) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -59,6 +60,22 @@ async def test_a_name_is_one_tools(database: Database) -> None:
     assert refused.value.code is ErrorCode.CONFLICT
 
 
+async def test_what_is_added_by_several_at_once_under_one_id_is_as_the_first_made_it(database: Database) -> None:
+    leader, row_id = await an_agent(database), new_id()
+
+    async def add(number: int) -> tuple[Tool, Team, Workflow]:
+        given = {"id": row_id, "name": f"n{number}"}
+        async with database.begin() as c:
+            return (
+                await tools.ROWS.add(c, a_tool(**given)),
+                await teams.add(c, Team(TeamRow(**fields(mode="route", leader=leader, **given)), [leader])),
+                await workflows.add(c, Workflow(**fields(graph=GRAPH, **given)), by=None),
+            )
+
+    found = await asyncio.gather(*map(add, range(8)))
+    assert all(each == found[0] for each in found)
+
+
 async def test_what_was_changed_since_it_was_read_is_not_written_over(database: Database) -> None:
     async with database.begin() as c:
         read = await tools.ROWS.add(c, a_tool())
@@ -82,7 +99,7 @@ async def test_a_team_is_of_agents_that_are_there_and_cannot_go_while_it_is(data
         assert await teams.get(c, Tenant("default"), team.row.id) == team
         found = await agents.get(c, Tenant("default"), member)
     assert found
-    with pytest.raises(AppError, match="made of agent"):
+    with pytest.raises(AppError, match="needs agent"):
         async with database.begin() as c:
             await agents.delete(c, found)
     async with database.begin() as c:

@@ -14,6 +14,7 @@ from shared.db.projects import Project
 from shared.db.rows import Place
 from shared.db.workspaces import Workspace
 from shared.errors import AppError, ErrorCode
+from shared.tenant import Tenant
 from shared.types import Scope
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
@@ -36,17 +37,16 @@ async def rows(database: Database) -> Database:
 async def test_rows_come_back_as_they_went_in(rows: Database) -> None:
     async with rows.connect() as c:
         assert await workspaces.get(c, "w2") == await workspaces.by_slug(c, "two") == WORKSPACE
-        assert await projects.get(c, "w2", "p") == PROJECT
+        assert await projects.get(c, Tenant("w2"), "p") == await projects.get(c, Tenant("w2", "p"), "p") == PROJECT
         assert await keys.get(c, "w2", "k") == await keys.by_digest(c, "digest") == KEY
         assert await audit.page(c, "w2", Filter(), after=None, limit=9) == [ENTRY]
 
 
 async def test_what_is_of_another_workspace_is_not_there(rows: Database) -> None:
     async with rows.begin() as c:
-        assert await projects.get(c, "default", "p") is None
-        assert await projects.change(c, "default", "p", {"name": "x"}, expected=None) is None
-        assert not await projects.remove(c, "default", "p")
-        assert await projects.page(c, "default", only=None, after=None, limit=9) == []
+        for stranger in (Tenant("default"), Tenant("w2", "another")):
+            assert await projects.get(c, stranger, "p") is None
+            assert await projects.page(c, stranger, {}, limit=9) == []
         assert await keys.get(c, "default", "k") is None
         await keys.revoke(c, "default", "k", NOW)
         assert await keys.page(c, "default", project=None, after=None, limit=9) == []
@@ -73,7 +73,7 @@ async def test_a_slug_or_name_that_another_has_is_a_conflict(rows: Database) -> 
         lambda c: workspaces.change(c, "w2", {"slug": "default"}, expected=None),
         lambda c: projects.add(c, replace(PROJECT, id="p2")),
     ):
-        with pytest.raises(AppError, match="Another"):
+        with pytest.raises(AppError, match=r"Another workspace|of this name already"):
             async with rows.begin() as c:
                 await change(c)
 
@@ -82,10 +82,10 @@ async def test_of_many_that_change_the_version_they_read_one_succeeds(rows: Data
     async def rename(number: int) -> bool:
         try:
             async with rows.begin() as c:
-                changed = await projects.change(c, "w2", "p", {"name": f"n{number}"}, expected=1)
+                read = await projects.existing(c, Tenant("w2"), "p", to_change=True)
+                changed = await projects.change(c, read, {"name": f"n{number}"}, expected=1)
         except AppError as error:
             return error.code is not ErrorCode.CONFLICT
-        assert changed
         assert changed.version == 2
         return True
 
@@ -99,7 +99,7 @@ async def test_pages_go_on_where_the_last_one_ended_even_at_the_same_time(rows: 
         await projects.add(c, replace(PROJECT, id="a", name="newest", created_at=NOW + timedelta(microseconds=1)))
         found: list[str] = []
         place = None
-        while page := await projects.page(c, "w2", only=None, after=place, limit=2):
+        while page := await projects.page(c, Tenant("w2"), {}, after=place, limit=2):
             found += [project.id for project in page]
             place = Place(page[-1].created_at, page[-1].id)
     assert found == ["a", "q4", "q3", "q2", "q1", "q0", "p"]
@@ -108,11 +108,12 @@ async def test_pages_go_on_where_the_last_one_ended_even_at_the_same_time(rows: 
 async def test_a_project_with_a_key_stays_until_the_key_is_revoked(rows: Database) -> None:
     with pytest.raises(AppError) as error:
         async with rows.begin() as c:
-            await projects.remove(c, "w2", "p")
+            await projects.remove(c, PROJECT)
     assert error.value.code is ErrorCode.CONFLICT
     async with rows.begin() as c:
         await keys.revoke(c, "w2", "k", NOW)
-        assert await projects.remove(c, "w2", "p")
+        await projects.remove(c, PROJECT)
+        assert await projects.get(c, Tenant("w2"), "p") is None
 
 
 async def test_a_workspace_takes_what_is_its_own_with_it_but_for_the_audit_log(rows: Database) -> None:
@@ -121,7 +122,7 @@ async def test_a_workspace_takes_what_is_its_own_with_it_but_for_the_audit_log(r
         assert await workspaces.remove(c, "w2")
     async with rows.connect() as c:
         assert await keys.by_digest(c, "digest") is None
-        assert await projects.get(c, "w2", "p") is None
+        assert await projects.get(c, Tenant("w2"), "p") is None
         assert len(await audit.page(c, "w2", Filter(), after=None, limit=9)) == 1
 
 
