@@ -10,7 +10,7 @@ from shared.db import history
 from shared.db.engine import Database
 from shared.db.history import ArchivedThread
 from shared.keys import ThreadKeys, thread_keys_of
-from shared.redis import patiently
+from shared.redis import patiently, redis_ms
 from shared.scripts import Scripts
 from shared.threads.archiving import RecordCopy
 
@@ -40,7 +40,7 @@ class Revival:
         Raises AppError UNAVAILABLE where SQL is away.
         """
         while True:
-            began = await self._now_ms()
+            began = await redis_ms(self._client, self._patience_seconds)
             # What is there may leave with more than SQL has by now: only what had left before it was read comes back.
             there = await self._there(thread_id)
             async with self._database.connect() as c:
@@ -82,10 +82,6 @@ class Revival:
     async def _there(self, thread_id: str) -> bool:
         found = await patiently(lambda: self._client.exists(ThreadKeys(thread_id).metadata), self._patience_seconds)
         return bool(found)
-
-    async def _now_ms(self) -> int:
-        seconds, microseconds = await patiently(self._client.time, self._patience_seconds)
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def _flat(record: Any) -> list[Any]:
