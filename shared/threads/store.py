@@ -128,7 +128,7 @@ class ThreadStore:
                 found, sought = await self._cold.revive(thread_of(new.id), new.id), True
                 answer = ["changed"] if found or answer[0] == "evicted" else answer
         status = RunStatus(answer[2]) if answer[0] == "accepted" else None
-        if status is None or status.terminal:
+        if status is None or (status.terminal and not answer[4]):
             await self._do(lambda: self._client.zrem(keys.current_runs(new.workspace), new.id))
         if status:
             return Submitted(status, time_of(str(answer[1])), answer[3] or None)

@@ -8,14 +8,15 @@
 --      7 when the run's id was made (ms), or '' from a caller who knows that SQL has no such run,
 --      then counted lists: those runs' ids, the record's fields (name, value), markers of the blobs that it names;
 --      how many steps were copied for it
--- Answers {accepted, created_at, status, the run to ring for or ''}, {not_found}, {evicted}: SQL may have the run,
---      {archived}, {busy, head run}, {missing}: a blob or the copied steps were left for too long, and must be written again, or
+-- Answers {accepted, created_at, status, the run to ring for or '', 1 while SQL is yet to have it as it is},
+--      {not_found}, {evicted}: SQL may have the run, {archived}, {busy, head run},
+--      {missing}: a blob or the copied steps were left for too long, and must be written again, or
 --      {changed}: the unfinished runs are others than the caller knows of (interrupt and rollback), who reads them again.
 local thread_id, run_id, on_busy = ARGV[1], ARGV[2], ARGV[3]
 local known = redis.call('HMGET', KEYS[2], 'created_at', 'status')
 if known[1] then
   local mine = known[2] == 'pending' and redis.call('HGET', KEYS[1], 'head') == run_id
-  return {'accepted', known[1], known[2], mine and run_id or ''}
+  return {'accepted', known[1], known[2], mine and run_id or '', redis.call('HEXISTS', KEYS[12], run_id)}
 end
 local status, head, evicted_at = unpack(redis.call('HMGET', KEYS[1], 'status', 'head', 'evicted_at'))
 if not status then return {'not_found'} end
@@ -64,8 +65,8 @@ redis.call('HSET', KEYS[2], 'first_event', id)
 mark(KEYS[2], KEYS[12], run_id)
 if head then
   redis.call('RPUSH', KEYS[4], run_id)
-  return {'accepted', now, 'pending', ring}
+  return {'accepted', now, 'pending', ring, 1}
 end
 redis.call('HSET', KEYS[1], 'head', run_id)
 redis.call('ZADD', KEYS[7], now + tonumber(ARGV[4]), run_id)
-return {'accepted', now, 'pending', run_id}
+return {'accepted', now, 'pending', run_id, 1}

@@ -8,13 +8,14 @@ import pytest
 from redis.asyncio import Redis
 
 from modem.archive import Archiver
+from shared import keys
 from shared.config import ArchiveSettings, Settings
 from shared.db import history
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.history.revival import Revival
-from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of
+from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of, thread_of
 from shared.keys import ThreadKeys, dirty, idle
 from shared.tenant import Tenant
 from shared.threads.archiving import Archiving, RecordCopy
@@ -264,3 +265,16 @@ async def test_nothing_is_unlisted_while_sql_is_away(house: House) -> None:
     house.database.begin = begin  # type: ignore[method-assign]
     await house.later.tick(ALL)
     assert await house.client.hgetall(dirty(shard_of(thread_id))) == {}
+
+
+async def test_a_run_that_is_submitted_again_stays_listed_until_sql_has_its_end(house: House) -> None:
+    run_id, current = await house.submit(await house.thread()), keys.current_runs("w")
+    await house.later.tick(ALL)
+    await house.submit(thread_of(run_id), run_id)
+    assert await house.client.zrange(current, 0, -1) == [run_id], "it goes on"
+    await (await house.claim(run_id)).end(RunStatus.SUCCEEDED, {}, {})
+    await house.submit(thread_of(run_id), run_id)
+    assert await house.client.zrange(current, 0, -1) == [run_id], "SQL has it as one that goes on"
+    await house.later.tick(ALL)
+    await house.submit(thread_of(run_id), run_id)
+    assert await house.client.zrange(current, 0, -1) == []
