@@ -11,6 +11,7 @@ from shared import keys
 from shared.db import archive, history
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
+from shared.ids import thread_of
 from shared.keys import ThreadKeys, thread_keys_of
 from shared.payloads.blobs import Ref
 from shared.redis import patiently
@@ -21,6 +22,8 @@ from shared.threads.types import Run, Thread
 from shared.types import JSON
 
 EVENTS_AT_ONCE = 500
+TRIES = 3
+"""Of what is evicted or revived just when it is changed; the next such move is a minute away."""
 
 log = logging.getLogger("trunkline.history")
 
@@ -52,50 +55,56 @@ class Changes:
 
     async def patch_run(self, run: Run, fields: Mapping[str, str | JSON]) -> None:
         """Sets `name` and `labels`. Raises AppError NOT_FOUND."""
-        await self._store.bring_back(run.thread_id, run.id)
-        k = thread_keys_of(run.id)
-        await self._patch(k.run(run.id), k.dirty, run.id, fields)
+        await self._patch(thread_keys_of(run.id).run(run.id), run.id, fields)
 
     async def patch_thread(self, thread: Thread, fields: Mapping[str, str | JSON]) -> None:
         """Sets `name`, `metadata` and `status`: an archived thread takes no more runs. Raises AppError NOT_FOUND."""
-        await self._store.bring_back(thread.id)
-        k = ThreadKeys(thread.id)
-        await self._patch(k.metadata, k.dirty, thread.id, fields)
+        await self._patch(ThreadKeys(thread.id).metadata, thread.id, fields)
 
-    async def _patch(self, name: str, dirty: str, member: str, fields: Mapping[str, str | JSON]) -> None:
+    async def _patch(self, name: str, member: str, fields: Mapping[str, str | JSON]) -> None:
         if not fields:
             return
         texts = {key: value if isinstance(value, str) else orjson.dumps(value) for key, value in fields.items()}
         flat = [item for pair in texts.items() for item in pair]
-        answer = await self._scripts.call("patch", [name, dirty], [member, len(texts), *flat])
-        if answer[0] == "not_found":
+        names = [name, thread_keys_of(member).dirty]
+        for _ in range(TRIES):
+            await self._bring_back(member)
+            [answer] = await self._scripts.call("patch", names, [member, len(texts), *flat])
+            if answer == "patched":
+                return
+        raise _moving(member)
+
+    async def _bring_back(self, member: str) -> None:
+        """A thread, or a run with its own. Raises AppError NOT_FOUND."""
+        if not await self._store.bring_back(thread_of(member), member if "." in member else None):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no {'run' if '.' in member else 'thread'} {member}.")
 
     async def delete_run(self, run: Run) -> None:
-        """With its steps and events; its messages stay. Raises AppError CONFLICT until it has ended."""
-        if await self._store.kept_from(run.thread_id) is None:
-            await self._delete_archived(run)
-            return
-        await self._store.bring_back(run.thread_id, run.id)
-        k = thread_keys_of(run.id)
-        blobs = _gone(await self._refs_of_it_alone(run))
-        names = [k.run(run.id), k.runs, k.timers, k.dirty, *k.of_run(run.id)[1:]]
-        answer = await self._scripts.call("delete_run", names, [run.id, len(blobs), *blobs])
-        if answer[0] == "busy":
-            raise AppError(ErrorCode.CONFLICT, f"Run {run.id} has not ended. Cancel it first.")
-        await self._delete_events(run)
-        await self._do(lambda: self._client.zrem(keys.current_runs(run.workspace), run.id))
-        await self._forget(run.id)
+        """With its steps and events; its messages stay. Raises AppError CONFLICT until it has ended, NOT_FOUND.
 
-    async def _delete_archived(self, run: Run) -> None:
-        """Of an evicted thread, which stays where it is: a deletion of many does not fill Redis with them."""
-        named = await self._archived_refs(run.thread_id)
-        mine = {ref for run_id, ref in named if run_id == run.id} - {ref for run_id, ref in named if run_id != run.id}
-        async with self._database.begin() as c:
-            await archive.forget(c, [run.id])
-            await archive.drop_blobs(c, run.thread_id, [ref.name for ref in mine])
-        if gone := _gone(mine):
-            await self._do(partial(self._client.zadd, thread_keys_of(run.id).timers, dict.fromkeys(gone, 0)))
+        An evicted thread stays where it is: a deletion of many does not fill Redis with them.
+        """
+        for _ in range(TRIES):
+            live = await self._store.kept_from(run.thread_id) is not None
+            if live:
+                await self._bring_back(run.id)
+            refs = await self._refs_of_it_alone(run, live=live)
+            answer = await self._delete_run(run, refs, live=live)
+            if answer == "busy":
+                raise AppError(ErrorCode.CONFLICT, f"Run {run.id} has not ended. Cancel it first.")
+            if answer == "deleted":
+                await self._delete_events(run)
+                await self._do(lambda: self._client.zrem(keys.current_runs(run.workspace), run.id))
+                await self._forget(run.id, refs)
+                return
+        raise _moving(run.id)
+
+    async def _delete_run(self, run: Run, refs: Iterable[Ref], *, live: bool) -> str:
+        k, blobs = thread_keys_of(run.id), _gone(refs)
+        names = [k.run(run.id), k.runs, k.timers, k.dirty, k.metadata, *k.of_run(run.id)[1:]]
+        where = "redis" if live else "archive"
+        [answer] = await self._scripts.call("delete_run", names, [run.id, where, len(blobs), *blobs])
+        return str(answer)
 
     async def _delete_events(self, run: Run) -> None:
         stream, since = thread_keys_of(run.id).stream, "0-0"
@@ -104,13 +113,13 @@ class Changes:
             since = found[-1].id
 
     async def delete_thread(self, thread: Thread) -> None:
-        """With all that is its own but its sandbox. Raises AppError CONFLICT while a run goes on in it."""
-        await self._store.bring_back(thread.id)
+        """With all that is its own but its sandbox. Raises AppError CONFLICT while a run goes on in it, NOT_FOUND."""
         k, answer = ThreadKeys(thread.id), "changed"
         while answer == "changed":
+            await self._bring_back(thread.id)
             resting = await self._archiving.resting(thread.id)
             refs = [*await self._archiving.refs(resting.runs), *refs_of_snapshots(resting.snapshots)]
-            if thread.was_evicted:
+            if "evicted_at" in resting.record:
                 refs += [ref for _, ref in await self._archived_refs(thread.id)]
             blobs = _gone(refs)
             names = [k.metadata, k.runs, k.timers, k.dirty, k.idle, k.stream, k.messages, k.queue, k.snapshots]
@@ -125,8 +134,11 @@ class Changes:
             await self._do(lambda: self._client.zrem(keys.current_runs(thread.workspace), *resting.runs))
         await self._forget(thread.id)
 
-    async def _refs_of_it_alone(self, run: Run) -> set[Ref]:
+    async def _refs_of_it_alone(self, run: Run, *, live: bool) -> set[Ref]:
         """Retries name what the runs before them have named."""
+        if not live:
+            named = await self._archived_refs(run.thread_id)
+            return {ref for run_id, ref in named if run_id == run.id} - {ref for i, ref in named if i != run.id}
         mine = set(await self._archiving.refs([run.id]))
         if not mine:
             return mine
@@ -142,16 +154,25 @@ class Changes:
         found = [(run.id, ref) for run in runs for ref in refs_of_record(run.record)]
         return [*found, *((run_id, ref) for run_id, step in steps for ref in step.refs)]
 
-    async def _forget(self, member: str) -> None:
-        """At once, so that lists do not show it any more. While SQL is away its mark does, later."""
+    async def _forget(self, member: str, refs: Iterable[Ref] = ()) -> None:
+        """At once, so that lists do not show it any more. While SQL is away its mark does, later.
+
+        `refs`: of a run that is deleted, the large values that are nobody's now.
+        """
         try:
             async with self._database.begin() as c:
                 await archive.forget(c, [member])
+                await archive.drop_blobs(c, thread_of(member), [ref.name for ref in refs])
         except AppError as error:
             log.warning("%s is deleted from SQL later: %s", member, error.detail)
 
     async def _do(self, call: object) -> None:
         await patiently(call, self._patience_seconds)  # type: ignore[arg-type]
+
+
+def _moving(member: str) -> AppError:
+    detail = f"{member} is being archived or brought back just now. Try again."
+    return AppError(ErrorCode.UNAVAILABLE, detail, retry_after=1)
 
 
 def _gone(refs: Iterable[Ref]) -> list[str]:

@@ -29,7 +29,9 @@ class History:
             return found
         async with self._database.connect() as c:
             archived = await history.thread(c, thread_id)
-        return Thread.parse(thread_id, {**archived.record, "evicted_at": ""}) if archived else None
+        if archived is None or await self._store.was_deleted(thread_id):
+            return None
+        return Thread.parse(thread_id, {**archived.record, "evicted_at": ""})
 
     async def threads(self, thread_ids: Sequence[str]) -> list[Thread]:
         """Those that exist, in the order given."""
@@ -48,7 +50,9 @@ class History:
             return None
         async with self._database.connect() as c:
             archived = await history.run(c, run_id)
-        return Run.parse(run_id, archived.record) if archived else None
+        if archived is None or await self._store.was_deleted(run_id):
+            return None
+        return Run.parse(run_id, archived.record)
 
     async def steps(self, run_id: str, start: int = 0, count: int | None = None) -> list[StepRecord]:
         """So many steps, in the order they were started, after the first `start` ones."""

@@ -25,9 +25,10 @@ from shared.threads.attempt import Attempt, Lacking, known_of
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
 from shared.threads.steps import Answer, StepRecord
-from shared.threads.submitting import YOUNG_MS, Cold, refused, submission
+from shared.threads.submitting import YOUNG_MS, Cold, deleted, refused, submission
 from shared.threads.timers import Timers
 from shared.threads.types import (
+    DELETED,
     BusyPolicy,
     Expired,
     Holding,
@@ -75,22 +76,36 @@ class ThreadStore:
         self._cold = cold
 
     async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
-        """Idempotent by id, evicted or not. `messages`: the conversation that it begins with."""
+        """Idempotent by id, evicted or not. `messages`: the conversation that it begins with.
+
+        Raises AppError NOT_FOUND where it was deleted.
+        """
         if self._cold and not new.derived and minted_ms(new.id) < time.time() * 1000 - YOUNG_MS:
             await self._cold.revive(new.id)
         for project in {None, new.project}:
             await self._do(partial(self._client.zadd, keys.threads(new.workspace, project), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
         args = [new.id, len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
-        record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty], args)
+        record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty, k.gone(new.id)], args)
+        if not record:
+            raise deleted(new.id)
         return Thread.parse(new.id, _pairs(record))
 
-    async def bring_back(self, thread_id: str, run_id: str | None = None) -> None:
-        """Into Redis where it was evicted, with that run. Raises AppError UNAVAILABLE."""
+    async def bring_back(self, thread_id: str, run_id: str | None = None) -> bool:
+        """Into Redis where it was evicted, with that run. Whether the thread is there now.
+
+        Raises AppError UNAVAILABLE, NOT_FOUND: one of the two was deleted.
+        """
         k = ThreadKeys(thread_id)
         wanted = k.run(run_id) if run_id else k.metadata
-        if self._cold and not await self._do(lambda: self._client.exists(wanted)):
-            await self._cold.revive(thread_id, run_id)
+        if await self._do(lambda: self._client.exists(wanted)):
+            return True
+        return self._cold is not None and await self._cold.revive(thread_id, run_id)
+
+    async def was_deleted(self, member: str) -> bool:
+        """A thread or a run that SQL may still have: it learns of the deletion later."""
+        k = thread_keys_of(member)
+        return bool(await self._do(lambda: self._client.hget(k.dirty, member)) == DELETED)
 
     async def thread(self, thread_id: str) -> Thread | None:
         record = await self._do(lambda: self._client.hgetall(ThreadKeys(thread_id).metadata))

@@ -21,7 +21,10 @@ class Cold(Protocol):
     """Where evicted threads are (shared.history)."""
 
     async def revive(self, thread_id: str, run_id: str | None = None) -> bool:
-        """Whether the thread is in Redis now, with the run if there is one. Raises AppError UNAVAILABLE."""
+        """Whether the thread is in Redis now, with the run if there is one.
+
+        Raises AppError UNAVAILABLE, NOT_FOUND: one of the two was deleted.
+        """
         ...
 
 
@@ -43,6 +46,7 @@ def submission(
     names += [new.steps.journal, new.steps.index] if new.steps else steps
     for run_id in interrupted:
         names += [k.run(run_id), k.journal(run_id), k.waits(run_id), k.inbox(run_id)]
+    names.append(k.gone(new.id))
     fields = new.fields(input_ref)
     blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
     head: list[Any] = [k.thread_id, new.id, on_busy, ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
@@ -62,4 +66,11 @@ def refused(new: NewRun, answer: Sequence[str]) -> AppError:
             return AppError(ErrorCode.UNAVAILABLE, "Copying the steps took more than an hour.", retry_after=1)
         case ["archived"]:
             return AppError(ErrorCode.CONFLICT, "The thread is archived and takes no more runs. Open a new one.")
+        case ["deleted"]:
+            return deleted(new.id)
     return AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_of(new.id)}.")
+
+
+def deleted(member: str) -> AppError:
+    """What becomes of whoever would have a deleted thread or run back."""
+    return AppError(ErrorCode.NOT_FOUND, f"{'Run' if '.' in member else 'Thread'} {member} was deleted.")

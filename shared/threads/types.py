@@ -14,6 +14,8 @@ from shared.payloads.blobs import Ref
 from shared.threads.brief import encode_brief
 from shared.types import JSON, EventType, Runnable, RunStatus
 
+DELETED = "deleted"
+"""The mark, in `keys.dirty`, of a thread or run that is to go from SQL."""
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
 BusyPolicy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
