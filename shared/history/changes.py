@@ -1,7 +1,8 @@
 """What the owner of a thread or a run does to it from outside: names it, labels it, archives it, deletes it."""
 
 import logging
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import orjson
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.db import archive, history
 from shared.db.engine import Database
+from shared.db.rows import stale
 from shared.errors import AppError, ErrorCode
 from shared.ids import thread_of
 from shared.keys import ThreadKeys, thread_keys_of
@@ -53,24 +55,27 @@ class Changes:
             replicas=replicas,
         )
 
-    async def patch_run(self, run: Run, fields: Mapping[str, str | JSON]) -> None:
-        """Sets `name` and `labels`. Raises AppError NOT_FOUND."""
-        await self._patch(thread_keys_of(run.id).run(run.id), run.id, fields)
+    async def patch_run(self, run: Run, fields: Mapping[str, str | JSON], *, expected: int | None = None) -> None:
+        """Sets `name` and `labels`. Raises AppError NOT_FOUND, CONFLICT: it is of another version than expected."""
+        await self._patch(thread_keys_of(run.id).run(run.id), run.id, fields, expected)
 
-    async def patch_thread(self, thread: Thread, fields: Mapping[str, str | JSON]) -> None:
-        """Sets `name`, `metadata` and `status`: an archived thread takes no more runs. Raises AppError NOT_FOUND."""
-        await self._patch(ThreadKeys(thread.id).metadata, thread.id, fields)
+    async def patch_thread(
+        self, thread: Thread, fields: Mapping[str, str | JSON], *, expected: int | None = None
+    ) -> None:
+        """Sets `name`, `metadata` and `status`: an archived thread takes no more runs. Raises as `patch_run`."""
+        await self._patch(ThreadKeys(thread.id).metadata, thread.id, fields, expected)
 
-    async def _patch(self, name: str, member: str, fields: Mapping[str, str | JSON]) -> None:
-        if not fields:
+    async def _patch(self, name: str, member: str, fields: Mapping[str, str | JSON], expected: int | None) -> None:
+        if not fields and expected is None:
             return
         texts = {key: value if isinstance(value, str) else orjson.dumps(value) for key, value in fields.items()}
         flat = [item for pair in texts.items() for item in pair]
-        names = [name, thread_keys_of(member).dirty]
+        names, head = [name, thread_keys_of(member).dirty], [member, _text(expected), secrets.token_hex(8)]
         for _ in range(TRIES):
             await self._bring_back(member)
-            [answer] = await self._scripts.call("patch", names, [member, len(texts), *flat])
-            if answer == "patched":
+            answer = await self._scripts.call("patch", names, [*head, len(texts), *flat])
+            _check(answer, expected)
+            if answer == ["patched"]:
                 return
         raise _moving(member)
 
@@ -79,9 +84,10 @@ class Changes:
         if not await self._store.bring_back(thread_of(member), member if "." in member else None):
             raise AppError(ErrorCode.NOT_FOUND, f"There is no {'run' if '.' in member else 'thread'} {member}.")
 
-    async def delete_run(self, run: Run) -> None:
-        """With its steps and events; its messages stay. Raises AppError CONFLICT until it has ended, NOT_FOUND.
+    async def delete_run(self, run: Run, *, expected: int | None = None) -> None:
+        """With its steps and events; its messages stay.
 
+        Raises AppError NOT_FOUND, CONFLICT: it has not ended, or is of another version than expected.
         An evicted thread stays where it is: a deletion of many does not fill Redis with them.
         """
         for _ in range(TRIES):
@@ -89,7 +95,7 @@ class Changes:
             if live:
                 await self._bring_back(run.id)
             refs = await self._refs_of_it_alone(run, live=live)
-            answer = await self._delete_run(run, refs, live=live)
+            answer = await self._delete_run(run, refs, expected, live=live)
             if answer == "busy":
                 raise AppError(ErrorCode.CONFLICT, f"Run {run.id} has not ended. Cancel it first.")
             if answer == "deleted":
@@ -99,12 +105,15 @@ class Changes:
                 return
         raise _moving(run.id)
 
-    async def _delete_run(self, run: Run, refs: Iterable[Ref], *, live: bool) -> str:
+    async def _delete_run(self, run: Run, refs: Iterable[Ref], expected: int | None, *, live: bool) -> str:
         k, blobs = thread_keys_of(run.id), _gone(refs)
         names = [k.run(run.id), k.runs, k.timers, k.dirty, k.metadata, *k.of_run(run.id)[1:]]
         where = "redis" if live else "archive"
-        [answer] = await self._scripts.call("delete_run", names, [run.id, where, len(blobs), *blobs])
-        return str(answer)
+        if not live and expected not in (None, run.revision):
+            raise stale(expected, run.revision)
+        answer = await self._scripts.call("delete_run", names, [run.id, _text(expected), where, len(blobs), *blobs])
+        _check(answer, expected)
+        return str(answer[0])
 
     async def _delete_events(self, run: Run) -> None:
         stream, since = thread_keys_of(run.id).stream, "0-0"
@@ -112,8 +121,11 @@ class Changes:
             await self._do(lambda: self._client.xdel(stream, *(entry.id for entry in found)))
             since = found[-1].id
 
-    async def delete_thread(self, thread: Thread) -> None:
-        """With all that is its own but its sandbox. Raises AppError CONFLICT while a run goes on in it, NOT_FOUND."""
+    async def delete_thread(self, thread: Thread, *, expected: int | None = None) -> None:
+        """With all that is its own but its sandbox.
+
+        Raises AppError NOT_FOUND, CONFLICT: a run goes on in it, or it is of another version than expected.
+        """
         k, answer = ThreadKeys(thread.id), "changed"
         while answer == "changed":
             await self._bring_back(thread.id)
@@ -124,8 +136,9 @@ class Changes:
             blobs = _gone(refs)
             names = [k.metadata, k.runs, k.timers, k.dirty, k.idle, k.stream, k.messages, k.queue, k.snapshots]
             names += [name for run_id in resting.runs for name in k.of_run(run_id)]
-            head = [thread.id, resting.record.get("last_id", ""), len(resting.runs), *resting.runs]
-            [answer] = await self._scripts.call("delete_thread", names, [*head, len(blobs), *blobs])
+            head = [thread.id, _text(expected), resting.record.get("last_id", ""), len(resting.runs), *resting.runs]
+            [answer, *rest] = await self._scripts.call("delete_thread", names, [*head, len(blobs), *blobs])
+            _check([answer, *rest], expected)
         if answer == "busy":
             raise AppError(ErrorCode.CONFLICT, f"A run goes on in thread {thread.id}. Cancel it first.")
         for project in {None, thread.project}:
@@ -168,6 +181,16 @@ class Changes:
 
     async def _do(self, call: object) -> None:
         await patiently(call, self._patience_seconds)  # type: ignore[arg-type]
+
+
+def _text(expected: int | None) -> str:
+    return "" if expected is None else str(expected)
+
+
+def _check(answer: Sequence[str], expected: int | None) -> None:
+    """Raises AppError CONFLICT where a script met another version than the expected one."""
+    if answer[0] == "stale":
+        raise stale(expected, int(answer[1]))
 
 
 def _moving(member: str) -> AppError:

@@ -192,3 +192,36 @@ async def test_a_patch_of_what_was_deleted_meanwhile_is_refused(house: House) ->
     await house.changes.delete_thread(thread)
     with pytest.raises(AppError, match="was deleted"):
         await house.changes.patch_thread(thread, {"name": "N"})
+
+
+async def test_a_patch_whose_answer_was_lost_counts_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = await house.thread()
+    call = house.changes._scripts.call
+
+    async def twice(*args: Any) -> Any:
+        await call(*args)
+        return await call(*args)
+
+    monkeypatch.setattr(house.changes._scripts, "call", twice)
+    await house.changes.patch_thread(thread, {"name": "N"}, expected=1)
+    found = await house.store.thread(thread.id)
+    assert found
+    assert (found.name, found.revision) == ("N", 2)
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_versions_outlive_an_eviction(house: House, evicted: bool) -> None:
+    run = await house.ended((await house.thread()).id)
+    await house.changes.patch_run(run, {"name": "N"}, expected=1)
+    if evicted:
+        await house.evict()
+    found = await house.history.run(run.id)
+    assert found
+    assert found.revision == 2
+    for stale in (
+        house.changes.patch_run(found, {"name": "M"}, expected=1),
+        house.changes.delete_run(found, expected=1),
+    ):
+        with pytest.raises(AppError, match="It was changed meanwhile"):
+            await stale
+    await house.changes.delete_run(found, expected=2)
