@@ -77,8 +77,19 @@ class Archiver:
         while idle := await self._archiving.idle(
             shards, seconds=self._settings.evict_after_seconds, limit=EVICTED_AT_ONCE
         ):
-            if not any([await self.evict(thread_id) for thread_id in idle]):
+            if not any([await self._evict(thread_id) for thread_id in idle]):
                 break
+
+    async def _evict(self, thread_id: str) -> bool:
+        """As `evict`. A thread that cannot leave (its data are broken) keeps no other in Redis."""
+        try:
+            return await self.evict(thread_id)
+        except Exception as error:
+            if _away(error):
+                raise
+            log.exception("thread %s cannot leave Redis", thread_id)
+            await self._archiving.put_off([thread_id])
+            return False
 
     async def _archive(self, marks: Mapping[str, Marks]) -> None:
         """Together; where that fails, one by one, so that a broken thread is the only one that stays behind."""

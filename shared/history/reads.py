@@ -56,12 +56,18 @@ class History:
 
     async def steps(self, run_id: str, start: int = 0, count: int | None = None) -> list[StepRecord]:
         """So many steps, in the order they were started, after the first `start` ones."""
+        # Read first, then asked for: what is there then has not left before it was read, or has come back since.
+        if found := await self._live_steps(run_id, start, count):
+            return found
         if await self._store.run(run_id):
-            if count is not None:
-                return await self._store.steps(run_id, start, count)
-            return (await self._store.journal(run_id))[start:]
+            return await self._live_steps(run_id, start, count)
         async with self._database.connect() as c:
             return await history.run_steps(c, run_id, start, count)
+
+    async def _live_steps(self, run_id: str, start: int, count: int | None) -> list[StepRecord]:
+        if count is not None:
+            return await self._store.steps(run_id, start, count)
+        return (await self._store.journal(run_id))[start:]
 
     async def step(self, run_id: str, number: int) -> StepRecord | None:
         if found := await self._store.step(run_id, number):
@@ -75,8 +81,8 @@ class History:
         """The conversation as the model sees it, oldest first."""
         if found := await self._store.messages(thread_id, start, count):
             return found
-        if await self._store.thread(thread_id):
-            return []
+        if await self._store.thread(thread_id):  # it has none, or has come back since
+            return await self._store.messages(thread_id, start, count)
         async with self._database.connect() as c:
             return [orjson.loads(message) for message in await history.conversation(c, thread_id, start, count)]
 

@@ -181,9 +181,14 @@ class Archiving:
             if kind not in BLOBS_OWN:
                 due.add(thread_of(member))
         if busy := due.intersection(thread_ids):
-            now, _ = await self._client.time()
-            await self._client.zadd(keys.idle(shard), dict.fromkeys(busy, now * 1000), xx=True)
+            await self.put_off(busy)
         return [thread_id for thread_id in thread_ids if thread_id not in busy]
+
+    async def put_off(self, thread_ids: Iterable[str]) -> None:
+        """They count as idle from now on."""
+        now, _ = await self._client.time()
+        for thread_id in thread_ids:
+            await self._client.zadd(ThreadKeys(thread_id).idle, {thread_id: now * 1000}, xx=True)
 
     async def resting(self, thread_id: str) -> Resting:
         k = ThreadKeys(thread_id)

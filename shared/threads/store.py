@@ -359,7 +359,7 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         found = await self._do(lambda: self._client.zrange(k.steps(run_id), start, start + count - 1))
         entries = await self._do(lambda: self._client.hmget(k.journal(run_id), found)) if found else []
-        return [StepRecord.parse(key, entry) for key, entry in zip(found, entries, strict=True)]
+        return [StepRecord.parse(key, entry) for key, entry in zip(found, entries, strict=True) if entry]
 
     async def now_ms(self) -> int:
         """Redis' time."""

@@ -299,3 +299,15 @@ async def test_the_time_at_which_all_was_archived_is_told_and_only_then(house: H
     for _ in range(SET_ASIDE_PASSES):
         await house.later.tick([shard_of(broken)])
     assert time.time() - done() < 60
+
+
+async def test_a_thread_that_cannot_leave_keeps_no_other(house: House) -> None:
+    broken, sound = [await house.thread() for _ in range(2)]
+    await house.later.tick(ALL)
+    await house.client.hset(ThreadKeys(broken).metadata, "last_id", "nonsense")
+    for _ in range(2):
+        await house.client.zadd(idle(shard_of(broken)), {broken: 0})
+        await house.archiver.tick(ALL)
+        assert await house.out.store.threads([sound]) == []
+        await house.out.store.bring_back(sound)
+    assert await house.client.zscore(idle(shard_of(broken)), broken), "it is looked at again much later"

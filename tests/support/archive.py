@@ -55,14 +55,14 @@ class House:
     async def thread(self) -> Thread:
         return await self.store.create_thread(NewThread(new_thread_id(), "w"))
 
-    async def ended(self, thread_id: str, size: int = 1) -> Run:
-        """A run with one step, whose result has so many bytes."""
+    async def ended(self, thread_id: str, size: int = 1, message: str | None = None) -> Run:
+        """A run with one step, whose result has so many bytes, and that says something."""
         run_id = new_run_id(thread_id)
         await self.store.submit(NewRun(run_id, "w", {"task": "x"}), queued={})
         attempt = await self.store.claim(run_id, "w1", secrets.token_hex(4))
         assert attempt
-        result = "r" * size
-        await attempt.commit(Change([StepRecord("k1", 1, "k", "t", StepStatus.SUCCEEDED, "h", result=result)]))
+        step = StepRecord("k1", 1, "k", "t", StepStatus.SUCCEEDED, "h", result="r" * size)
+        await attempt.commit(Change([step], [{"role": "assistant", "content": message}] if message else []))
         await attempt.end(RunStatus.SUCCEEDED, {}, {})
         run = await self.store.run(run_id)
         assert run
