@@ -33,6 +33,15 @@ class History:
             return None
         return Thread.parse(thread_id, {**archived.record, "evicted_at": ""})
 
+    async def was_deleted(self, thread_id: str) -> bool:
+        """And is nowhere now. Raises AppError UNAVAILABLE where neither the thread nor its deletion is in Redis."""
+        if await self._store.thread(thread_id):
+            return False
+        if await self._store.was_deleted(thread_id):
+            return True
+        async with self._database.connect() as c:
+            return await history.was_deleted(c, thread_id)
+
     async def threads(self, thread_ids: Sequence[str]) -> list[Thread]:
         """Those that exist, in the order given."""
         found = {thread.id: thread for thread in await self._store.threads(thread_ids)}
