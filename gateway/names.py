@@ -25,10 +25,10 @@ async def _replaced(services: Services, name: str, old: str, mine: str) -> str |
     async def replace() -> str | None:
         async with services.redis.pipeline() as pipeline:
             await pipeline.watch(name)
-            now: str | None = await pipeline.get(name)
+            now = await pipeline.get(name)
             if now != old:
-                return now
-            pipeline.multi()
+                return None if now is None else str(now)
+            pipeline.multi()  # type: ignore[no-untyped-call]
             pipeline.set(name, mine)
             try:
                 await pipeline.execute()

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared import keys
 from shared.db import history
@@ -48,12 +47,13 @@ class Revival:
             async with self._database.connect() as c:
                 thread = await history.thread(c, thread_id)
                 if thread is None:
-                    await _check(c, thread_id)
+                    if await history.was_deleted(c, thread_id):
+                        raise deleted(thread_id)
                     return False
                 messages = [] if there else await history.conversation(c, thread_id)
                 run = await history.run(c, run_id) if run_id else None
-                if run_id and run is None:
-                    await _check(c, run_id)
+                if run_id and run is None and await history.was_deleted(c, run_id):
+                    raise deleted(run_id)
                 journal = await history.entries(c, run.id) if run else []
             if not there and await self._revive(thread, messages, began) == "stale":
                 continue
@@ -87,11 +87,6 @@ class Revival:
     async def _there(self, thread_id: str) -> bool:
         found = await patiently(lambda: self._client.exists(ThreadKeys(thread_id).metadata), self._patience_seconds)
         return bool(found)
-
-
-async def _check(c: AsyncConnection, member: str) -> None:
-    if await history.was_deleted(c, member):
-        raise deleted(member)
 
 
 def _undeleted(member: str, answer: str) -> str:

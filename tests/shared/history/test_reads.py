@@ -41,7 +41,7 @@ async def test_a_conversation_is_read_whole_while_its_thread_comes_back(
 
 def _then(house: House, name: str, what: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It happens right after the store was asked that the first time."""
-    ask, asked = getattr(house.store, name), []
+    ask, asked = getattr(house.store, name), list[str]()
 
     async def once(*args: Any, **named: Any) -> Any:
         answer = await ask(*args, **named)
