@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select
 
+from shared import keys
 from shared.db import history
 from shared.db.engine import Database
 from shared.db.tables.archive import blobs
@@ -225,3 +226,26 @@ async def test_versions_outlive_an_eviction(house: House, evicted: bool) -> None
         with pytest.raises(AppError, match="It was changed meanwhile"):
             await stale
     await house.changes.delete_run(found, expected=2)
+
+
+@pytest.mark.parametrize("kind", ["run", "thread"])
+async def test_a_deletion_whose_answer_was_lost_is_finished(
+    house: House, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = await house.thread()
+    run = await house.ended(thread.id)
+    await house.archive()
+    call = house.changes._scripts.call
+
+    async def twice(*args: Any) -> Any:
+        await call(*args)
+        return await call(*args)
+
+    monkeypatch.setattr(house.changes._scripts, "call", twice)
+    if kind == "run":
+        await house.changes.delete_run(run)
+    else:
+        await house.changes.delete_thread(thread)
+    assert await house.store.events(thread.id) == []
+    assert await house.client.zcard(keys.current_runs("w")) == 0
+    assert await house.history.run(run.id) is None
