@@ -57,7 +57,7 @@ class Agenda:
         await asyncio.gather(*self._under_way.values())
 
     async def _begin(self, shards: Sequence[int]) -> None:
-        timers = await self._outside.store.due(shards, PER_SHARD)
+        timers = await self._outside.store.timers.due(shards, PER_SHARD)
         topics = await self._outside.bus.deliveries(shards, PER_SHARD)
         for item, is_topic in [*((timer, False) for timer in timers), *((topic, True) for topic in topics)]:
             if item not in self._under_way:
@@ -71,7 +71,7 @@ class Agenda:
         try:
             async with self._store_slots if item.partition("|")[0] in STORE_KINDS else self._slots:
                 if not await self._done(item, is_topic):
-                    later = self._outside.bus.postpone if is_topic else self._outside.store.postpone
+                    later = self._outside.bus.postpone if is_topic else self._outside.store.timers.postpone
                     await later(item, POSTPONED_SECONDS)
         except Exception as error:
             log.warning("%s could not be put off: %s", item, error, exc_info=not passes(error))

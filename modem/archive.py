@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from modem.metrics import ChoreMetrics
 from modem.sweep import NameSource, share_of
 from shared.config import ArchiveSettings
 from shared.db import archive
@@ -31,7 +32,7 @@ SET_ASIDE_PASSES = 100
 
 
 class Archiver:
-    """`archiving` has the threads, `payloads` their large values."""
+    """`archiving` has the threads, `payloads` their large values. `metrics`: where it tells when it was done."""
 
     def __init__(
         self,
@@ -40,12 +41,15 @@ class Archiver:
         payloads: Payloads,
         archiving: Archiving,
         registry: WorkerRegistry,
+        *,
+        metrics: ChoreMetrics | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._payloads = payloads
         self._archiving = archiving
         self._registry = registry
+        self._metrics = metrics
         self._set_aside: dict[str, int] = {}
 
     async def run(self, my_name: NameSource) -> None:
@@ -68,11 +72,24 @@ class Archiver:
         self._set_aside = {thread_id: left - 1 for thread_id, left in self._set_aside.items() if left > 1}
         async for marks in self._archiving.dirty(shards, THREADS_AT_ONCE):
             await self._archive({i: marked for i, marked in marks.items() if i not in self._set_aside})
+        if self._metrics and shards and not self._set_aside:
+            self._metrics.archive_done.set_to_current_time()
         while idle := await self._archiving.idle(
             shards, seconds=self._settings.evict_after_seconds, limit=EVICTED_AT_ONCE
         ):
-            if not any([await self.evict(thread_id) for thread_id in idle]):
+            if not any([await self._evict(thread_id) for thread_id in idle]):
                 break
+
+    async def _evict(self, thread_id: str) -> bool:
+        """As `evict`. A thread that cannot leave (its data are broken) keeps no other in Redis."""
+        try:
+            return await self.evict(thread_id)
+        except Exception as error:
+            if _away(error):
+                raise
+            log.exception("thread %s cannot leave Redis", thread_id)
+            await self._archiving.put_off([thread_id])
+            return False
 
     async def _archive(self, marks: Mapping[str, Marks]) -> None:
         """Together; where that fails, one by one, so that a broken thread is the only one that stays behind."""

@@ -49,37 +49,43 @@ class Retention:
             await retention.forget_tombstones(c, before=now - TOMBSTONE_SECONDS)
         if self._days:
             before = now - self._days * 86400
-            while await self._runs(before):
-                pass
-            while await self._threads(before):
-                pass
+            await self._runs(before)
+            await self._threads(before)
 
-    async def _runs(self, before: float) -> int:
-        """How many were deleted."""
-        async with self._database.connect() as c:
-            found = [Run.parse(row.id, row.record) for row in await retention.old_runs(c, before=before, limit=AT_ONCE)]
-        deleted = [run for run in found if await self._delete(run)]
-        async with self._database.begin() as c:
-            for thread_id in sorted({run.thread_id for run in deleted}):
-                await retention.note_purge(c, thread_id)
-        return len(deleted)
+    async def _runs(self, before: float) -> None:
+        after = None
+        while True:
+            async with self._database.connect() as c:
+                rows = await retention.old_runs(c, before=before, after=after, limit=AT_ONCE)
+            if not rows:
+                return
+            after = rows[-1][0]
+            runs = [Run.parse(row.id, row.record) for _, row in rows]
+            async with self._database.begin() as c:  # before they go: no reader skips them unawares
+                for thread_id in sorted({run.thread_id for run in runs}):
+                    await retention.note_purge(c, thread_id, [run.id for run in runs])
+            for run in runs:
+                await self._delete(run)
 
-    async def _threads(self, before: float) -> int:
-        async with self._database.connect() as c:
-            ids = await retention.old_threads(c, before=before, limit=AT_ONCE)
-            rows = await history.threads_of(c, ids)
-        threads = [Thread.parse(row.id, {**row.record, "evicted_at": ""}) for row in rows]
-        return sum([await self._delete(thread) for thread in threads])
+    async def _threads(self, before: float) -> None:
+        after = ""
+        while True:
+            async with self._database.connect() as c:
+                ids = await retention.old_threads(c, before=before, after=after, limit=AT_ONCE)
+                rows = await history.threads_of(c, ids)
+            if not ids:
+                return
+            after = ids[-1]
+            for row in rows:
+                await self._delete(Thread.parse(row.id, {**row.record, "evicted_at": ""}))
 
-    async def _delete(self, old: Run | Thread) -> bool:
-        """False: something goes on there."""
+    async def _delete(self, old: Run | Thread) -> None:
+        """Unless something goes on there, or somebody else has: another tick looks again."""
         try:
             if isinstance(old, Run):
                 await self._changes.delete_run(old)
             else:
                 await self._changes.delete_thread(old)
         except AppError as error:
-            if error.code is not ErrorCode.CONFLICT:
+            if error.code not in (ErrorCode.CONFLICT, ErrorCode.NOT_FOUND):
                 raise
-            return False
-        return True

@@ -143,8 +143,10 @@ class Worker:
         self._resources.push_async_callback(self._runner.close)
         self._agenda = Agenda(impatient)
         archiving = Archiving(client, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas)
+        metrics = ChoreMetrics(self._registry)
         self._archiver = Archiver(
-            self._settings.archive, database, impatient.store.payloads, archiving, WorkerRegistry(client)
+            *(self._settings.archive, database, impatient.store.payloads, archiving, WorkerRegistry(client)),
+            metrics=metrics,
         )
         changes = Changes(
             client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas
@@ -158,7 +160,7 @@ class Worker:
             queue=self._queue,
             running=self._runner.running,
             take_from=partial(self._take_from, store=impatient.store, runtime=runtime),
-            metrics=ChoreMetrics(self._registry),
+            metrics=metrics,
         )
 
     async def _start_chores(self) -> None:

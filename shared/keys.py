@@ -110,6 +110,10 @@ class ThreadKeys:
         """STRING: a large result (shared/payloads)."""
         return f"{self.prefix}:blob:{name}"
 
+    def gone(self, member: str) -> str:
+        """STRING, for a minute after SQL has forgotten that deleted run, or the thread: who read it before is late."""
+        return f"gone:{{{self.thread_id}}}:{member}"
+
     def inbox(self, run_id: str) -> str:
         """LIST of messages that were put into the run while it went on."""
         return f"{self.prefix}:run:{run_id}:inbox"

@@ -73,3 +73,9 @@ async def patiently(call: Callable[[], Awaitable[T]], patience_seconds: float | 
                 raise
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 2, 1.0)
+
+
+async def redis_ms(client: Redis, patience_seconds: float | None) -> int:
+    """Redis' time, in milliseconds. `patience_seconds`: as of `patiently`."""
+    seconds, microseconds = await patiently(client.time, patience_seconds)
+    return int(seconds) * 1000 + int(microseconds) // 1000

@@ -50,6 +50,7 @@ class Thread(Model):
     status: str
     created_at: Time
     name: str | None = None
+    version: int = 1
     metadata: JSON = {}
     context: JSON = {}
     current_run_id: str | None = None
@@ -81,6 +82,8 @@ class Run(Model):
     output_ref: Reference | None = None
     error: JSON | None = None
     usage: JSON = {}
+    name: str | None = None
+    version: int = 1
     labels: JSON = {}
     user_uuid: str | None = None
     parent_run_id: str | None = None

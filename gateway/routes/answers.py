@@ -25,6 +25,9 @@ Timestamp = Annotated[
 """RFC 3339 in UTC, always with milliseconds: such texts sort as the times do."""
 
 
+VERSION = "Rises with every change by PATCH, and stands in the `ETag`."
+
+
 class Page(BaseModel, Generic[Item]):
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last one.")
@@ -38,6 +41,7 @@ class ThreadOpened(BaseModel):
 
 class ThreadAnswer(ThreadOpened):
     name: str | None
+    version: int = Field(description=VERSION)
     project_id: str | None
     metadata: JSON
     context: JSON
@@ -52,6 +56,7 @@ class ThreadAnswer(ThreadOpened):
             created_at=thread.created_at,
             status=thread.status,
             name=thread.name,
+            version=thread.revision,
             project_id=thread.project,
             metadata=thread.metadata,
             context=thread.context,
@@ -96,6 +101,7 @@ class RunAnswer(BaseModel):
     error: JSON | None
     usage: JSON
     name: str | None
+    version: int = Field(description=VERSION)
     labels: dict[str, str]
     task_id: str | None
     user_uuid: str | None
@@ -130,6 +136,7 @@ class RunAnswer(BaseModel):
             error=run.error,
             usage=run.usage,
             name=run.name,
+            version=run.revision,
             labels=dict(run.labels),
             task_id=run.task_id,
             user_uuid=run.user_uuid,

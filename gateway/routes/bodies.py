@@ -320,6 +320,7 @@ class RunPatch(Body):
 
     name: Name | None = Field(default=None, description="For people.")
     labels: Labels | None = Field(default=None, description="In place of those that it has.")
+    expected_version: Version | None = Field(default=None, description="As `If-Match`.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"labels": {"customer": "c-17"}}]})
 
@@ -332,6 +333,7 @@ class ThreadPatch(Body):
     status: Literal["active", "archived"] | None = Field(
         default=None, description="An archived thread takes no more runs, until it is active again."
     )
+    expected_version: Version | None = Field(default=None, description="As `If-Match`.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Invoices"}, {"status": "archived"}]})
 

@@ -9,15 +9,13 @@ from starlette.responses import Response
 from gateway.auth import Principal
 from gateway.deps import Services, StreamCaller, WithServices
 from gateway.errors import invalid
+from gateway.names import thread_named
 from gateway.openapi import FLOW_STREAM, TAKES_TICKET, errors
 from gateway.patterns import NOT_BLANK, looks_like
 from gateway.routes.runs import LastEventId, LastId
 from gateway.stream.open import resume_after
 from shared import keys
 from shared.errors import AppError, ErrorCode, FieldError
-from shared.redis import patiently
-
-PATIENCE_SECONDS = 2.0
 
 router = APIRouter(tags=["threads"])
 root = APIRouter(tags=["threads"])
@@ -59,11 +57,10 @@ async def name_stream(
     never made. Raises AppError CONFLICT where it stands for another one.
     """
     alias = keys.flow(str(caller.tenant), flow_uuid, flow_input_uuid)
-    kept = await patiently(lambda: services.redis.set(alias, thread_id, nx=True, get=True), PATIENCE_SECONDS)
-    before = str(kept or thread_id)
+    before = await thread_named(services, alias, thread_id)
     if before == thread_id:
         return thread_id
-    if await services.store.thread(before):
+    if await services.history.thread(before):
         raise AppError(
             ErrorCode.CONFLICT,
             f"This flow and input have thread {before} already. Execute in it, or give another flowInputUuid.",

@@ -20,6 +20,7 @@ from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
+from gateway.routes.versions import IfMatch, expected_version, tag
 from gateway.routes.whole import whole_run
 from gateway.stream.open import resume_after
 from shared.errors import AppError, ErrorCode, FieldError
@@ -113,25 +114,43 @@ def page_of_runs(found: Sequence[Run], limit: int) -> Page[RunAnswer]:
     return page_of(found, limit, RunAnswer.of, place_of_run)
 
 
-@router.patch("/{run_id}", operation_id="updateRun", summary="Name or label a run", responses=errors(400, 404, 413))
-async def update_run(run_id: str, body: RunPatch, services: WithServices, caller: Writer) -> RunAnswer:
+@router.patch(
+    "/{run_id}", operation_id="updateRun", summary="Name or label a run", responses=errors(400, 404, 409, 413)
+)
+async def update_run(
+    run_id: str,
+    body: RunPatch,
+    *,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+) -> RunAnswer:
+    """What is not given stays as it is."""
+    expected = expected_version(if_match, body.expected_version)
     run = await services.run_of(caller, run_id)
-    await services.changes.patch_run(run, body.model_dump(exclude_none=True))
-    return RunAnswer.of(await services.run_of(caller, run_id))
+    given = body.model_dump(exclude_none=True, exclude={"expected_version"})
+    await services.changes.patch_run(run, given, expected=expected)
+    run = await services.run_of(caller, run_id)
+    tag(response, run.revision)
+    return RunAnswer.of(run)
 
 
 @router.delete(
-    "/{run_id}", operation_id="deleteRun", summary="Delete a run", status_code=204, responses=errors(404, 409)
+    "/{run_id}", operation_id="deleteRun", summary="Delete a run", status_code=204, responses=errors(400, 404, 409)
 )
-async def delete_run(run_id: str, services: WithServices, caller: Writer) -> None:
+async def delete_run(run_id: str, services: WithServices, caller: Writer, if_match: IfMatch = None) -> None:
     """With its steps and events, once it has ended. What it added to the conversation stays."""
-    await services.changes.delete_run(await services.run_of(caller, run_id))
+    expected = expected_version(if_match)
+    await services.changes.delete_run(await services.run_of(caller, run_id), expected=expected)
 
 
 @router.get("/{run_id}", operation_id="getRun", summary="A run", responses=errors(404))
-async def get_run(run_id: str, services: WithServices, caller: Caller) -> RunAnswer:
+async def get_run(run_id: str, response: Response, services: WithServices, caller: Caller) -> RunAnswer:
     """With its input and output, however large."""
-    return await whole_run(services.store.payloads, await services.run_of(caller, run_id))
+    run = await services.run_of(caller, run_id)
+    tag(response, run.revision)
+    return await whole_run(services.store.payloads, run)
 
 
 @router.get(

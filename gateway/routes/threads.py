@@ -24,6 +24,7 @@ from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, NumberCursor, ThreadCursor, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
+from gateway.routes.versions import IfMatch, expected_version, tag
 from gateway.stream.open import resume_after
 from shared.config import Settings
 from shared.db.agents import Agent
@@ -218,17 +219,36 @@ async def list_threads(
 
 
 @router.get("/{thread_id}", operation_id="getThread", summary="A thread", responses=errors(404))
-async def get_thread(thread_id: str, services: WithServices, caller: Caller) -> ThreadAnswer:
-    return ThreadAnswer.of(await services.thread_of(caller, thread_id))
+async def get_thread(thread_id: str, response: Response, services: WithServices, caller: Caller) -> ThreadAnswer:
+    return _tagged(response, await services.thread_of(caller, thread_id))
 
 
 @router.patch(
-    "/{thread_id}", operation_id="updateThread", summary="Rename or archive a thread", responses=errors(400, 404, 413)
+    "/{thread_id}",
+    operation_id="updateThread",
+    summary="Rename or archive a thread",
+    responses=errors(400, 404, 409, 413),
 )
-async def update_thread(thread_id: str, body: ThreadPatch, services: WithServices, caller: Writer) -> ThreadAnswer:
+async def update_thread(
+    thread_id: str,
+    body: ThreadPatch,
+    *,
+    response: Response,
+    services: WithServices,
+    caller: Writer,
+    if_match: IfMatch = None,
+) -> ThreadAnswer:
+    """What is not given stays as it is."""
+    expected = expected_version(if_match, body.expected_version)
     thread = await services.thread_of(caller, thread_id)
-    await services.changes.patch_thread(thread, body.model_dump(exclude_none=True))
-    return ThreadAnswer.of(await services.thread_of(caller, thread_id))
+    given = body.model_dump(exclude_none=True, exclude={"expected_version"})
+    await services.changes.patch_thread(thread, given, expected=expected)
+    return _tagged(response, await services.thread_of(caller, thread_id))
+
+
+def _tagged(response: Response, thread: Thread) -> ThreadAnswer:
+    tag(response, thread.revision)
+    return ThreadAnswer.of(thread)
 
 
 @router.delete(
@@ -236,11 +256,12 @@ async def update_thread(thread_id: str, body: ThreadPatch, services: WithService
     operation_id="deleteThread",
     summary="Delete a thread",
     status_code=204,
-    responses=errors(404, 409),
+    responses=errors(400, 404, 409),
 )
-async def delete_thread(thread_id: str, services: WithServices, caller: Writer) -> None:
+async def delete_thread(thread_id: str, services: WithServices, caller: Writer, if_match: IfMatch = None) -> None:
     """With its runs, events, conversation, snapshots and large values. 409 while a run goes on in it."""
-    await services.changes.delete_thread(await services.thread_of(caller, thread_id))
+    expected = expected_version(if_match)
+    await services.changes.delete_thread(await services.thread_of(caller, thread_id), expected=expected)
 
 
 @router.get(

@@ -100,6 +100,8 @@ async def _forget_run(c: AsyncConnection, run_id: str) -> None:
     }
     thread_id = thread_of(run_id)
     await _upsert(c, threads, [_unknown_thread(thread_id)], None)
+    # Who writes events of the thread has it locked: they are there to be deleted, or find the run deleted.
+    await c.execute(select(threads.c.id).where(threads.c.id == thread_id).with_for_update())
     row = {"id": run_id, "thread_id": thread_id, "workspace": "", "runnable_type": "", "status": ""}
     await _upsert(c, runs, [{**row, **void, "created_at": void["deleted_at"]}], None)
     await c.execute(update(runs).where(runs.c.id == run_id).values(**void))

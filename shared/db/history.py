@@ -56,6 +56,13 @@ async def thread(c: AsyncConnection, thread_id: str) -> ArchivedThread | None:
     return _thread(row) if row else None
 
 
+async def was_deleted(c: AsyncConnection, member: str) -> bool:
+    """A thread or a run of which only its tombstone is there."""
+    table = runs if "." in member else threads
+    query = select(table.c.id).where(table.c.id == member, table.c.deleted_at.is_not(None))
+    return (await c.execute(query)).first() is not None
+
+
 async def threads_of(c: AsyncConnection, thread_ids: Sequence[str]) -> list[ArchivedThread]:
     query = select(threads).where(threads.c.id.in_(thread_ids), threads.c.deleted_at.is_(None), threads.c.seq >= 0)
     return [_thread(row) for row in await c.execute(query)]

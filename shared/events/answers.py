@@ -122,7 +122,7 @@ class Answers:
             raise ValueError(f"a newer release's timer: {timer}")
         elif step := await self._store.step_of(run_id, rest[0]):
             ring = await (self._wake(run_id, step) if what == "wake" else self.forget(run_id, step))
-        await self._store.done(timer)
+        await self._store.timers.done(timer)
         return ring
 
     async def _wake(self, run_id: str, step: StepRecord) -> str | None:

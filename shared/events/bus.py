@@ -13,7 +13,7 @@ import orjson
 from redis.asyncio import Redis
 
 from shared import keys
-from shared.redis import patiently
+from shared.redis import patiently, redis_ms
 from shared.scripts import Scripts
 from shared.types import JSON
 
@@ -119,7 +119,7 @@ class EventBus:
 
     async def deliveries(self, shards: Iterable[int], limit: int) -> list[str]:
         """Topics (as `Topic.parse` takes them) with an event that somebody still waits for, up to so many a shard."""
-        now, wanted = await self._now_ms(), list(shards)
+        now, wanted = await redis_ms(self._client, self._patience_seconds), list(shards)
         pipeline = self._client.pipeline(transaction=False)
         for shard in wanted:
             pipeline.zrangebyscore(keys.deliveries(shard), "-inf", now, start=0, num=limit)
@@ -128,12 +128,8 @@ class EventBus:
 
     async def postpone(self, member: str, seconds: float) -> None:
         """A topic that still needs delivery gets it so much later, or with its next event."""
-        due = await self._now_ms() + int(seconds * 1000)
+        due = await redis_ms(self._client, self._patience_seconds) + int(seconds * 1000)
         await self._do(lambda: self._client.zadd(keys.TopicKeys(member).deliveries, {member: due}, xx=True))
-
-    async def _now_ms(self) -> int:
-        seconds, microseconds = await self._do(self._client.time)
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _do(self, call: Any) -> Any:
         return await patiently(call, self._patience_seconds)

@@ -29,7 +29,18 @@ class History:
             return found
         async with self._database.connect() as c:
             archived = await history.thread(c, thread_id)
-        return Thread.parse(thread_id, {**archived.record, "evicted_at": ""}) if archived else None
+        if archived is None or await self._store.was_deleted(thread_id):
+            return None
+        return Thread.parse(thread_id, {**archived.record, "evicted_at": ""})
+
+    async def was_deleted(self, thread_id: str) -> bool:
+        """And is nowhere now. Raises AppError UNAVAILABLE where neither the thread nor its deletion is in Redis."""
+        if await self._store.thread(thread_id):
+            return False
+        if await self._store.was_deleted(thread_id):
+            return True
+        async with self._database.connect() as c:
+            return await history.was_deleted(c, thread_id)
 
     async def threads(self, thread_ids: Sequence[str]) -> list[Thread]:
         """Those that exist, in the order given."""
@@ -48,16 +59,24 @@ class History:
             return None
         async with self._database.connect() as c:
             archived = await history.run(c, run_id)
-        return Run.parse(run_id, archived.record) if archived else None
+        if archived is None or await self._store.was_deleted(run_id):
+            return None
+        return Run.parse(run_id, archived.record)
 
     async def steps(self, run_id: str, start: int = 0, count: int | None = None) -> list[StepRecord]:
         """So many steps, in the order they were started, after the first `start` ones."""
+        # Read first, then asked for: what is there then has not left before it was read, or has come back since.
+        if found := await self._live_steps(run_id, start, count):
+            return found
         if await self._store.run(run_id):
-            if count is not None:
-                return await self._store.steps(run_id, start, count)
-            return (await self._store.journal(run_id))[start:]
+            return await self._live_steps(run_id, start, count)
         async with self._database.connect() as c:
             return await history.run_steps(c, run_id, start, count)
+
+    async def _live_steps(self, run_id: str, start: int, count: int | None) -> list[StepRecord]:
+        if count is not None:
+            return await self._store.steps(run_id, start, count)
+        return (await self._store.journal(run_id))[start:]
 
     async def step(self, run_id: str, number: int) -> StepRecord | None:
         if found := await self._store.step(run_id, number):
@@ -71,8 +90,8 @@ class History:
         """The conversation as the model sees it, oldest first."""
         if found := await self._store.messages(thread_id, start, count):
             return found
-        if await self._store.thread(thread_id):
-            return []
+        if await self._store.thread(thread_id):  # it has none, or has come back since
+            return await self._store.messages(thread_id, start, count)
         async with self._database.connect() as c:
             return [orjson.loads(message) for message in await history.conversation(c, thread_id, start, count)]
 

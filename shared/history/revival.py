@@ -10,10 +10,11 @@ from shared.db import history
 from shared.db.engine import Database
 from shared.db.history import ArchivedThread
 from shared.keys import ThreadKeys, thread_keys_of
-from shared.redis import patiently
+from shared.redis import patiently, redis_ms
 from shared.scripts import Scripts
 from shared.tenant import Tenant
 from shared.threads.archiving import RecordCopy
+from shared.threads.submitting import deleted
 
 FRESH_MS = 5000
 """How old what was read of SQL may be. Less than archive.evict_after_seconds, so that no thread has been revived, used
@@ -38,18 +39,22 @@ class Revival:
     async def revive(self, thread_id: str, run_id: str | None = None) -> bool:
         """Whether the archive knows the thread: then it is in Redis now, and the run too if there is one.
 
-        Raises AppError UNAVAILABLE where SQL is away.
+        Raises AppError NOT_FOUND where one of them was deleted, UNAVAILABLE where SQL is away.
         """
         while True:
-            began = await self._now_ms()
+            began = await redis_ms(self._client, self._patience_seconds)
             # What is there may leave with more than SQL has by now: only what had left before it was read comes back.
             there = await self._there(thread_id)
             async with self._database.connect() as c:
                 thread = await history.thread(c, thread_id)
                 if thread is None:
+                    if await history.was_deleted(c, thread_id):
+                        raise deleted(thread_id)
                     return False
                 messages = [] if there else await history.conversation(c, thread_id)
                 run = await history.run(c, run_id) if run_id else None
+                if run_id and run is None and await history.was_deleted(c, run_id):
+                    raise deleted(run_id)
                 journal = await history.entries(c, run.id) if run else []
             if not there and await self._revive(thread, messages, began) == "stale":
                 continue
@@ -68,24 +73,27 @@ class Revival:
     async def _revive(self, thread: ArchivedThread, messages: list[str], began_ms: int) -> str:
         k = ThreadKeys(thread.id)
         lists = [*_flat(thread.record), len(messages), *messages, len(thread.snapshots), *thread.snapshots]
-        names = [k.metadata, k.messages, k.snapshots, k.idle]
+        names = [k.metadata, k.messages, k.snapshots, k.idle, k.dirty, k.gone(thread.id)]
         answer = await self._scripts.call("revive", names, [thread.id, began_ms, FRESH_MS, *lists])
-        return str(answer[0])
+        return _undeleted(thread.id, answer[0])
 
     async def _revive_run(self, run: RecordCopy, journal: list[tuple[str, int, str]]) -> str:
         k = thread_keys_of(run.id)
         rows = [item for row in journal for item in row]
-        names = [k.metadata, k.run(run.id), k.journal(run.id), k.steps(run.id), k.runs]
+        names = [k.metadata, k.run(run.id), k.journal(run.id), k.steps(run.id), k.runs, k.dirty, k.gone(run.id)]
         args = [run.id, run.record["created_at"], *_flat(run.record), len(journal), *rows]
-        return str((await self._scripts.call("revive_run", names, args))[0])
+        return _undeleted(run.id, (await self._scripts.call("revive_run", names, args))[0])
 
     async def _there(self, thread_id: str) -> bool:
         found = await patiently(lambda: self._client.exists(ThreadKeys(thread_id).metadata), self._patience_seconds)
         return bool(found)
 
-    async def _now_ms(self) -> int:
-        seconds, microseconds = await patiently(self._client.time, self._patience_seconds)
-        return int(seconds) * 1000 + int(microseconds) // 1000
+
+def _undeleted(member: str, answer: str) -> str:
+    """What a script says of a thread or run, unless that it was deleted since SQL was read."""
+    if answer == "deleted":
+        raise deleted(member)
+    return answer
 
 
 def _flat(record: Any) -> list[Any]:

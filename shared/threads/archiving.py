@@ -17,10 +17,12 @@ from shared.payloads.blobs import Ref
 from shared.scripts import Scripts
 from shared.tenant import Tenant
 from shared.threads.steps import StepRecord
+from shared.threads.types import DELETED
 from shared.types import RunStatus
 
-DELETED = "deleted"
-"""The mark of a thread or run that is to go from SQL."""
+GONE_MS = 60_000
+"""For so long after its mark has gone nobody brings a deleted thread or run back: longer than any reader of SQL takes
+(shared.history.revival.FRESH_MS), and than a thread is young (YOUNG_MS)."""
 PAGE = 200
 """Events of a thread, or steps of a run, in one chunk."""
 MOST_MARKS = 1000
@@ -148,9 +150,8 @@ class Archiving:
         """SQL has what was read of a thread, events up to `last_id`. Those older than `keep_ms` leave the stream."""
         k = ThreadKeys(thread_id)
         read = [item for pair in marks.items() for item in pair]
-        await self._scripts.call(
-            "archived", [k.metadata, k.stream, k.dirty, k.idle], [thread_id, last_id, keep_ms, len(marks), *read]
-        )
+        names = [k.metadata, k.stream, k.dirty, k.idle, *map(k.gone, marked_for_deletion(marks))]
+        await self._scripts.call("archived", names, [thread_id, last_id, keep_ms, GONE_MS, len(marks), *read])
 
     async def no_longer_current(self, runs: Iterable[RecordCopy]) -> None:
         """Ended runs that SQL has: lists find them there."""
@@ -181,9 +182,14 @@ class Archiving:
             if kind not in BLOBS_OWN:
                 due.add(thread_of(member))
         if busy := due.intersection(thread_ids):
-            now, _ = await self._client.time()
-            await self._client.zadd(keys.idle(shard), dict.fromkeys(busy, now * 1000), xx=True)
+            await self.put_off(busy)
         return [thread_id for thread_id in thread_ids if thread_id not in busy]
+
+    async def put_off(self, thread_ids: Iterable[str]) -> None:
+        """They count as idle from now on."""
+        now, _ = await self._client.time()
+        for thread_id in thread_ids:
+            await self._client.zadd(ThreadKeys(thread_id).idle, {thread_id: now * 1000}, xx=True)
 
     async def resting(self, thread_id: str) -> Resting:
         k = ThreadKeys(thread_id)

@@ -58,6 +58,19 @@ local function mark_thread(metadata, dirty, thread_id)
   redis.call('HSET', dirty, thread_id, redis.call('HINCRBY', metadata, 'seq', 1))
 end
 
+-- What to answer to whoever expects another version of a thread or run than it has by now; nil: go on. '' expects none.
+local function stale(record, expected)
+  local revision = redis.call('HGET', record, 'revision') or '1'
+  if expected ~= '' and expected ~= revision then return {'stale', revision} end
+  return nil
+end
+
+-- Whether a thread or run was deleted. SQL may not know it yet (its mark is there), or who asks may have read SQL before
+-- it did (`gone`, ThreadKeys.gone). Who comes later finds that in SQL.
+local function was_deleted(dirty, gone, member)
+  return redis.call('HGET', dirty, member) == 'deleted' or redis.call('EXISTS', gone) == 1
+end
+
 -- What an attempt learns with each write: whether it is to end, and how many messages were put into the run.
 local function news(run)
   local record = redis.call('HMGET', run, 'cancel', 'inbox')

@@ -1,10 +1,11 @@
 -- revive: an evicted thread comes back as SQL has it, but for its runs and events. Its ids go on rising.
--- KEYS 1 metadata, 2 messages, 3 snapshots, 4 idle
+-- KEYS 1 metadata, 2 messages, 3 snapshots, 4 idle, 5 dirty, 6 gone
 -- ARGV 1 thread id, 2 when the caller began to read SQL (ms), 3 how long that is good for (ms), then counted lists: the
 --      thread's fields (name, value), its messages, its snapshots
--- Answers {there}: it is in Redis, {stale}: read SQL again, or {revived}.
+-- Answers {there}: it is in Redis, {deleted}, {stale}: read SQL again, or {revived}.
 -- Nothing can be revived, used and evicted again within that time, so what was read is the thread as it was evicted.
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'there'} end
+if was_deleted(KEYS[5], KEYS[6], ARGV[1]) then return {'deleted'} end
 if now_ms() - tonumber(ARGV[2]) > tonumber(ARGV[3]) then return {'stale'} end
 local fields, at = take(4, 2)
 local messages, snapshots

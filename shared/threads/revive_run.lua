@@ -1,10 +1,11 @@
 -- revive_run: an ended run of a revived thread comes back with its journal, as SQL has it.
--- KEYS 1 metadata, 2 run, 3 journal, 4 steps, 5 runs
+-- KEYS 1 metadata, 2 run, 3 journal, 4 steps, 5 runs, 6 dirty, 7 gone
 -- ARGV 1 run id, 2 when it was created (ms), then counted lists: its record's fields (name, value), its journal (step
 --      key, number, entry)
--- Answers {gone}: the thread is not in Redis, {there} or {revived}.
+-- Answers {gone}: the thread is not in Redis, {there}, {deleted} or {revived}.
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {'there'} end
+if was_deleted(KEYS[6], KEYS[7], ARGV[1]) then return {'deleted'} end
 local fields, at = take(3, 2)
 redis.call('HSET', KEYS[2], unpack(fields))
 local steps = take(at, 3)

@@ -17,17 +17,18 @@ from shared.config import Settings
 from shared.errors import AppError, ErrorCode
 from shared.ids import minted_ms, stream_position, thread_of
 from shared.keys import ThreadKeys, thread_keys_of
-from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
-from shared.redis import patiently
+from shared.redis import patiently, redis_ms
 from shared.scripts import Scripts
 from shared.tenant import Tenant
 from shared.threads.attempt import Attempt, Lacking, known_of
 from shared.threads.brief import encode_brief
 from shared.threads.copies import Copies
 from shared.threads.steps import Answer, StepRecord
-from shared.threads.submitting import YOUNG_MS, Cold, refused
+from shared.threads.submitting import YOUNG_MS, Cold, deleted, refused, submission
+from shared.threads.timers import Timers
 from shared.threads.types import (
+    DELETED,
     BusyPolicy,
     Expired,
     Holding,
@@ -67,6 +68,7 @@ class ThreadStore:
     ) -> None:
         self.payloads = payloads or Payloads.over(client, Settings(), patience_seconds=patience_seconds)
         self.copies = Copies(client, self.payloads, patience_seconds=patience_seconds)
+        self.timers = Timers(client, patience_seconds=patience_seconds)
         self._client = client
         self._scripts = Scripts(client, __package__, *SCRIPTS, patience_seconds=patience_seconds, replicas=replicas)
         self._patience_seconds = patience_seconds
@@ -74,22 +76,36 @@ class ThreadStore:
         self._cold = cold
 
     async def create_thread(self, new: NewThread, messages: Sequence[JSON] = ()) -> Thread:
-        """Idempotent by id, evicted or not. `messages`: the conversation that it begins with."""
+        """Idempotent by id, evicted or not. `messages`: the conversation that it begins with.
+
+        Raises AppError NOT_FOUND where it was deleted.
+        """
         if self._cold and not new.derived and minted_ms(new.id) < time.time() * 1000 - YOUNG_MS:
             await self._cold.revive(new.id)
         for tenant in Tenant(new.workspace, new.project).seen_by:
             await self._do(partial(self._client.zadd, keys.threads(tenant), {new.id: 0}))
         k, fields = ThreadKeys(new.id), new.fields()
         args = [new.id, len(fields) // 2, *fields, len(messages), *map(orjson.dumps, messages)]
-        record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty], args)
+        record = await self._scripts.call("create", [k.metadata, k.messages, k.dirty, k.gone(new.id)], args)
+        if not record:
+            raise deleted(new.id)
         return Thread.parse(new.id, _pairs(record))
 
-    async def bring_back(self, thread_id: str, run_id: str | None = None) -> None:
-        """Into Redis where it was evicted, with that run. Raises AppError UNAVAILABLE."""
+    async def bring_back(self, thread_id: str, run_id: str | None = None) -> bool:
+        """Into Redis where it was evicted, with that run. Whether the thread is there now.
+
+        Raises AppError UNAVAILABLE, NOT_FOUND: one of the two was deleted.
+        """
         k = ThreadKeys(thread_id)
         wanted = k.run(run_id) if run_id else k.metadata
-        if self._cold and not await self._do(lambda: self._client.exists(wanted)):
-            await self._cold.revive(thread_id, run_id)
+        if await self._do(lambda: self._client.exists(wanted)):
+            return True
+        return self._cold is not None and await self._cold.revive(thread_id, run_id)
+
+    async def was_deleted(self, member: str) -> bool:
+        """A thread or a run that SQL may still have: it learns of the deletion later."""
+        k = thread_keys_of(member)
+        return bool(await self._do(lambda: self._client.hget(k.dirty, member)) == DELETED)
 
     async def thread(self, thread_id: str) -> Thread | None:
         record = await self._do(lambda: self._client.hgetall(ThreadKeys(thread_id).metadata))
@@ -119,46 +135,21 @@ class ThreadStore:
         await self._do(lambda: self._client.zadd(keys.current_runs(new.workspace), {new.id: minted_ms(new.id)}))
         answer, interrupted, sought = ["changed"], list[str](), False
         while answer == ["changed"]:
-            answer = await self._submit(new, input_ref, queued, on_busy, interrupted, sought=sought)
+            names, args = submission(new, input_ref, queued, on_busy, interrupted, ring_ms=self._ring_ms, sought=sought)
+            answer = await self._scripts.call("submit", names, args)
             if answer == ["changed"]:
                 interrupted = await self.unfinished(thread_of(new.id))
             elif answer[0] in ("not_found", "evicted") and self._cold and not sought:
                 found, sought = await self._cold.revive(thread_of(new.id), new.id), True
                 answer = ["changed"] if found or answer[0] == "evicted" else answer
         status = RunStatus(answer[2]) if answer[0] == "accepted" else None
-        if status is None or status.terminal:
+        if status is None or (status.terminal and not answer[4]):
             await self._do(lambda: self._client.zrem(keys.current_runs(new.workspace), new.id))
         if status:
             return Submitted(status, time_of(str(answer[1])), answer[3] or None)
         if answer == ["missing"] and not new.steps:
             return await self.submit(new, queued=queued, on_busy=on_busy)
         raise refused(new, answer)
-
-    async def _submit(
-        self,
-        new: NewRun,
-        input_ref: Ref | None,
-        queued: JSON,
-        on_busy: BusyPolicy,
-        interrupted: list[str],
-        *,
-        sought: bool,
-    ) -> list[Any]:
-        k = thread_keys_of(new.id)
-        steps = [k.journal(new.id), k.steps(new.id)]
-        names = [k.metadata, k.run(new.id), k.runs, k.queue, k.stream, k.live, k.rings, k.timers, k.messages, *steps]
-        names.append(k.dirty)
-        names += [new.steps.journal, new.steps.index] if new.steps else steps
-        for run_id in interrupted:
-            names += [k.run(run_id), k.journal(run_id), k.waits(run_id), k.inbox(run_id)]
-        fields = new.fields(input_ref)
-        blobs = [*([input_ref.marker] if input_ref else ()), *(new.steps.blobs if new.steps else ())]
-        head = [k.thread_id, new.id, on_busy, self._ring_ms, encode_brief(queued), orjson.dumps({"reason": on_busy})]
-        head.append("" if sought else minted_ms(new.id))
-        lists = [len(interrupted), *interrupted, len(fields) // 2, *fields, len(blobs), *blobs]
-        lists.append(new.steps.count if new.steps else 0)
-        answer: list[Any] = await self._scripts.call("submit", names, [*head, *lists])
-        return answer
 
     async def unfinished(self, thread_id: str) -> list[str]:
         """The thread's head run and those behind it."""
@@ -368,29 +359,11 @@ class ThreadStore:
         k = thread_keys_of(run_id)
         found = await self._do(lambda: self._client.zrange(k.steps(run_id), start, start + count - 1))
         entries = await self._do(lambda: self._client.hmget(k.journal(run_id), found)) if found else []
-        return [StepRecord.parse(key, entry) for key, entry in zip(found, entries, strict=True)]
+        return [StepRecord.parse(key, entry) for key, entry in zip(found, entries, strict=True) if entry]
 
     async def now_ms(self) -> int:
         """Redis' time."""
-        seconds, microseconds = await self._do(self._client.time)
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    async def due(self, shards: Iterable[int], limit: int) -> list[str]:
-        """What is to be done by now, up to so many a shard (keys.timers)."""
-        now, shards = await self.now_ms(), list(shards)
-        pipeline = self._client.pipeline(transaction=False)
-        for shard in shards:
-            pipeline.zrangebyscore(keys.timers(shard), "-inf", now, start=0, num=limit)
-        return [member for members in (await pipeline.execute() if shards else []) for member in members]
-
-    async def postpone(self, timer: str, seconds: float) -> None:
-        """It stays on the agenda, if it still is there."""
-        due = await self.now_ms() + int(seconds * 1000)
-        await self._do(lambda: self._client.zadd(thread_keys_of(timer.split("|")[1]).timers, {timer: due}, xx=True))
-
-    async def done(self, timer: str) -> None:
-        """Takes it off the agenda."""
-        await self._do(lambda: self._client.zrem(thread_keys_of(timer.split("|")[1]).timers, timer))
+        return await redis_ms(self._client, self._patience_seconds)
 
     async def cancel_requested(self, run_ids: Iterable[str]) -> set[str]:
         """Those of the runs that somebody asked to cancel, in one round trip."""

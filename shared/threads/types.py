@@ -14,6 +14,8 @@ from shared.payloads.blobs import Ref
 from shared.threads.brief import encode_brief
 from shared.types import JSON, EventType, Runnable, RunStatus
 
+DELETED = "deleted"
+"""The mark, in `keys.dirty`, of a thread or run that is to go from SQL."""
 CUSTOM_EVENT = re.compile(r"[a-z][a-z_]{0,39}")
 BusyPolicy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
@@ -60,6 +62,8 @@ class Thread:
     head: str | None
     last_id: str
     name: str | None
+    revision: int
+    """How often its owner has changed it, and one: what `If-Match` is compared with."""
     was_evicted: bool
     """Once or now: only SQL has some of its runs and events."""
 
@@ -79,6 +83,7 @@ class Thread:
             head=record.get("head"),
             last_id=record["last_id"],
             name=record.get("name") or None,
+            revision=int(record.get("revision", 1)),
             was_evicted="evicted_at" in record,
         )
 
@@ -220,6 +225,8 @@ class Run:
     """The keys of the steps whose failure ended it, where it was that of steps."""
     name: str | None
     labels: Mapping[str, str]
+    revision: int
+    """As a thread's: what its attempts do does not count."""
     task_id: str | None
     first_event: str
     last_event: str | None
@@ -280,6 +287,7 @@ class Run:
             culprits=_json(record.get("culprits")) or (),
             name=record.get("name") or None,
             labels=_json(record.get("labels")) or {},
+            revision=int(record.get("revision", 1)),
             task_id=record.get("task_id"),
             first_event=record["first_event"],
             last_event=record.get("last_event"),

@@ -129,6 +129,9 @@ async def test_one_trace_leads_from_the_request_to_models_and_tools_and_ids_stan
             assert (worker["label"], worker["alive"], worker["metrics_port"]) == ("worker-1", True, port)
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                 assert_counted((await client.get("/metrics")).text, run_id)
+                async with asyncio.timeout(READY_SECONDS):
+                    while not value((await client.get("/metrics")).text, "trunkline_archive_done_timestamp_seconds"):
+                        await asyncio.sleep(0.1)
                 assert (await client.get("/health/live")).status_code == 200
                 assert (await client.get("/health/ready")).status_code == 200
                 assert (await client.get("/")).status_code == 404

@@ -234,6 +234,17 @@ async def test_a_sessions_questions_are_one_conversation_and_anothers_are_not(ag
     assert len(set(threads)) == 4
 
 
+async def test_a_session_whose_thread_was_deleted_begins_anew(agents: Gateway) -> None:
+    threads = []
+    for _ in range(3):
+        async with chatting(agents, session_id="s") as chat:
+            threads.append((await chat.next())["thread_id"])
+        if len(threads) == 1:
+            await agents.client.post(f"/api/agent/{threads[0]}/cancel")
+            assert (await agents.client.delete(f"/api/agent/{threads[0]}")).status_code == 204
+    assert threads[0] != threads[1] == threads[2]
+
+
 async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path) -> None:
     put_database(tmp_path)
     limits = RateLimitSettings(max_requests=3)

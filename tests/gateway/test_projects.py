@@ -197,7 +197,7 @@ async def test_what_waits_for_people_is_shown_page_by_page_to_its_project(sides:
     step = f"{mine[0]}.1"
     await one.post(f"/api/steps/{step}/human-complete", output={"approved": True})
     outside = sides.gateway.app.state.services.outside
-    for timer in await outside.store.due(range(SHARDS), 10):
+    for timer in await outside.store.timers.due(range(SHARDS), 10):
         await outside.answers.on_time(timer)
     listed = [
         await sides.gateway.redis.zrange(name, 0, -1) async for name in sides.gateway.redis.scan_iter("approvals:*")

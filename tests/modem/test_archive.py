@@ -1,20 +1,24 @@
 """The archiver over a real Valkey and real databases: what is in SQL, and what comes back from it."""
 
 import secrets
+import time
 from dataclasses import dataclass, field
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from redis.asyncio import Redis
 
-from modem.archive import Archiver
+from modem.archive import SET_ASIDE_PASSES, Archiver
+from modem.metrics import ChoreMetrics
+from shared import keys
 from shared.config import ArchiveSettings, Settings
 from shared.db import history
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.events.outside import Outside
 from shared.history.revival import Revival
-from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of
+from shared.ids import SHARDS, new_run_id, new_thread_id, shard_of, thread_of
 from shared.keys import ThreadKeys, dirty, idle
 from shared.tenant import Tenant
 from shared.threads.archiving import Archiving, RecordCopy
@@ -23,6 +27,7 @@ from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent, NewRun, NewThread
 from shared.types import RunStatus, StepStatus
 from shared.workers.registry import WorkerRegistry
+from tests.support.metrics import value
 
 ALL = range(SHARDS)
 AT_ONCE = ArchiveSettings.model_construct(
@@ -39,6 +44,7 @@ class House:
     out: Outside
     archiver: Archiver
     later: Archiver
+    metrics: ChoreMetrics
     runs: list[str] = field(default_factory=list)
 
     async def thread(self) -> str:
@@ -77,11 +83,12 @@ async def house(client: Redis, database: Database) -> House:
     async def ring(_: str | None) -> None: ...
 
     out = Outside.over(client, Settings(), ring, patience_seconds=2, database=database)
-    archiving = Archiving(client, patience_seconds=2)
+    archiving, metrics = Archiving(client, patience_seconds=2), ChoreMetrics(CollectorRegistry())
     at_once, later = (
-        Archiver(how, database, out.store.payloads, archiving, WorkerRegistry(client)) for how in (AT_ONCE, LATER)
+        Archiver(how, database, out.store.payloads, archiving, WorkerRegistry(client), metrics=metrics)
+        for how in (AT_ONCE, LATER)
     )
-    return House(client, database, out, at_once, later)
+    return House(client, database, out, at_once, later, metrics)
 
 
 async def test_what_runs_did_is_in_sql_and_is_dirty_no_more(house: House) -> None:
@@ -264,3 +271,43 @@ async def test_nothing_is_unlisted_while_sql_is_away(house: House) -> None:
     house.database.begin = begin  # type: ignore[method-assign]
     await house.later.tick(ALL)
     assert await house.client.hgetall(dirty(shard_of(thread_id))) == {}
+
+
+async def test_a_run_that_is_submitted_again_stays_listed_until_sql_has_its_end(house: House) -> None:
+    run_id, current = await house.submit(await house.thread()), keys.current_runs("w")
+    await house.later.tick(ALL)
+    await house.submit(thread_of(run_id), run_id)
+    assert await house.client.zrange(current, 0, -1) == [run_id], "it goes on"
+    await (await house.claim(run_id)).end(RunStatus.SUCCEEDED, {}, {})
+    await house.submit(thread_of(run_id), run_id)
+    assert await house.client.zrange(current, 0, -1) == [run_id], "SQL has it as one that goes on"
+    await house.later.tick(ALL)
+    await house.submit(thread_of(run_id), run_id)
+    assert await house.client.zrange(current, 0, -1) == []
+
+
+async def test_the_time_at_which_all_was_archived_is_told_and_only_then(house: House) -> None:
+    def done() -> float:
+        return value(generate_latest(house.metrics.registry).decode(), "trunkline_archive_done_timestamp_seconds")
+
+    broken = await house.thread()
+    await house.client.hset(ThreadKeys(broken).metadata, "created_at", "nonsense")
+    await house.later.tick(ALL)
+    await house.later.tick([])
+    assert done() == 0
+    await house.client.delete(dirty(shard_of(broken)))
+    for _ in range(SET_ASIDE_PASSES):
+        await house.later.tick([shard_of(broken)])
+    assert time.time() - done() < 60
+
+
+async def test_a_thread_that_cannot_leave_keeps_no_other(house: House) -> None:
+    broken, sound = [await house.thread() for _ in range(2)]
+    await house.later.tick(ALL)
+    await house.client.hset(ThreadKeys(broken).metadata, "last_id", "nonsense")
+    for _ in range(2):
+        await house.client.zadd(idle(shard_of(broken)), {broken: 0})
+        await house.archiver.tick(ALL)
+        assert await house.out.store.threads([sound]) == []
+        await house.out.store.bring_back(sound)
+    assert await house.client.zscore(idle(shard_of(broken)), broken), "it is looked at again much later"

@@ -9,7 +9,7 @@ from trunkline.aio.stream import AsyncEventStream, ignore
 from trunkline.deltas import Delta, Deltas
 from trunkline.following import PATIENCE_SECONDS
 from trunkline.models import JSON, Event, LogLine, Published, Run, Step
-from trunkline.requests import at, given
+from trunkline.requests import at, given, if_match
 
 
 class AsyncRuns(AsyncResource):
@@ -56,13 +56,13 @@ class AsyncRuns(AsyncResource):
         body = given(step_id=step_id, input=input)
         return await self._http.post(Run, at("runs", run_id, "fork"), body, key=idempotency_key)
 
-    async def update(self, run_id: str, **fields: Any) -> Run:
-        """Only the fields given change: `labels`."""
-        return await self._http.patch(Run, at("runs", run_id), fields, {})
+    async def update(self, run_id: str, *, version: int | None = None, **fields: Any) -> Run:
+        """Only the fields given change: `name`, `labels`. Conflict where it has another version by now."""
+        return await self._http.patch(Run, at("runs", run_id), fields, if_match(version))
 
-    async def delete(self, run_id: str) -> None:
+    async def delete(self, run_id: str, *, version: int | None = None) -> None:
         """Only one that has ended."""
-        await self._http.delete(at("runs", run_id))
+        await self._http.delete(at("runs", run_id), if_match(version))
 
     def steps(self, run_id: str) -> AsyncPages[Step]:
         """In order of their start."""

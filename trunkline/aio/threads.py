@@ -10,7 +10,7 @@ from trunkline.aio.runs import AsyncRuns
 from trunkline.aio.stream import AsyncEventStream, ignore
 from trunkline.following import PATIENCE_SECONDS
 from trunkline.models import JSON, Event, Message, MessageAccepted, PortLink, Run, RunList, Thread
-from trunkline.requests import at, given
+from trunkline.requests import at, given, if_match
 
 
 class AsyncThreads(AsyncResource):
@@ -41,15 +41,15 @@ class AsyncThreads(AsyncResource):
         """All of them, newest first."""
         return self._http.pages(Thread, at("agent"), given(**filters))
 
-    async def update(self, thread_id: str, **fields: Any) -> Thread:
-        """Only the fields given change: `name`, `metadata`, `status`."""
-        return await self._http.patch(Thread, at("agent", thread_id), fields, {})
+    async def update(self, thread_id: str, *, version: int | None = None, **fields: Any) -> Thread:
+        """Only the fields given change: `name`, `metadata`, `status`. Conflict where it has another version by now."""
+        return await self._http.patch(Thread, at("agent", thread_id), fields, if_match(version))
 
     async def archive(self, thread_id: str) -> Thread:
         return await self.update(thread_id, status="archived")
 
-    async def delete(self, thread_id: str) -> None:
-        await self._http.delete(at("agent", thread_id))
+    async def delete(self, thread_id: str, *, version: int | None = None) -> None:
+        await self._http.delete(at("agent", thread_id), if_match(version))
 
     async def fork(self, thread_id: str, *, step_id: str | None = None, idempotency_key: str | None = None) -> Thread:
         """A new thread with this one's conversation, up to a step where one is named, and its files."""

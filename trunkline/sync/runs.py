@@ -7,7 +7,7 @@ from typing import Any
 from trunkline.deltas import Delta, Deltas
 from trunkline.following import PATIENCE_SECONDS
 from trunkline.models import JSON, Event, LogLine, Published, Run, Step
-from trunkline.requests import at, given
+from trunkline.requests import at, given, if_match
 from trunkline.sync.http import Pages
 from trunkline.sync.resource import Resource
 from trunkline.sync.stream import EventStream, ignore
@@ -57,13 +57,13 @@ class Runs(Resource):
         body = given(step_id=step_id, input=input)
         return self._http.post(Run, at("runs", run_id, "fork"), body, key=idempotency_key)
 
-    def update(self, run_id: str, **fields: Any) -> Run:
-        """Only the fields given change: `labels`."""
-        return self._http.patch(Run, at("runs", run_id), fields, {})
+    def update(self, run_id: str, *, version: int | None = None, **fields: Any) -> Run:
+        """Only the fields given change: `name`, `labels`. Conflict where it has another version by now."""
+        return self._http.patch(Run, at("runs", run_id), fields, if_match(version))
 
-    def delete(self, run_id: str) -> None:
+    def delete(self, run_id: str, *, version: int | None = None) -> None:
         """Only one that has ended."""
-        self._http.delete(at("runs", run_id))
+        self._http.delete(at("runs", run_id), if_match(version))
 
     def steps(self, run_id: str) -> Pages[Step]:
         """In order of their start."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.following import PATIENCE_SECONDS
 from trunkline.models import JSON, Event, Message, MessageAccepted, PortLink, Run, RunList, Thread
-from trunkline.requests import at, given
+from trunkline.requests import at, given, if_match
 from trunkline.sync.files import Files
 from trunkline.sync.http import Http, Pages
 from trunkline.sync.resource import Resource
@@ -42,15 +42,15 @@ class Threads(Resource):
         """All of them, newest first."""
         return self._http.pages(Thread, at("agent"), given(**filters))
 
-    def update(self, thread_id: str, **fields: Any) -> Thread:
-        """Only the fields given change: `name`, `metadata`, `status`."""
-        return self._http.patch(Thread, at("agent", thread_id), fields, {})
+    def update(self, thread_id: str, *, version: int | None = None, **fields: Any) -> Thread:
+        """Only the fields given change: `name`, `metadata`, `status`. Conflict where it has another version by now."""
+        return self._http.patch(Thread, at("agent", thread_id), fields, if_match(version))
 
     def archive(self, thread_id: str) -> Thread:
         return self.update(thread_id, status="archived")
 
-    def delete(self, thread_id: str) -> None:
-        self._http.delete(at("agent", thread_id))
+    def delete(self, thread_id: str, *, version: int | None = None) -> None:
+        self._http.delete(at("agent", thread_id), if_match(version))
 
     def fork(self, thread_id: str, *, step_id: str | None = None, idempotency_key: str | None = None) -> Thread:
         """A new thread with this one's conversation, up to a step where one is named, and its files."""

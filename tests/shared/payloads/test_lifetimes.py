@@ -106,7 +106,7 @@ class Life(RuleBasedStateMachine):
                     await self.client.zadd(key, {timer: 1}, xx=True)
         async for key in self.client.scan_iter("*:copy:*"):
             await self.client.delete(key)
-        for timer in await self.store.due(range(SHARDS), 1000):
+        for timer in await self.store.timers.due(range(SHARDS), 1000):
             await self.out.answers.on_time(timer)
 
     @precondition(lambda self: len(self.expected) < 8)

@@ -132,7 +132,7 @@ async def test_a_run_that_waits_again_and_again_reads_its_journal_once(fleet: Fl
         run_id = await fleet.submit("flow", count)
         for _ in range(count + 1):
             await fleet.runner.execute(run_id, "w1", Signals())
-            for timer in await fleet.out.store.due([shard_of(thread_of(run_id))], 10):
+            for timer in await fleet.out.store.timers.due([shard_of(thread_of(run_id))], 10):
                 await fleet.out.answers.on_time(timer)
         assert (await fleet.run(run_id)).status is RunStatus.SUCCEEDED
 
