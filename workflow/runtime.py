@@ -91,12 +91,16 @@ class Runtime:
         others = [fallback for fallback in self.fallbacks if fallback.name != model.name]
         return ModelPool([paid(each) for each in (model, *others)], self.breaker, self.retry, self.observer)
 
-    def tools(self, names: list[str] | None, of_workspace: Sequence[JSON] = ()) -> Registry:
+    def tools(
+        self, names: list[str] | None, of_workspace: Sequence[JSON] = (), of_servers: Sequence[Tool[Any]] = ()
+    ) -> Registry:
         """Those of the names, or all that are enabled. `of_workspace`: what a run carries of its workspace's tools.
+        `of_servers`: those of its agent's own MCP servers.
 
         Raises AppError INVALID_REQUEST for an unknown one, and for one that cannot be made.
         """
         given = self.mcp.joined(self.all_tools)
+        given = given.plus(of_servers) if of_servers else given
         if names is None:
             return given
         return given.plus(self.workspace_tools.made(of_workspace)).only(names)
@@ -131,7 +135,7 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
     order.
     """
     web, known, gives = Web.of(settings), known_tools(settings), settings.tools.gives
-    definitions = load_definitions(settings.agents)
+    definitions = load_definitions(settings.agents, settings.sandbox)
     async with open_mcp_tools(settings.mcp, web.services, gives) as mcp:
         own = Registry(tool for tool in known if gives(tool.name))
         ours = [hooks_function(definitions), trial_function(settings, client, web)]

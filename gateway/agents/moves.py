@@ -8,6 +8,7 @@ are called in the order of its changes.
 from gateway.agents.known import announce, catalogue_of, kind_of
 from gateway.auth import Principal
 from gateway.deps import Services
+from shared.catalogue.agents import check_hooked
 from shared.channels import ChannelEventType
 from shared.db import agents
 from shared.db.agents import Agent, AgentStatus
@@ -110,14 +111,7 @@ async def check_ready(services: Services, caller: Principal, agent: Agent) -> No
     if agent.status is not AgentStatus.ACTIVE:
         raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is {agent.status}: it takes no runs. Activate it first.")
     await submit_hooks(services, agent, key_id=caller.key_id)
-    run = await hook_run(services, agent)
-    if run is None or run.status is RunStatus.SUCCEEDED:
-        return
-    if run.status in FAILED:
-        detail = f"Agent {agent.id} could not be activated: run {run.id} says why. Activate it again to retry."
-    else:
-        detail = f"Agent {agent.id} is still being activated, by run {run.id}. Wait for that run's end."
-    raise AppError(ErrorCode.CONFLICT, detail)
+    check_hooked(agent, await hook_run(services, agent))
 
 
 async def _retry_hooks(services: Services, caller: Principal, agent: Agent) -> Agent:

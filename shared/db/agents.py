@@ -45,6 +45,10 @@ class Agent:
     knowledge: JSON = field(default_factory=dict)
     storage: JSON = field(default_factory=dict)
     metadata: JSON = field(default_factory=dict)
+    permissions: list[str] | None = None
+    """Rules for its calls, beside its definition's and the settings'."""
+    mcp_servers: JSON | None = None
+    """Its own, by name, with their secrets."""
     hook_thread: str | None = None
     """The thread of the runs that call its definition's hooks, and the last one of them."""
     hook_run: str | None = None

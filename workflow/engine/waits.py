@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from shared.catalogue.agents import left_of
 from shared.errors import AppError, ErrorCode
 from shared.events.answers import event_answer
 from shared.events.bus import Topic
@@ -142,7 +143,7 @@ class Waits:
             runnable_type=kind,
             runnable_id=asked["id"],
             parameters=inherited | asked.get("parameters", {}),
-            definition=_left_of(parent.definition),
+            definition=left_of(parent.definition),
             user_uuid=parent.user_uuid,
             key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",
@@ -229,13 +230,6 @@ class Waits:
         answered = await self._parking.answered(record)
         self._journal.learn(answered)
         return answered
-
-
-def _left_of(definition: JSON | None) -> JSON | None:
-    """What a child keeps of its parent's agent: the workspace's tools, and no sandbox where that has none."""
-    tools, sandbox = (definition or {}).get("tools"), (definition or {}).get("sandbox", True)
-    left: JSON = ({"tools": tools} if tools else {}) | ({} if sandbox else {"sandbox": False})
-    return left or None
 
 
 def runnable_of(runnable: Any) -> tuple[Runnable, str | None]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import AppError, ErrorCode
+from shared.types import JSON
 from workflow.agent.sandbox import ThreadSandbox
 from workflow.sandbox.base import Capabilities, Network
 
@@ -26,14 +27,14 @@ class Here(Elsewhere):
         self.kept_to = hosts
 
 
-def of_run(sandbox: Elsewhere, **parameters: Any) -> ThreadSandbox:
+def of_run(sandbox: Elsewhere, definition: JSON | None = None, **options: Any) -> ThreadSandbox:
     async def acquire(thread_id: str, ref: Any) -> Elsewhere:
         return sandbox
 
     thread = SimpleNamespace(sandbox=sandbox.ref, sandbox_of="t")
-    attempt: Any = SimpleNamespace(thread=thread, run=SimpleNamespace(options=parameters))
+    attempt: Any = SimpleNamespace(thread=thread, run=SimpleNamespace(options=options, definition=definition))
     provider: Any = SimpleNamespace(acquire=acquire)
-    return ThreadSandbox(attempt, provider)
+    return ThreadSandbox(attempt, provider, provider_name="local")
 
 
 async def test_a_run_keeps_its_sandbox_to_its_hosts() -> None:
@@ -41,6 +42,25 @@ async def test_a_run_keeps_its_sandbox_to_its_hosts() -> None:
     await of_run(narrowed, allowed_hosts=[])()
     await of_run(open_one)()
     assert (narrowed.kept_to, open_one.kept_to) == ([], None)
+
+
+async def test_of_what_an_agent_and_its_run_let_a_sandbox_reach_both_hold() -> None:
+    for agent, run, both in (
+        (["*.a.test"], ["x.a.test", "b.test"], ["x.a.test"]),
+        (["x.a.test"], ["*.a.test"], ["x.a.test"]),
+        ([], ["a.test"], []),
+        (["a.test"], None, ["a.test"]),
+    ):
+        sandbox = Here(Network("open"))
+        await of_run(sandbox, {"allowed_hosts": agent}, **({} if run is None else {"allowed_hosts": run}))()
+        assert sandbox.kept_to == both
+
+
+async def test_an_agent_that_wants_another_provider_gets_no_sandbox() -> None:
+    with pytest.raises(AppError, match="wants a sandbox of e2b") as refused:
+        await of_run(Here(Network("none")), {"sandbox_provider": "e2b"})()
+    assert refused.value.code is ErrorCode.UNSUPPORTED
+    assert await of_run(Here(Network("none")), {"sandbox_provider": "local"})()
 
 
 @pytest.mark.parametrize(("policy", "hosts"), [("open", []), ("allow", ["a.test"]), ("none", ["a.test"])])
