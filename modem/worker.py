@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
 from modem.archive import Archiver
+from modem.hooks import HookSweeper
 from modem.lease import Lease
 from modem.metrics import ChoreMetrics
 from modem.orphans import OrphanSweeper
@@ -148,6 +149,7 @@ class Worker:
             client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas
         )
         self._retention = Retention(self._settings.archive.retention_days, database, changes, WorkerRegistry(client))
+        self._hooks = HookSweeper(database, impatient, WorkerRegistry(client))
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
@@ -167,6 +169,7 @@ class Worker:
             self._agenda.run(self._lease, self._settings.worker.sweep_seconds),
             self._archiver.run(self._lease),
             self._retention.run(self._lease),
+            self._hooks.run(self._lease),
             self._keep_told(),
         ]
         if self._orphans:

@@ -86,6 +86,12 @@ async def missing(c: AsyncConnection, tenant: Tenant, ids: Iterable[str]) -> lis
     return [each for each in wanted if each not in there]
 
 
+async def with_hooks_left(c: AsyncConnection, *, before: datetime, limit: int) -> list[Agent]:
+    """Of all workspaces: those whose last hook run may not have been submitted since their change, before that time."""
+    left = and_(agents.c.hook_run.is_not(None), agents.c.hooks.is_not(None), agents.c.updated_at < before)
+    return await ROWS.all(c, select(agents).where(left).order_by(agents.c.updated_at).limit(limit))
+
+
 async def told_hooks(c: AsyncConnection, agent: Agent) -> None:
     """Its last hook run was submitted."""
     mine = and_(ROWS.at(agent.workspace, agent.id), agents.c.hook_run == agent.hook_run)

@@ -24,8 +24,8 @@ class Instance:
 class BaseAgent:
     """Derive from it, and register the class in `load_agents(registry)`.
 
-    Each hook is a durable step in a worker, and gets a new object: what is to last is kept elsewhere. Where a worker
-    dies in the middle of one, a person decides whether it is called again (POST /api/steps/{id}/resolve).
+    Each hook is a durable step in a worker, and gets a new object: what is to last is kept elsewhere. It is called at
+    least once: where a worker dies in the middle of one, another calls it again. What it does must bear that.
     """
 
     prompt: ClassVar[str | None] = None
