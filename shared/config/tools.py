@@ -97,6 +97,11 @@ class ToolsSettings(Section):
         description="Functions that are not async that may be under way at the same time, with those that were given "
         "up at their time limit and still go on. A call of one more is refused.",
     )
+    trial_seconds: Seconds = Field(
+        default=30,
+        description="Longest that the answer to a tool's test (POST /api/tools/{id}/test) waits for the call's end, "
+        "whatever its request says; then it is 202.",
+    )
     timeout_seconds: Seconds = Field(
         default=300, description="Longest call of a tool that has no limit of its own. It is stopped then."
     )

@@ -39,6 +39,6 @@ async def test_a_run_that_was_named_and_not_submitted_is_submitted_once(client: 
     assert run.input["input"]["agent"]["metadata"] == {"m": 1}
     assert await out.store.run(early.hook_run or "") is None
     assert await out.store.run(done.hook_run or "") is None
-    assert await client.lrange("rung", 0, -1) == [agent.hook_run]  # type: ignore[misc]
+    assert await client.lrange("rung", 0, -1) == [agent.hook_run]
     async with database.connect() as c:
         assert (await agents.existing(c, Tenant("default"), agent.id)).hooks is None
