@@ -7,13 +7,14 @@ import orjson
 from shared.errors import AppError, ErrorCode
 from shared.net.hosts import common
 from shared.threads.attempt import Attempt, Change
-from workflow.sandbox.base import Narrowable, Sandbox, SandboxProvider, SandboxRefused
+from workflow.sandbox.base import Limitable, Limits, Narrowable, Sandbox, SandboxProvider, SandboxRefused
 
 NOT_NARROWABLE = (
     "What a run or its agent says of the network is for local sandboxes: others reach what the settings say. No "
     "command was run."
 )
 
+NOT_LIMITABLE = "What an agent says of a sandbox's limits is for local sandboxes. No command was run."
 OTHER_PROVIDER = (
     "The run's agent wants a sandbox of {sandbox_provider}, and sandboxes are of {now} now (sandbox.provider). Change "
     "the agent."
@@ -52,8 +53,17 @@ class ThreadSandbox:
                 if sandbox.ref != known:
                     await self._attempt.commit(Change(thread={"sandbox": orjson.dumps(sandbox.ref)}))
                 self._narrow(sandbox)
+                self._limit(sandbox)
                 self._sandbox = sandbox
             return self._sandbox
+
+    def _limit(self, sandbox: Sandbox) -> None:
+        limits = self._definition.get("sandbox_limits")
+        if limits is None:
+            return
+        if not isinstance(sandbox, Limitable):
+            raise AppError(ErrorCode.UNSUPPORTED, NOT_LIMITABLE)
+        sandbox.limit(Limits(**limits))
 
     def _narrow(self, sandbox: Sandbox) -> None:
         said = (self._definition.get("allowed_hosts"), self._attempt.run.options.get("allowed_hosts"))

@@ -24,6 +24,7 @@ from pydantic_core import to_json
 
 from shared.types import JSON
 from workflow.sandbox.base import (
+    NO_LIMITS,
     Command,
     ExecResult,
     FileChanged,
@@ -31,6 +32,7 @@ from workflow.sandbox.base import (
     FileInfo,
     FileKind,
     FileMissing,
+    Limits,
     Listing,
     Network,
     NotListening,
@@ -102,12 +104,14 @@ class ThreadIds:
 class Exec:
     """`offset`: how many bytes of output the client has already, from a connection that broke.
 
-    `allowed_hosts`: the only ones that the sandbox reaches from now on; None: those of the settings.
+    `allowed_hosts`: the only ones that the sandbox reaches from now on; None: those of the settings. `limits`: what it
+    has less of than the settings give.
     """
 
     command: Command
     offset: Natural = 0
     allowed_hosts: Sequence[str] | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

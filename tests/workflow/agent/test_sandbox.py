@@ -9,7 +9,7 @@ import pytest
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.agent.sandbox import ThreadSandbox
-from workflow.sandbox.base import Capabilities, Network
+from workflow.sandbox.base import Capabilities, Limits, Network
 
 
 class Elsewhere:
@@ -68,6 +68,20 @@ async def test_a_sandbox_that_cannot_be_narrowed_is_not_given_out(policy: Any, h
     with pytest.raises(AppError, match="for local sandboxes") as refused:
         await of_run(Elsewhere(Network(policy)), allowed_hosts=hosts)()
     assert refused.value.code is ErrorCode.UNSUPPORTED
+
+
+async def test_an_agents_limits_are_the_sandboxs_where_it_takes_some() -> None:
+    class Limitable(Here):
+        limited: Limits | None = None
+
+        def limit(self, limits: Limits) -> None:
+            self.limited = limits
+
+    sandbox = Limitable(Network("none"))
+    await of_run(sandbox, {"sandbox_limits": {"processes": 64}})()
+    assert sandbox.limited == Limits(processes=64)
+    with pytest.raises(AppError, match="for local sandboxes"):
+        await of_run(Elsewhere(Network("none")), {"sandbox_limits": {"processes": 64}})()
 
 
 async def test_one_without_a_network_is_narrow_enough() -> None:
