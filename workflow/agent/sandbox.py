@@ -7,7 +7,8 @@ import orjson
 from shared.errors import AppError, ErrorCode
 from shared.net.hosts import common
 from shared.threads.attempt import Attempt, Change
-from workflow.sandbox.base import Limitable, Limits, Narrowable, Sandbox, SandboxProvider, SandboxRefused
+from workflow.sandbox.base import Narrowable, Sandbox, SandboxProvider, SandboxRefused
+from workflow.sandbox.limits import Limitable, Limits
 
 NOT_NARROWABLE = (
     "What a run or its agent says of the network is for local sandboxes: others reach what the settings say. No "

@@ -9,11 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-from pydantic import Field
-
-from shared.config.types import MIB
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 
@@ -376,26 +373,6 @@ class Narrowable(Protocol):
         """From the next command on it reaches these only (patterns as of `Network`). Raises SandboxRefused for others
         than the settings allow.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a run's agent has less of than others. None: as they."""
-
-    memory_bytes: Annotated[int, Field(ge=64 * MIB)] | None = None
-    processes: Annotated[int, Field(ge=16)] | None = None
-    disk_bytes: Annotated[int, Field(ge=MIB)] | None = None
-
-
-NO_LIMITS = Limits()
-
-
-@runtime_checkable
-class Limitable(Protocol):
-    """A sandbox of which a run can have less."""
-
-    def limit(self, limits: Limits) -> None:
-        """From the next command on; while others run in it, memory and processes are those that it was started with."""
 
 
 @runtime_checkable

@@ -14,11 +14,9 @@ from pydantic import ValidationError
 from shared.types import JSON
 from workflow.sandbox.base import (
     MAX_READ_BYTES,
-    NO_LIMITS,
     FileData,
     FileInfo,
     FileWrite,
-    Limits,
     Listing,
     NotListening,
     SandboxLost,
@@ -33,6 +31,7 @@ from workflow.sandbox.commands import Commands
 from workflow.sandbox.egress import narrowed, network_of
 from workflow.sandbox.handed import Handed
 from workflow.sandbox.inside import Ground, Inside
+from workflow.sandbox.limits import NO_LIMITS, Limits
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook
 from workflow.sandbox.notes import Notes

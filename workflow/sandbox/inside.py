@@ -16,7 +16,6 @@ from workflow.sandbox.base import (
     FileError,
     FileKind,
     FileMissing,
-    Limits,
     NotListening,
     NotRegular,
     SandboxError,
@@ -25,6 +24,7 @@ from workflow.sandbox.base import (
 from workflow.sandbox.cgroups import Group, Groups
 from workflow.sandbox.egress import PROXY_PORT, Egress, Reach, network_of
 from workflow.sandbox.handed import Channel, Handed
+from workflow.sandbox.limits import Limits
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.sandboxd_files import printable
 from workflow.sandbox.usage import descendants, kill_below

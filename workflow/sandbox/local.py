@@ -10,7 +10,6 @@ from shared.config import SandboxSettings, Settings
 from shared.types import JSON
 from workflow.sandbox import wire
 from workflow.sandbox.base import (
-    NO_LIMITS,
     WORKSPACE,
     Capabilities,
     Command,
@@ -18,7 +17,6 @@ from workflow.sandbox.base import (
     FileData,
     FileInfo,
     FileWrite,
-    Limits,
     Listing,
     OnOutput,
     Packed,
@@ -29,6 +27,7 @@ from workflow.sandbox.base import (
 )
 from workflow.sandbox.connection import ANSWER_SECONDS, HostConnection
 from workflow.sandbox.egress import narrowed
+from workflow.sandbox.limits import NO_LIMITS, Limits
 
 STREAM = "output"
 

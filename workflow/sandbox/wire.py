@@ -24,7 +24,6 @@ from pydantic_core import to_json
 
 from shared.types import JSON
 from workflow.sandbox.base import (
-    NO_LIMITS,
     Command,
     ExecResult,
     FileChanged,
@@ -32,7 +31,6 @@ from workflow.sandbox.base import (
     FileInfo,
     FileKind,
     FileMissing,
-    Limits,
     Listing,
     Network,
     NotListening,
@@ -43,6 +41,7 @@ from workflow.sandbox.base import (
     SandboxRefused,
     SandboxUnavailable,
 )
+from workflow.sandbox.limits import NO_LIMITS, Limits
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ import pytest
 from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from workflow.agent.sandbox import ThreadSandbox
-from workflow.sandbox.base import Capabilities, Limits, Network
+from workflow.sandbox.base import Capabilities, Network
+from workflow.sandbox.limits import Limits
 
 
 class Elsewhere:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.workflow.sandbox.support import Box, Host, new_box
-from workflow.sandbox.base import ExecStatus, FileWrite, Limits, SandboxRefused
+from workflow.sandbox.base import ExecStatus, FileWrite, SandboxRefused
+from workflow.sandbox.limits import Limits
 from workflow.sandbox.local import LocalProvider
 from workflow.tool.shell import hints_for
 
