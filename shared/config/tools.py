@@ -89,8 +89,8 @@ class ToolsSettings(Section):
     )
     private_hosts: list[PrivateHost] = Field(
         default=[],
-        description="Hosts of private networks, as host or host:port, that tools of workspaces (POST /api/tools) may "
-        "call. Those of net.private_hosts are for what the settings name.",
+        description="Hosts of private networks, as host or host:port, that tools of workspaces (POST /api/tools) and "
+        "MCP servers of agents may be at. Those of net.private_hosts are for what the settings name.",
     )
     function_threads: Annotated[int, Field(ge=1)] = Field(
         default=64,
