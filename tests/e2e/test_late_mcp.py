@@ -57,7 +57,7 @@ async def test_a_worker_gives_the_tools_of_a_server_that_came_after_it(redis_url
                     run_id = await gateway.execute(await gateway.thread(), ADD)
 
                     async def has_ended() -> bool:
-                        return (await gateway.client.get(f"/api/runs/{run_id}")).json()["status"] == "succeeded"
+                        return str((await gateway.client.get(f"/api/runs/{run_id}")).json()["status"]) == "succeeded"
 
                     await until(has_ended, BOUND_SECONDS)
                 assert (tmp_path / "calls").read_text() == "add\n"
