@@ -4,6 +4,7 @@ Celery's threads hand runs to the loop and wait. `execute` may be called from an
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 
 from modem.agenda import Agenda
 from modem.archive import Archiver
+from modem.hooks import HookSweeper
 from modem.lease import Lease
 from modem.metrics import ChoreMetrics
 from modem.orphans import OrphanSweeper
@@ -131,11 +133,8 @@ class Worker:
         self._store = outside.store
         runtime = await self._resources.enter_async_context(open_runtime(self._settings, client))
         self._functions = runtime.functions.had
-        self._tells = (
-            partial(tell_tools, client, runtime.tool_cards),
-            partial(tell_catalogue, client, runtime.catalogue),
-        )
-        self._catalogue = catalogue_version(runtime.tool_cards, self._functions)
+        self._runtime = runtime
+        self._catalogue = catalogue_version(runtime.tool_cards(), self._functions)
         self._registry = runtime.observer.metrics.registry
         await self._tell()
         self._orphans = _orphan_sweeper(runtime.sandboxes, client, database)
@@ -152,6 +151,7 @@ class Worker:
             client, impatient.store, database, patience_seconds=SWEEP_PATIENCE_SECONDS, replicas=redis.replicas
         )
         self._retention = Retention(self._settings.archive.retention_days, database, changes, WorkerRegistry(client))
+        self._hooks = HookSweeper(database, impatient, WorkerRegistry(client))
         self._sweeper = Sweeper(
             self._settings.worker,
             client=client,
@@ -171,6 +171,7 @@ class Worker:
             self._agenda.run(self._lease, self._settings.worker.sweep_seconds),
             self._archiver.run(self._lease),
             self._retention.run(self._lease),
+            self._hooks.run(self._lease),
             self._keep_told(),
         ]
         if self._orphans:
@@ -205,12 +206,19 @@ class Worker:
         return None
 
     async def _tell(self) -> None:
-        for tell in self._tells:
-            await patiently(tell, None)
+        runtime = self._runtime
+        runtime.mcp.changed.clear()
+        cards = runtime.tool_cards()
+        runtime.observer.tools.update(card.name for card in cards)
+        await patiently(partial(tell_tools, runtime.redis, cards), None)
+        await patiently(partial(tell_catalogue, runtime.redis, runtime.catalogue()), None)
 
     async def _keep_told(self) -> None:
+        """Again from time to time, and when an MCP server that was away has come."""
         while True:
-            await asyncio.sleep(TELL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TELL_SECONDS):
+                    await self._runtime.mcp.changed.wait()
             await self._tell()
 
     def _turns(self) -> bool:

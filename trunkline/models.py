@@ -257,6 +257,8 @@ class Agent(Row):
     temperature: float | None = None
     tools: list[str] | None = None
     limits: JSON = {}
+    permissions: list[str] | None = None
+    mcp_servers: JSON = {}
     sandbox: JSON = {}
     hooks: JSON | None = None
 

@@ -4,7 +4,7 @@ Each call here is one line where the work is done, and costs some microseconds; 
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -56,7 +56,7 @@ class Observer:
 
     metrics: RuntimeMetrics = field(default_factory=RuntimeMetrics)
     tracing: Tracing = field(default_factory=NoTracing)
-    tools: Collection[str] = ()
+    tools: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
 
     @contextmanager

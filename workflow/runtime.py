@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -30,12 +31,12 @@ from workflow.llm.pool import ModelPool
 from workflow.llm.response_cache import ResponseCache, response_cache
 from workflow.llm.retry import RetryPolicy
 from workflow.llm.types import Model
-from workflow.mcp.servers import open_mcp_tools
+from workflow.mcp.servers import McpTools, open_mcp_tools
 from workflow.observe import Observer
 from workflow.sandbox.base import SandboxProvider
 from workflow.sandbox.choose import choose_provider
 from workflow.template.templates import load_templates
-from workflow.tool.base import CallLimits
+from workflow.tool.base import CallLimits, Tool
 from workflow.tool.catalogue import known_tools
 from workflow.tool.listing import cards_of
 from workflow.tool.registry import Registry
@@ -58,15 +59,15 @@ class Runtime:
     budgets: Budgets
     tool_limits: CallLimits
     functions: Functions
-    tool_cards: list[ToolCard] = field(default_factory=list)
-    """Of all tools, those too that agents are not given."""
+    known_tools: Sequence[Tool[Any]] = ()
+    """The worker's own, those too that agents are not given."""
+    mcp: McpTools = field(default_factory=McpTools)
+    definitions: AgentRegistry = field(default_factory=AgentRegistry)
     models: dict[str, Model] = field(default_factory=dict)
     fallbacks: list[Model] = field(default_factory=list)
     web: Web = field(default_factory=Web)
     responses: ResponseCache | None = None
     workspace_tools: WorkspaceTools = field(default_factory=lambda: WorkspaceTools(Settings(), Guard()))
-    catalogue: Catalogue = field(default_factory=lambda: Catalogue(VERSION))
-    """What the gateway is told of all this, beside the tools."""
     observer: Observer = field(default_factory=Observer)
 
     def model(self, name: str | None) -> Model:
@@ -90,14 +91,40 @@ class Runtime:
         others = [fallback for fallback in self.fallbacks if fallback.name != model.name]
         return ModelPool([paid(each) for each in (model, *others)], self.breaker, self.retry, self.observer)
 
-    def tools(self, names: list[str] | None, of_workspace: Sequence[JSON] = ()) -> Registry:
+    def tools(
+        self, names: list[str] | None, of_workspace: Sequence[JSON] = (), of_servers: Sequence[Tool[Any]] = ()
+    ) -> Registry:
         """Those of the names, or all that are enabled. `of_workspace`: what a run carries of its workspace's tools.
+        `of_servers`: those of its agent's own MCP servers.
 
         Raises AppError INVALID_REQUEST for an unknown one, and for one that cannot be made.
         """
+        given = self.mcp.joined(self.all_tools)
+        given = given.plus(of_servers) if of_servers else given
         if names is None:
-            return self.all_tools
-        return self.all_tools.plus(self.workspace_tools.made(of_workspace)).only(names)
+            return given
+        return given.plus(self.workspace_tools.made(of_workspace)).only(names)
+
+    def tool_cards(self) -> list[ToolCard]:
+        """Of all tools that there are now, those too that agents are not given."""
+        return cards_of([*self.known_tools, *self.mcp.tools], self.settings.tools.gives)
+
+    def catalogue(self) -> Catalogue:
+        """What the gateway is told of all this, beside the tools.
+
+        Raises AppError INVALID_CONFIG for a kind of agent that has a tool that there is not.
+        """
+        models, templates = known_models(), load_templates(self.settings.templates.folder)
+        functions = self.functions.versions.items()
+        return Catalogue(
+            release=VERSION,
+            definitions=self.definitions.given(self.mcp.joined(self.all_tools).names),
+            functions=[FunctionCard(name, versions) for name, versions in functions if not name.startswith(RESERVED)],
+            templates=[TemplateCard(template.name, template.manifest.description) for template in templates],
+            providers=models.providers,
+            models=[*models.names, DEMO],
+            deployment=self.model(None).deployment,
+        )
 
 
 @asynccontextmanager
@@ -108,16 +135,15 @@ async def open_runtime(settings: Settings, client: Redis) -> AsyncIterator[Runti
     order.
     """
     web, known, gives = Web.of(settings), known_tools(settings), settings.tools.gives
-    definitions = load_definitions(settings.agents)
-    async with open_mcp_tools(settings.mcp, web.services) as mcp_tools:
+    definitions = load_definitions(settings.agents, settings.sandbox)
+    async with open_mcp_tools(settings.mcp, web.services, gives) as mcp:
         own = Registry(tool for tool in known if gives(tool.name))
-        given = own.plus(tool for tool in mcp_tools if gives(tool.name))
         ours = [hooks_function(definitions), trial_function(settings, client, web)]
         functions = Functions.of_modules(settings.workflow.modules, ours)
-        async with _opened(settings, client, given, functions, web) as runtime:
-            yield replace(
-                runtime, tool_cards=cards_of([*known, *mcp_tools], gives), catalogue=catalogue_of(runtime, definitions)
-            )
+        async with _opened(settings, client, own, functions, web) as runtime:
+            opened = replace(runtime, known_tools=known, mcp=mcp, definitions=definitions)
+            opened.catalogue()  # what is wrong with it shows now
+            yield opened
 
 
 @asynccontextmanager
@@ -140,7 +166,7 @@ async def _opened(
         functions=functions,
         responses=response_cache(settings.agents, client),
         web=web,
-        observer=Observer(tracing=tracing, tools=frozenset(tools.names), models=_named_models(llm)),
+        observer=Observer(tracing=tracing, tools=set(tools.names), models=_named_models(llm)),
         workspace_tools=WorkspaceTools(settings, web.workspaces),
     )
     runtime.fallbacks.extend(runtime.model(name) for name in llm.fallback_models)
@@ -157,21 +183,6 @@ async def _opened(
         await runtime.sandboxes.close()
         if any(isinstance(model, LiteLLMModel) for model in runtime.models.values()):
             await close_connections()
-
-
-def catalogue_of(runtime: Runtime, definitions: AgentRegistry) -> Catalogue:
-    """Raises AppError INVALID_CONFIG for a kind of agent that has a tool that there is not."""
-    models, templates = known_models(), load_templates(runtime.settings.templates.folder)
-    functions = runtime.functions.versions.items()
-    return Catalogue(
-        release=VERSION,
-        definitions=definitions.given(runtime.all_tools.names),
-        functions=[FunctionCard(name, versions) for name, versions in functions if not name.startswith(RESERVED)],
-        templates=[TemplateCard(template.name, template.manifest.description) for template in templates],
-        providers=models.providers,
-        models=[*models.names, DEMO],
-        deployment=runtime.model(None).deployment,
-    )
 
 
 def _named_models(llm: LlmSettings) -> set[str]:

@@ -8,6 +8,7 @@ from gateway.auth import Principal
 from gateway.catalogue.tools import no_such_tools, tools_named
 from gateway.deps import Services, WithServices
 from gateway.errors import invalid
+from gateway.routes.agent_servers import check_servers
 from shared.channels import ChannelEvent, ChannelEventType
 from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode, FieldError
@@ -53,7 +54,9 @@ def kind_of(catalogue: Catalogue, agent: Agent) -> DefinitionCard:
 
 
 async def check_named(services: Services, caller: Principal, values: JSON) -> None:
-    """That the definition, model and tools among an agent's values are there. Raises AppError INVALID_REQUEST."""
+    """That the definition, model and tools among an agent's values are there, and that it may have that sandbox and
+    those servers. Raises AppError INVALID_REQUEST.
+    """
     catalogue = await catalogue_of(services)
     wrong: list[FieldError] = []
     definition, model, tools = (values.get(name) for name in ("definition", "model", "tools"))
@@ -65,6 +68,10 @@ async def check_named(services: Services, caller: Principal, values: JSON) -> No
         wrong.append(FieldError(place="body.model", detail=detail))
     if unknown := (await tools_named(services, caller, tools or [])).unknown:
         wrong.append(FieldError(place="body.tools", detail=no_such_tools(unknown)))
+    settings = services.settings
+    bounds = settings.sandbox.refused(values.get("sandbox") or {})
+    wrong += [FieldError(place=f"body.sandbox.{field}", detail=why) for field, why in bounds]
+    wrong += check_servers(settings, values.get("mcp_servers") or {})
     if wrong:
         raise invalid(wrong)
 

@@ -1,13 +1,15 @@
 """From one status to another: first in SQL, with the run that is to call the hooks of the agent's kind, then that run.
 
 A gateway that dies in between leaves the run's name and its hooks in SQL, and whoever deals with the agent next submits
-it: a run is submitted once, however often that is tried. All of an agent's hook runs are in one thread, so that hooks
+it, or a worker that looks for such ones (modem/hooks.py). All of an agent's hook runs are in one thread, so that hooks
 are called in the order of its changes.
 """
 
 from gateway.agents.known import announce, catalogue_of, kind_of
 from gateway.auth import Principal
 from gateway.deps import Services
+from shared.catalogue import hooks
+from shared.catalogue.agents import check_hooked
 from shared.channels import ChannelEventType
 from shared.db import agents
 from shared.db.agents import Agent, AgentStatus
@@ -15,8 +17,8 @@ from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id
 from shared.tenant import Tenant
 from shared.threads import again
-from shared.threads.types import NewRun, NewThread, Run
-from shared.types import AGENT_HOOKS, JSON, Runnable, RunStatus
+from shared.threads.types import Run
+from shared.types import JSON, RunStatus
 
 ALLOWED = {
     AgentStatus.INACTIVE: {AgentStatus.ACTIVE, AgentStatus.SHUTDOWN},
@@ -45,8 +47,8 @@ async def move(
         if agent.status is not to:
             check_move(agent, to)
             card = catalogue.definition(agent.definition)
-            hooks = hook_values(agent, to) if card and card.hooks else {}
-            agent = await agents.change(c, agent, {"status": to, **hooks})
+            values = hook_values(agent, to) if card and card.hooks else {}
+            agent = await agents.change(c, agent, {"status": to, **values})
     if agent is before:
         return await _retry_hooks(services, caller, agent)
     await submit_hooks(services, agent, key_id=caller.key_id)
@@ -74,24 +76,8 @@ def hook_values(agent: Agent, to: AgentStatus) -> JSON:
 
 async def submit_hooks(services: Services, agent: Agent, *, key_id: str | None) -> None:
     """The agent's last hook run, if it is not sure that it was."""
-    if agent.hooks is None or agent.hook_run is None or agent.hook_thread is None:
-        return
-    instance = {name: getattr(agent, name) for name in ("id", "name", "workspace", "project")}
-    instance |= {name: getattr(agent, name) for name in ("knowledge", "storage", "metadata")}
-    thread = NewThread(agent.hook_thread, agent.workspace, {"hooks_of": agent.id}, project=agent.project)
-    run = NewRun(
-        agent.hook_run,
-        agent.workspace,
-        {"input": {"definition": agent.definition, "agent": instance, "hooks": agent.hooks}},
-        runnable_type=Runnable.FUNCTION,
-        runnable_id=AGENT_HOOKS,
-        key_id=key_id,
-    )
-    await services.store.create_thread(thread)
-    submitted = await services.store.submit(run, queued={"hooks": agent.hooks})
-    services.in_background(services.queue.ring(submitted.ring))
-    async with services.db.begin() as c:
-        await agents.told_hooks(c, agent)
+    ring = await hooks.submit_hooks(services.store, services.db, agent, key_id=key_id)
+    services.in_background(services.queue.ring(ring))
 
 
 async def announce_move(services: Services, agent: Agent, before: AgentStatus) -> None:
@@ -110,14 +96,7 @@ async def check_ready(services: Services, caller: Principal, agent: Agent) -> No
     if agent.status is not AgentStatus.ACTIVE:
         raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is {agent.status}: it takes no runs. Activate it first.")
     await submit_hooks(services, agent, key_id=caller.key_id)
-    run = await hook_run(services, agent)
-    if run is None or run.status is RunStatus.SUCCEEDED:
-        return
-    if run.status in FAILED:
-        detail = f"Agent {agent.id} could not be activated: run {run.id} says why. Activate it again to retry."
-    else:
-        detail = f"Agent {agent.id} is still being activated, by run {run.id}. Wait for that run's end."
-    raise AppError(ErrorCode.CONFLICT, detail)
+    check_hooked(agent, await hook_run(services, agent))
 
 
 async def _retry_hooks(services: Services, caller: Principal, agent: Agent) -> Agent:

@@ -7,6 +7,7 @@ from gateway.agents.moves import check_ready
 from gateway.auth import Principal
 from gateway.catalogue.tools import with_tools
 from gateway.deps import Services
+from shared.catalogue.agents import merged
 from shared.db import agents
 from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode
@@ -65,22 +66,3 @@ async def project_for(services: Services, caller: Principal, asked: str | None, 
     Raises AppError NOT_FOUND.
     """
     return await services.auth.workspaces.project_of(caller, asked or (definition or {}).get("project"))
-
-
-def merged(card: DefinitionCard, agent: Agent | None) -> JSON:
-    """What the agent says goes before what its kind says."""
-    own: JSON = {"model": card.model, "temperature": card.temperature, "tools": card.tools, **card.limits}
-    prompt, sandbox = card.prompt, card.sandbox
-    if agent is not None:
-        given = {"model": agent.model, "temperature": agent.temperature, "tools": agent.tools, **agent.limits}
-        own |= {name: value for name, value in given.items() if value is not None}
-        prompt, sandbox = agent.prompt or prompt, agent.sandbox.get("enabled", sandbox)
-    return {
-        "agent_id": agent.id if agent else None,
-        "project": agent.project if agent else None,
-        "definition": card.id,
-        "version": agent.version if agent else None,
-        "prompt": prompt,
-        "sandbox": sandbox,
-        "parameters": {name: value for name, value in own.items() if value is not None},
-    }

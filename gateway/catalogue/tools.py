@@ -1,16 +1,16 @@
 """A workspace's own tools: whether they may be, and what a run carries of those that it names."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
 from gateway.auth import Principal
 from gateway.deps import Services
 from gateway.errors import invalid
+from shared.catalogue.agents import with_named
+from shared.catalogue.tools import NamedTools, ToolCatalogue
 from shared.config.tools import FunctionCall
 from shared.config.types import BUILT_IN_TOOLS
-from shared.db import tools
 from shared.db.tools import Tool
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.tool_rules import BuiltIn, Call, call_of, workspace_problems
@@ -18,61 +18,15 @@ from shared.types import JSON
 from shared.workers.tools import told_tools
 
 OF_MCP = "mcp__"
-CARRIED = ("id", "name", "version", "type", "description", "config", "input_schema", "output_schema", "effect")
 
 
-@dataclass(frozen=True, slots=True)
-class NamedTools:
-    """`names`: as models call them. `rows`: of those that are the workspace's own, for a run's definition.
-
-    `unknown`: what agents of the workspace are not given.
-    """
-
-    names: list[str]
-    rows: list[JSON] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
+async def tools_named(services: Services, caller: Principal, names: Sequence[str]) -> NamedTools:
+    """As `ToolCatalogue.named`."""
+    return await _catalogue(services).named(caller.tenant, names)
 
 
-async def tools_named(
-    services: Services, caller: Principal, names: Sequence[str], *, settled: bool = False
-) -> NamedTools:
-    """By their names, or the workspace's own by their ids. SQL is asked only for what workers do not have.
-
-    `settled`: the names are an agent's or its kind's, and it was judged before which of the workers' it is given.
-    """
-    workers = await _of_workers(services, names, settled=settled)
-    others = [name for name in names if name not in workers]
-    if not others:
-        return NamedTools(list(names))
-    async with services.db.connect() as c:
-        rows = await tools.named(c, caller.tenant, others)
-    usable = [row for row in rows if not services.settings.tools.disables(row.name)]
-    found = {key: row for row in usable for key in (row.name, row.id)}
-    return _resolved(names, workers, found)
-
-
-def _resolved(names: Sequence[str], workers: set[str], found: Mapping[str, Tool]) -> NamedTools:
-    calls = {name: _called(found[name]) if name in found else name for name in names}
-    own = {found[name].id: found[name] for name in names if name in found and found[name].type != "builtin"}
-    unknown = [name for name in names if name not in found and name not in workers]
-    return NamedTools(list(dict.fromkeys(calls.values())), [carried(row) for row in own.values()], unknown)
-
-
-async def _of_workers(services: Services, names: Sequence[str], *, settled: bool = False) -> set[str]:
-    """Those of the names that agents are given by workers; while none has told, what the settings would give."""
-    cards = {card.name for card in await told_tools(services.redis)}
-    given = names if settled else [name for name in names if services.settings.tools.gives(name)]
-    return {name for name in given if name in cards or not cards}
-
-
-def _called(row: Tool) -> str:
-    """What stands for a tool of the workers is that tool, for the rules of permissions too."""
-    return str(row.config["tool"]) if row.type == "builtin" else row.name
-
-
-def carried(row: Tool) -> JSON:
-    """What a worker needs to make it."""
-    return {name: getattr(row, name) for name in (*CARRIED, "timeout_seconds")}
+def _catalogue(services: Services) -> ToolCatalogue:
+    return ToolCatalogue(services.settings.tools, services.redis, services.db)
 
 
 async def with_tools(
@@ -86,21 +40,21 @@ async def with_tools(
     names = own.get("tools") if asked is None else asked
     if not names:
         return definition, parameters
-    named = await tools_named(services, caller, names, settled=asked is None)
+    if asked is None:
+        assert definition is not None
+        named = await _catalogue(services).named(caller.tenant, names, settled=True)
+        return with_named(definition, named), parameters
+    of_servers = [name for name in asked if _of_own_server(name, definition)]
+    named = await tools_named(services, caller, [name for name in asked if name not in of_servers])
     if named.unknown:
-        raise _unknown(named.unknown, by_agent=asked is None)
-    if asked is not None:
-        parameters = {**parameters, "tools": named.names}
-    elif definition is not None:
-        definition = {**definition, "parameters": {**own, "tools": named.names}}
+        raise invalid([FieldError(place="body.parameters.tools", detail=no_such_tools(named.unknown))])
+    parameters = {**parameters, "tools": [*named.names, *of_servers]}
     return ({**(definition or {}), "tools": named.rows} if named.rows else definition), parameters
 
 
-def _unknown(names: list[str], *, by_agent: bool) -> AppError:
-    if by_agent:
-        detail = f"The agent names tools that it is not given any more: {', '.join(names)}. Change the agent."
-        return AppError(ErrorCode.CONFLICT, detail)
-    return invalid([FieldError(place="body.parameters.tools", detail=no_such_tools(names))])
+def _of_own_server(name: str, definition: JSON | None) -> bool:
+    """Whether it is, or may be, a tool of an MCP server of the agent's own."""
+    return any(name.startswith(f"{OF_MCP}{server}__") for server in (definition or {}).get("mcp_servers", ()))
 
 
 def no_such_tools(names: Sequence[str]) -> str:
@@ -130,7 +84,7 @@ async def _not_offered(services: Services, call: Call) -> list[FieldError]:
     if isinstance(call, FunctionCall) and not settings.offers(call.function.partition(":")[0]):
         detail = "is of no module whose functions may be tools (tools.function_modules)"
         return [FieldError(place="config.function", detail=detail)]
-    if isinstance(call, BuiltIn) and call.tool not in await _of_workers(services, [call.tool]):
+    if isinstance(call, BuiltIn) and call.tool not in await _catalogue(services).of_workers([call.tool]):
         return [FieldError(place="config.tool", detail=no_such_tools([call.tool]))]
     return []
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from gateway.auth import Principal
-from gateway.catalogue.tools import carried
 from gateway.deps import Services
+from shared.catalogue.tools import carried
 from shared.db.tools import Tool
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id, thread_of

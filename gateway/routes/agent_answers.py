@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
+from gateway.routes.agent_servers import shown
 from gateway.routes.answers import Timestamp
 from shared.db.agents import Agent, AgentStatus
 from shared.db.contexts import ContextVersion
@@ -22,7 +23,9 @@ class DefinitionAnswer(BaseModel):
     temperature: float | None
     tools: list[str] | None
     limits: JSON
+    permissions: list[str] | None
     sandbox: bool
+    sandbox_config: JSON = Field(description="What bounds its sandbox, in the words of an agent's.")
     hooks: bool = Field(description="Whether its code has something to do when its agents are activated and so on.")
 
 
@@ -45,9 +48,11 @@ class AgentAnswer(BaseModel):
     temperature: float | None
     tools: list[str] | None
     limits: JSON
+    permissions: list[str] | None
+    mcp_servers: JSON = Field(description="Values of headers and variables are null: they are not shown again.")
     sandbox: JSON
-    knowledge_config: JSON
-    storage_config: JSON
+    knowledge_config: JSON = Field(description="Kept, and given to the hooks of its definition: no run reads it.")
+    storage_config: JSON = Field(description="As knowledge_config.")
     metadata: JSON
     hooks: HooksAnswer | None = Field(description="What became of its definition's code at the last change of status.")
     version: int
@@ -71,6 +76,8 @@ class AgentAnswer(BaseModel):
             temperature=agent.temperature,
             tools=agent.tools,
             limits=agent.limits,
+            permissions=agent.permissions,
+            mcp_servers=shown(agent.mcp_servers),
             sandbox=agent.sandbox,
             knowledge_config=agent.knowledge,
             storage_config=agent.storage,

@@ -4,7 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
-from gateway.routes.bodies import INTEGRAL, Body, JsonObject, LineName, Name, Text, Version
+from gateway.routes.agent_servers import McpServers
+from gateway.routes.bodies import INTEGRAL, Body, JsonObject, LineName, Name, Rules, Text, Version
+from shared.config.sandboxes import Network, Provider
+from shared.config.types import MIB, HostPattern
 from shared.db.agents import AgentStatus
 from shared.types import JSON
 
@@ -28,8 +31,21 @@ class Limits(Body):
     max_tokens: Annotated[int, Field(ge=1, le=10**10), INTEGRAL] | None = None
 
 
+Hosts = Annotated[list[HostPattern], Field(max_length=100)]
+
+
 class AgentSandbox(Body):
+    """What it does not say is as the definition and the configuration say; it cannot have more than they give."""
+
     enabled: bool = Field(default=True, description="Whether its runs have a sandbox.")
+    provider: Provider | None = Field(default=None, description="Refused where sandboxes are another's.")
+    network: Network | None = Field(default=None, description="allow: `allowed_hosts` only.")
+    allowed_hosts: Hosts | None = Field(default=None, description="With network `allow`. `*.` in front: all below.")
+    memory_bytes: Annotated[int, Field(ge=64 * MIB), INTEGRAL] | None = Field(
+        default=None, description="This and the following: of `local` sandboxes."
+    )
+    processes: Annotated[int, Field(ge=16), INTEGRAL] | None = None
+    disk_bytes: Annotated[int, Field(ge=MIB), INTEGRAL] | None = None
 
 
 class ModelConfig(Body):
@@ -68,16 +84,24 @@ class AgentFields(Body):
     tools: list[Name] | None = Field(default=None, description="Those that it may use; none if empty.")
     tool_config: ToolConfig | None = Field(default=None, validation_alias=_aliases("tool_config", "toolConfig"))
     limits: Limits | None = None
+    permissions: Rules | None = Field(
+        default=None,
+        description="Rules for its calls, as TOOL: allow|ask|deny [PATTERN], beside those of its definition, of the "
+        "run and of the configuration: the strictest answer holds.",
+    )
+    mcp_servers: McpServers | None = Field(
+        default=None, description="MCP servers of its own, by name: their tools are mcp__NAME__TOOL."
+    )
     sandbox: AgentSandbox | None = None
     knowledge_config: JsonObject | None = Field(
         default=None,
         validation_alias=_aliases("knowledge_config", "knowledgeConfig"),
-        description="Kept for you and for the hooks of its definition.",
+        description="Kept for you and for the hooks of its definition: no run reads it.",
     )
     storage_config: JsonObject | None = Field(
         default=None,
         validation_alias=_aliases("storage_config", "storageConfig"),
-        description="Kept for you and for the hooks of its definition.",
+        description="Kept for you and for the hooks of its definition: no run reads it.",
     )
     metadata: JsonObject | None = Field(default=None, description="Whatever you want to keep with the agent.")
 
@@ -95,7 +119,7 @@ class AgentFields(Body):
         """The columns that the request gives, in our words. `base_url`: of the server for local models."""
         given = self.model_fields_set
         found: JSON = {}
-        for name in ("description", "prompt", "temperature", "metadata", "limits", "sandbox"):
+        for name in ("description", "prompt", "temperature", "metadata", "limits", "sandbox", "permissions"):
             if name in given:
                 found[name] = self._column(name)
         renamed = {"project_id": "project", "knowledge_config": "knowledge", "storage_config": "storage"}
@@ -104,6 +128,8 @@ class AgentFields(Body):
             found["model"] = self._model(base_url)
         if self.of_model is not None and self.of_model.temperature is not None:
             found.setdefault("temperature", self.of_model.temperature)
+        if "mcp_servers" in given:
+            found["mcp_servers"] = {name: each.model_dump() for name, each in (self.mcp_servers or {}).items()}
         if given & {"tools", "tool_config"}:
             found["tools"] = self.tool_config.tools if self.tool_config else self.tools
         return found
@@ -114,7 +140,7 @@ class AgentFields(Body):
             return value.model_dump(exclude_none=True)
         if value is None and name == "description":
             return ""
-        nullable = name in ("project_id", "prompt", "temperature")
+        nullable = name in ("project_id", "prompt", "temperature", "permissions")
         return value if value is not None or nullable else {}
 
     def _model(self, base_url: str | None) -> str | None:

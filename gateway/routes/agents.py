@@ -14,6 +14,7 @@ from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.agent_answers import AgentAnswer, DefinitionAnswer
 from gateway.routes.agent_bodies import AgentPatch, NewAgentBody
+from gateway.routes.agent_servers import with_kept
 from gateway.routes.answers import Page
 from gateway.routes.bodies import NoBody
 from gateway.routes.json_route import StrictJsonRoute
@@ -83,6 +84,7 @@ async def create_agent(
     """Of a definition; what the agent says itself goes before it, and what a run's request says before both."""
     values = body.values(base_url=services.settings.llm.base_url)
     await check_named(services, caller, {"definition": body.definition_id, **values})
+    values |= {"mcp_servers": with_kept(values["mcp_servers"], None)} if values.get("mcp_servers") else {}
     values = await services.auth.workspaces.in_project(caller, values, new=True)
     request = ["agent", body.model_dump()]
     agent_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
@@ -205,6 +207,8 @@ async def _changed(
     catalogue = await catalogue_of(services)
     async with services.db.begin() as c:
         before = await agents.existing(c, caller.tenant, agent_id, to_change=True)
+        if servers := values.get("mcp_servers"):
+            values = {**values, "mcp_servers": with_kept(servers, before.mcp_servers)}
         if to is not None and to is not before.status:
             check_move(before, to)
             card = catalogue.definition(before.definition)

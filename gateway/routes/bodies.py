@@ -106,6 +106,9 @@ class ContextItem(BaseModel):
         return self
 
 
+Rules = Annotated[list[Annotated[Permission, looks_like(_RULE)]], Field(max_length=100)]
+
+
 class Parameters(Body):
     """How the run is to be done; what is not given comes from the configuration."""
 
@@ -123,7 +126,7 @@ class Parameters(Body):
         default=None, description="Agents that it may start with `delegate`, together with those that they start."
     )
     tools: list[Name] | None = Field(default=None, description="The tools it may use; none if empty.")
-    permissions: Annotated[list[Annotated[Permission, looks_like(_RULE)]], Field(max_length=100)] | None = Field(
+    permissions: Rules | None = Field(
         default=None, description="Rules for its calls, as TOOL: allow|ask|deny [PATTERN], beside the configuration's."
     )
     allowed_hosts: Annotated[list[HostPattern], Field(max_length=100)] | None = Field(

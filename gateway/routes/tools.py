@@ -130,7 +130,8 @@ async def try_tool(
     """As an agent would, with its schemas enforced, by a worker, as a run. 409 for a worker's tool: a run of an agent
     tries those."""
     tool = await _own(services, caller, tool_id)
-    run = await trial_of(services, caller, tool, body.input, idempotency_key, wait_seconds=body.wait_seconds)
+    wait_seconds = min(body.wait_seconds, services.settings.tools.trial_seconds)
+    run = await trial_of(services, caller, tool, body.input, idempotency_key, wait_seconds=wait_seconds)
     if not run.status.terminal:
         response.status_code = 202
     return await TrialAnswer.of(services.store.payloads, run)

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from shared.config.types import Count, Dollars, Seconds, Section, Text
+from shared.config.sandboxes import SandboxBounds
+from shared.config.types import Count, Dollars, Permission, Seconds, Section, Text
 
 DefinitionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")]
 
@@ -17,8 +18,10 @@ class AgentDefinition(Section):
     model: Text | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     tools: list[Text] | None = None
-    sandbox: bool = True
-    """Whether it has one."""
+    sandbox: bool | SandboxBounds = True
+    """Whether it has one, or what bounds it."""
+    permissions: list[Permission] = Field(default=[])
+    """Rules for its calls, beside tools.permissions."""
     max_turns: Count | None = None
     max_seconds: Seconds | None = None
     max_cost: Dollars | None = None
@@ -43,8 +46,8 @@ class AgentsSettings(Section):
     definitions: dict[DefinitionName, AgentDefinition] = Field(
         default={},
         description="Kinds of agents as data: tables [agents.definitions.NAME] with description, prompt, model, "
-        "temperature, tools, sandbox, max_turns, max_seconds, max_cost and max_tokens. One named like a built-in one "
-        "replaces it.",
+        "temperature, tools, permissions, sandbox, max_turns, max_seconds, max_cost and max_tokens. One named like a "
+        "built-in one replaces it.",
     )
     response_cache: Literal["none", "memory", "redis"] = Field(
         default="none",

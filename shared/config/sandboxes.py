@@ -1,6 +1,6 @@
 """The settings of sandboxes, wherever they run, and of those of the sandbox host."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,6 +19,7 @@ from shared.config.types import (
     Text,
 )
 from shared.net.hosts import beyond
+from shared.types import JSON
 
 
 class SnapshotSettings(Section):
@@ -35,10 +36,26 @@ class SnapshotSettings(Section):
     )
 
 
+Provider = Literal["local", "docker", "e2b", "daytona"]
+Network = Literal["none", "allow", "open"]
+
+
+class SandboxBounds(Section):
+    """What a kind of agents has less of than the settings give. Null: as they say."""
+
+    enabled: bool = True
+    provider: Provider | None = None
+    network: Network | None = None
+    allowed_hosts: list[HostPattern] | None = None
+    memory_bytes: Annotated[int, Field(ge=64 * MIB)] | None = None
+    processes: Annotated[int, Field(ge=16)] | None = None
+    disk_bytes: Annotated[int, Field(ge=MIB)] | None = None
+
+
 class SandboxSettings(Section):
     """Where tools run."""
 
-    provider: Literal["local", "docker", "e2b", "daytona"] = Field(
+    provider: Provider = Field(
         default="local",
         description="local: bubblewrap on the sandbox host's machine. The others have sections of their own.",
     )
@@ -62,7 +79,7 @@ class SandboxSettings(Section):
     uid: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
         default=64321, description="User id that sandboxes run as where the host was started as root."
     )
-    network: Literal["none", "allow", "open"] = Field(
+    network: Network = Field(
         default="none",
         description="What sandboxes reach: none, nothing; allow, the hosts in allowed_hosts; open, every public host. "
         "See docs/sandboxes.md.",
@@ -119,6 +136,27 @@ class SandboxSettings(Section):
         description="Longest run of a command, even after its timeout has moved it to the background; "
         "one that was started there has no limit.",
     )
+
+    def refused(self, asked: JSON) -> Iterator[tuple[str, str]]:
+        """Of what is asked of a sandbox (fields of SandboxBounds), each that is not to be had, and why."""
+        if asked.get("provider") not in (None, self.provider):
+            yield "provider", f"sandboxes here are of {self.provider} (sandbox.provider)"
+        network, hosts = asked.get("network"), asked.get("allowed_hosts")
+        if (network == "allow") != bool(hosts):
+            yield "allowed_hosts", 'goes with network = "allow", which needs it'
+        if network == "open" and self.network != "open":
+            yield "network", f"is {self.network} for all sandboxes here (sandbox.network)"
+        if beyond := self.beyond(hosts or []):
+            yield "allowed_hosts", f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network)"
+        if self.provider != "local" and network not in (None, self.network, "open"):
+            yield "network", f"cannot be narrowed for sandboxes of {self.provider}"
+        for name in ("memory_bytes", "processes", "disk_bytes"):
+            if asked.get(name) is None:
+                continue
+            if self.provider != "local":
+                yield name, f"cannot be set for single sandboxes of {self.provider}"
+            elif asked[name] > getattr(self, name):
+                yield name, f"is at most {getattr(self, name):,} (sandbox.{name})"
 
     def beyond(self, hosts: Iterable[str]) -> list[str]:
         """Those of the hosts (or patterns of hosts) that sandboxes may not reach."""

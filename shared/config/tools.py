@@ -89,13 +89,18 @@ class ToolsSettings(Section):
     )
     private_hosts: list[PrivateHost] = Field(
         default=[],
-        description="Hosts of private networks, as host or host:port, that tools of workspaces (POST /api/tools) may "
-        "call. Those of net.private_hosts are for what the settings name.",
+        description="Hosts of private networks, as host or host:port, that tools of workspaces (POST /api/tools) and "
+        "MCP servers of agents may be at. Those of net.private_hosts are for what the settings name.",
     )
     function_threads: Annotated[int, Field(ge=1)] = Field(
         default=64,
         description="Functions that are not async that may be under way at the same time, with those that were given "
         "up at their time limit and still go on. A call of one more is refused.",
+    )
+    trial_seconds: Seconds = Field(
+        default=30,
+        description="Longest that the answer to a tool's test (POST /api/tools/{id}/test) waits for the call's end, "
+        "whatever its request says; then it is 202.",
     )
     timeout_seconds: Seconds = Field(
         default=300, description="Longest call of a tool that has no limit of its own. It is stopped then."

@@ -88,3 +88,8 @@ class McpSettings(Section):
         default=10, description="Time that a server has to start and to tell its tools; then a worker goes on without."
     )
     call_seconds: Seconds = Field(default=60, description="Longest call of a tool.")
+    agents_stdio: bool = Field(
+        default=False,
+        description="Whether an agent of a workspace may name a program as an MCP server of its own. It runs on the "
+        "worker's machine as the worker does, outside any sandbox.",
+    )

@@ -45,6 +45,10 @@ class Agent:
     knowledge: JSON = field(default_factory=dict)
     storage: JSON = field(default_factory=dict)
     metadata: JSON = field(default_factory=dict)
+    permissions: list[str] | None = None
+    """Rules for its calls, beside its definition's and the settings'."""
+    mcp_servers: JSON | None = None
+    """Its own, by name, with their secrets."""
     hook_thread: str | None = None
     """The thread of the runs that call its definition's hooks, and the last one of them."""
     hook_run: str | None = None
@@ -80,6 +84,12 @@ async def missing(c: AsyncConnection, tenant: Tenant, ids: Iterable[str]) -> lis
     query = select(agents.c.id).where(of_tenant(agents, tenant), agents.c.id.in_(wanted))
     there = set((await c.execute(query)).scalars())
     return [each for each in wanted if each not in there]
+
+
+async def with_hooks_left(c: AsyncConnection, *, before: datetime, limit: int) -> list[Agent]:
+    """Of all workspaces: those whose last hook run may not have been submitted since their change, before that time."""
+    left = and_(agents.c.hook_run.is_not(None), agents.c.hooks.is_not(None), agents.c.updated_at < before)
+    return await ROWS.all(c, select(agents).where(left).order_by(agents.c.updated_at).limit(limit))
 
 
 async def told_hooks(c: AsyncConnection, agent: Agent) -> None:

@@ -7,6 +7,7 @@ from typing import Self
 
 from redis.asyncio import Redis
 
+from shared.catalogue.agents import AgentCatalogue
 from shared.config import Settings
 from shared.db.engine import Database
 from shared.events.answers import Answers, Approvals
@@ -27,6 +28,8 @@ class Outside:
     answers: Answers
     ring: Callable[[str | None], Awaitable[None]]
     fleet: WorkerRegistry
+    agents: AgentCatalogue | None = None
+    """None: there is no database."""
 
     async def close(self) -> None:
         """The client is not its own."""
@@ -68,4 +71,6 @@ class Outside:
             replicas=replicas,
         )
         approvals = Approvals(client, patience_seconds=patience_seconds)
-        return cls(store, bus, approvals, Answers(store, bus, approvals), ring, WorkerRegistry(client))
+        answers, fleet = Answers(store, bus, approvals), WorkerRegistry(client)
+        agents = AgentCatalogue(settings, client, database) if database else None
+        return cls(store, bus, approvals, answers, ring, fleet, agents)

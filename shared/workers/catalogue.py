@@ -34,6 +34,10 @@ class DefinitionCard:
     limits: JSON = field(default_factory=dict)
     sandbox: bool = True
     hooks: bool = False
+    permissions: Sequence[str] | None = None
+    """Rules for its calls, beside the settings'."""
+    sandbox_config: JSON = field(default_factory=dict)
+    """What bounds its sandbox (`AgentSandbox`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,9 @@ class ToolCard:
 
 
 def catalogue_version(cards: Sequence[ToolCard], functions: Sequence[str]) -> str:
-    """The same for workers that have the same tools and durable functions."""
-    told = orjson.dumps([sorted(functions), sorted((asdict(card) for card in cards), key=lambda card: card["name"])])
+    """The same for workers that have the same tools and durable functions, but for MCP servers: they come and go."""
+    own = sorted((asdict(card) for card in cards if card.type != "mcp"), key=lambda card: card["name"])
+    told = orjson.dumps([sorted(functions), own])
     return hashlib.sha256(told).hexdigest()[:12]
 
 

@@ -1,5 +1,6 @@
 """Agents at work: a gateway over either kind of database, a worker process with kinds of agents of its own, a model."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.config import DatabaseSettings
+from shared.config import AgentsSettings, DatabaseSettings
 from shared.types import JSON
 from tests.gateway.support import Gateway, serving, settings_for, until
 from tests.support.model_server import ModelServer, model_server
@@ -40,6 +41,8 @@ def worker(
         "TRUNKLINE__LLM__BASE_URL": model.api_url,
         "TRUNKLINE__LLM__API_KEY": "sk-test",
         "AGENT_REGISTRY_MODULES": clerks.__name__,
+        "AGENT_MAX_CONCURRENCY": "1",
+        "MGX_CACHE_BACKEND": "redis",
     }
     with (tmp_path / "worker.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "modem"], cwd=ROOT, env=env, stdout=log, stderr=log)
@@ -55,7 +58,8 @@ async def gateway(
     worker: "subprocess.Popen[bytes]", database_url: str, redis_url: str, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     database = DatabaseSettings(url=database_url)  # type: ignore[arg-type]
-    async with serving(settings_for(redis_url, tmp_path, database=database)) as gateway:
+    agents = AgentsSettings(max_concurrency=1)
+    async with serving(settings_for(redis_url, tmp_path, database=database, agents=agents)) as gateway:
 
         async def worker_has_told() -> bool:
             assert worker.poll() is None, (tmp_path / "worker.log").read_text()[-4000:]
@@ -96,6 +100,22 @@ async def test_an_agents_life_from_its_hooks_over_a_run_to_its_end(gateway: Gate
     gone = (await gateway.client.post(f"/api/agents/{agent['id']}/shutdown")).json()
     last = await ended(gateway, gone["hooks"]["run_id"])
     assert (last["status"], last["thread_id"]) == ("succeeded", hooks["thread_id"])
+
+
+@pytest.mark.slow
+async def test_runs_of_one_agent_wait_for_their_turn_and_one_answer_is_enough_for_the_same_request(
+    gateway: Gateway, model: ModelServer
+) -> None:
+    agent = await clerk(gateway, temperature=0)
+    await ended(gateway, agent["hooks"]["run_id"])
+    threads = [(await gateway.client.post("/api/agent/initiate", json={"agent_id": agent["id"]})).json() for _ in "123"]
+    task = "[[tokens:10]] [[delay:50]]"
+    begun = [await gateway.execute(thread["thread_id"], task) for thread in threads]
+    runs = sorted([await ended(gateway, run_id) for run_id in begun], key=lambda run: str(run["started_at"]))
+    assert [run["status"] for run in runs] == ["succeeded"] * 3
+    assert all(before["ended_at"] <= after["started_at"] for before, after in itertools.pairwise(runs))
+    assert len({run["output"] for run in runs}) == 1
+    assert len(model.requests) == 1
 
 
 @pytest.mark.slow

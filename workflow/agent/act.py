@@ -66,7 +66,9 @@ class ToolCaller:
         self._shares: dict[str, Left | None] = {}
         own = {name for name in (step.run.model, step.run.options.get("model")) if name}
         self._models = runtime.delegate_models | own
-        rules = Permissions.of(runtime.settings.tools.permissions, step.run.options.get("permissions", ()))
+        of_agent = (step.run.definition or {}).get("permissions", ())
+        of_run = step.run.options.get("permissions", ())
+        rules = Permissions.of(runtime.settings.tools.permissions, *of_agent, of_run)
         self._gate = Gate(step, rules, ask_seconds=runtime.settings.tools.ask_seconds)
         self._memory = Memory.of(message["memory"] for message in messages if message.get("memory"))
 

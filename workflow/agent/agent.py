@@ -13,7 +13,7 @@ from typing import Any
 from shared.links import PortLinks
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
-from shared.threads.types import NewEvent
+from shared.threads.types import NewEvent, Run
 from shared.types import JSON, EventType
 from workflow.agent.act import ToolCaller
 from workflow.agent.ask import Asker
@@ -27,6 +27,7 @@ from workflow.agent.think import Thinker
 from workflow.engine.step import Step
 from workflow.llm.types import Model, ModelRequest, ModelResponse
 from workflow.runtime import Runtime
+from workflow.tool.mcp import McpTool
 
 
 async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
@@ -35,18 +36,22 @@ async def run_agent(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     Raises AppError (a budget, the model's or the sandbox's failure), Fenced.
     """
     budget = RunBudget(attempt.run, runtime.budgets, runtime.settings)
+    servers = (attempt.run.definition or {}).get("mcp_servers", {})
     try:
-        agent, conversation = await _prepared(attempt, step, runtime, budget)
-        return await agent.run(conversation)
+        async with runtime.workspace_tools.of_servers(servers) as of_servers:
+            agent, conversation = await _prepared(attempt, step, runtime, budget, of_servers)
+            return await agent.run(conversation)
     finally:
         # Whoever cancels the run need not wait for it: it ends by itself.
         await asyncio.shield(budget.close())
 
 
-async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunBudget) -> tuple["Agent", Conversation]:
+async def _prepared(
+    attempt: Attempt, step: Step, runtime: Runtime, budget: RunBudget, of_servers: Sequence[McpTool]
+) -> tuple["Agent", Conversation]:
     settings, parameters, definition = runtime.settings, attempt.run.options, attempt.run.definition or {}
     model = runtime.model(attempt.run.model or parameters.get("model"))
-    tools = runtime.tools(parameters.get("tools"), definition.get("tools", ()))
+    tools = runtime.tools(_tool_names(attempt.run, of_servers), definition.get("tools", ()), of_servers)
     messages = await _opening(attempt, model)
     system = system_message(settings, attempt.thread.context, prompt=definition.get("prompt"))
     request = ModelRequest(
@@ -57,7 +62,7 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
     )
     asker, window = Asker(step, model, runtime, budget), Window(model, settings, system, request.tools)
     links = PortLinks(runtime.redis, settings.api, attempt.thread.sandbox_of)
-    sandbox = ThreadSandbox(attempt, runtime.sandboxes, allowed=definition.get("sandbox", True))
+    sandbox = ThreadSandbox(attempt, runtime.sandboxes, provider_name=settings.sandbox.provider)
     caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages, budget=budget)
     agent = Agent(
         budget,
@@ -68,6 +73,14 @@ async def _prepared(attempt: Attempt, step: Step, runtime: Runtime, budget: RunB
     )
     own = len(messages) + sum(known.messages for known in attempt.journal.values() if known.finished)
     return agent, Conversation(messages, own=own, others=max(0, len(attempt.messages) - own))
+
+
+def _tool_names(run: Run, of_servers: Sequence[McpTool]) -> list[str] | None:
+    """Those that it may use; None: all. Its agent's own servers' are its own, unless the request names others."""
+    names: list[str] | None = run.options.get("tools")
+    if names is None or run.parameters.get("tools") is not None:
+        return names
+    return [*names, *(tool.name for tool in of_servers)]
 
 
 async def _opening(attempt: Attempt, model: Model) -> list[JSON]:

@@ -1,6 +1,6 @@
 """Calls whose work is a run of its own: the agent waits for it without a worker, and reads how it ended."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 from shared.errors import AppError, ErrorCode
@@ -8,16 +8,20 @@ from shared.ids import child_run_id
 from shared.threads.types import Run
 from shared.types import JSON, EventType
 from workflow.agent.shares import Left
+from workflow.engine.children import CAPPED
 from workflow.engine.step import Step, StepFailed
 from workflow.llm.types import ToolCall
 from workflow.tool.base import ChildEnd, ChildRun
 from workflow.tool.registry import Registry
 
-CAPPED = ("max_turns", "max_seconds", "max_cost", "max_tokens", "max_delegates")
-"""Of a run's parameters, those of which a child has at most as much."""
 INHERITED = ("model", "temperature", "tools", "permissions", "allowed_hosts")
 """Those that a child has where it is given none."""
-VALUES = (ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST, ErrorCode.BUDGET_EXHAUSTED)
+OF_RULES = ("permissions", "allowed_hosts")
+"""Likewise, of an agent of the catalogue, which has a model and tools of its own."""
+VALUES = (
+    *(ErrorCode.CALL_TOO_DEEP, ErrorCode.INVALID_REQUEST, ErrorCode.BUDGET_EXHAUSTED),
+    *(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT, ErrorCode.NOT_IMPLEMENTED),
+)
 NONE_LEFT = (
     "It was not started: this run has started as many agents as it may (max_delegates), those counted that they "
     "started. Do the work yourself, or say what is missing."
@@ -39,12 +43,14 @@ async def run_child(
                 raise AppError(ErrorCode.BUDGET_EXHAUSTED, NONE_LEFT)
             tools.only(child.parameters.get("tools", ()))
             _check_model(child.parameters.get("model"), models)
+        asked = child.parameters.get("tools")
         output = await step.call(
-            "agent",
+            f"agent:{child.agent}" if child.agent else "agent",
             child.task,
             name=name,
             share_sandbox=child.share_sandbox,
-            parameters=narrowed(step.run, child.parameters, share),
+            parameters=narrowed(step.run, child.parameters, share, OF_RULES if child.agent else INHERITED),
+            only_tools=tools.names if asked is None else asked,
             started=[(EventType.TOOL_REQUEST, request)],
         )
     except AppError as error:
@@ -63,10 +69,10 @@ def _check_model(name: str | None, models: Set[str]) -> None:
         )
 
 
-def narrowed(parent: Run, asked: JSON, share: Left | None) -> JSON:
+def narrowed(parent: Run, asked: JSON, share: Left | None, inherited: Sequence[str] = INHERITED) -> JSON:
     """A child's parameters: no more than its parent has, and than its share. Without one it was born before."""
     own = parent.options | (share.parameters() if share else {})
-    parameters: dict[str, Any] = {name: own[name] for name in INHERITED if name in own} | asked
+    parameters: dict[str, Any] = {name: own[name] for name in inherited if name in own} | asked
     for name in CAPPED:
         if limits := [each[name] for each in (own, asked) if each.get(name) is not None]:
             parameters[name] = min(limits)

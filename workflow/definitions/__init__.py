@@ -7,7 +7,8 @@ def load_agents(registry: AgentRegistry) -> None:
     registry.register(Clerk, "clerk", "Files what it is sent.")
 """
 
+from shared.config.sandboxes import SandboxBounds
 from workflow.definitions.base import BaseAgent, Instance
 from workflow.definitions.registry import AgentRegistry
 
-__all__ = ["AgentRegistry", "BaseAgent", "Instance"]
+__all__ = ["AgentRegistry", "BaseAgent", "Instance", "SandboxBounds"]

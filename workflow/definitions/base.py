@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from shared.config.sandboxes import SandboxBounds
 from shared.types import JSON
 
 
@@ -23,8 +24,8 @@ class Instance:
 class BaseAgent:
     """Derive from it, and register the class in `load_agents(registry)`.
 
-    Each hook is a durable step in a worker, and gets a new object: what is to last is kept elsewhere. Where a worker
-    dies in the middle of one, a person decides whether it is called again (POST /api/steps/{id}/resolve).
+    Each hook is a durable step in a worker, and gets a new object: what is to last is kept elsewhere. It is called at
+    least once: where a worker dies in the middle of one, another calls it again. What it does must bear that.
     """
 
     prompt: ClassVar[str | None] = None
@@ -34,8 +35,10 @@ class BaseAgent:
     tools: ClassVar[Sequence[str] | None] = None
     limits: ClassVar[Mapping[str, float]] = {}
     """Of max_turns, max_seconds, max_cost, max_tokens."""
-    sandbox: ClassVar[bool] = True
-    """Whether it has one."""
+    sandbox: ClassVar[bool | SandboxBounds] = True
+    """Whether it has one, or what bounds it."""
+    permissions: ClassVar[Sequence[str]] = ()
+    """Rules for its calls, such as `bash: deny rm *`, beside those of the settings."""
 
     def __init__(self, agent: Instance) -> None:
         self.agent = agent

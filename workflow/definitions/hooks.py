@@ -1,4 +1,7 @@
-"""The hooks of agents, as a durable function: each is called once, in the order in which its agent's status changed."""
+"""The hooks of agents, as a durable function: each is called in the order in which its agent's status changed.
+
+At least once: again where the worker that was at it died.
+"""
 
 from typing import Any
 
@@ -13,6 +16,6 @@ def hooks_function(definitions: AgentRegistry) -> DurableFunction:
         """`input`: the definition's name, the agent (fields of Instance), and the hooks to call."""
         agent = definitions.make(input["definition"], Instance(**input["agent"]))
         for hook in input["hooks"]:
-            await step.do(hook, getattr(agent, hook), repeat=False)
+            await step.do(hook, getattr(agent, hook))
 
     return DurableFunction(AGENT_HOOKS, 1, call_hooks)

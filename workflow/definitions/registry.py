@@ -7,8 +7,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from importlib import resources
 
-from shared.config import AgentDefinition, AgentsSettings
+from shared.config import AgentDefinition, AgentsSettings, SandboxSettings
+from shared.config.sandboxes import SandboxBounds
 from shared.errors import AppError, ErrorCode
+from shared.permissions import Rule
+from shared.types import JSON
 from shared.workers.catalogue import DefinitionCard
 from workflow.definitions.base import BaseAgent, Instance
 from workflow.definitions.builtin import BUILT_IN, GENERAL
@@ -43,6 +46,9 @@ class AgentRegistry:
                          f"{kind.__qualname__}. Rename one.")  # fmt: skip
         if unknown := sorted(kind.limits.keys() - set(LIMITS)):
             raise _wrong(f"{kind.__qualname__} has the limits {', '.join(unknown)}. There are {', '.join(LIMITS)}.")
+        for rule in kind.permissions:
+            _check_rule(kind, rule)
+        enabled, bounds = _sandbox(kind.sandbox)
         self._kinds[name] = kind
         self._cards[name] = DefinitionCard(
             id=name,
@@ -53,7 +59,9 @@ class AgentRegistry:
             temperature=kind.temperature,
             tools=None if kind.tools is None else list(kind.tools),
             limits=dict(kind.limits),
-            sandbox=kind.sandbox,
+            sandbox=enabled,
+            sandbox_config=bounds,
+            permissions=list(kind.permissions),
             hooks=kind.has_hooks(),
         )
 
@@ -75,8 +83,10 @@ class AgentRegistry:
         return [_with_tools(card, tools) for card in self.cards]
 
 
-def load_definitions(settings: AgentsSettings) -> AgentRegistry:
-    """Imports the modules. Raises AppError INVALID_CONFIG with what to change."""
+def load_definitions(settings: AgentsSettings, sandboxes: SandboxSettings | None = None) -> AgentRegistry:
+    """Imports the modules. Raises AppError INVALID_CONFIG with what to change, also where a kind's sandbox is to be
+    more than the settings give.
+    """
     described = (_card(name, definition) for name, definition in settings.definitions.items())
     registry = AgentRegistry([GENERAL, *(_built_in(card) for card in BUILT_IN), *described])
     for name in settings.registry_modules:
@@ -91,7 +101,17 @@ def load_definitions(settings: AgentsSettings) -> AgentRegistry:
         if not callable(load_agents):
             raise _wrong(f"agents.registry_modules names {name!r}, which has no function load_agents(registry).")
         load_agents(registry)
+    for card in registry.cards:
+        for field, why in (sandboxes or SandboxSettings()).refused(card.sandbox_config):
+            raise _wrong(f"Agents of the kind {card.id!r} cannot have that sandbox: {field} {why}.")
     return registry
+
+
+def _check_rule(kind: type[BaseAgent], rule: str) -> None:
+    try:
+        Rule.parse(rule)
+    except ValueError as error:
+        raise _wrong(f"{kind.__qualname__} has permissions that cannot be read: {error}.") from error
 
 
 def _built_in(card: DefinitionCard) -> DefinitionCard:
@@ -100,9 +120,17 @@ def _built_in(card: DefinitionCard) -> DefinitionCard:
 
 
 def _card(name: str, definition: AgentDefinition) -> DefinitionCard:
-    given = definition.model_dump()
+    given = definition.model_dump(exclude={"sandbox"})
     limits = {limit: value for limit in LIMITS if (value := given.pop(limit)) is not None}
-    return DefinitionCard(id=name, source="config", limits=limits, **given)
+    enabled, bounds = _sandbox(definition.sandbox)
+    return DefinitionCard(id=name, source="config", limits=limits, sandbox=enabled, sandbox_config=bounds, **given)
+
+
+def _sandbox(said: bool | SandboxBounds) -> tuple[bool, JSON]:
+    """Whether it has one, and what bounds it."""
+    if isinstance(said, bool):
+        return said, {}
+    return said.enabled, said.model_dump(exclude_none=True, exclude={"enabled"})
 
 
 def _with_tools(card: DefinitionCard, there: Collection[str]) -> DefinitionCard:

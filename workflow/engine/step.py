@@ -23,11 +23,12 @@ from shared.threads.attempt import Attempt, Change
 from shared.threads.steps import StepRecord
 from shared.threads.types import NewEvent
 from shared.types import JSON, EventType, StepStatus
+from workflow.engine.children import parameters_of, runnable_of
 from workflow.engine.journal import Journal, StepSpec, failure
 from workflow.engine.parking import Parking
 from workflow.engine.retry import ONCE, Retry, StepError
 from workflow.engine.scope import AskHuman, Body, Outcome, Postponed, Recovery, Settle, StepScope
-from workflow.engine.waits import Waits, parameters_of, runnable_of
+from workflow.engine.waits import Waits
 from workflow.engine.work import Fn, attempted
 from workflow.observe import Observer
 
@@ -173,14 +174,17 @@ class Step:
         share_sandbox: bool = False,
         parameters: JSON | None = None,
         started: Sequence[tuple[str, JSON]] = (),
+        only_tools: Sequence[str] | None = None,
     ) -> Any:
-        """The output of a child run, in a thread of its own: of an agent (`agent`) or a durable function (it, or
-        `function:NAME`). An agent's input is its task. It ends with this run, at the latest. `share_sandbox`: it works
-        in this thread's sandbox, not in one of its own. `parameters`: as of a request's, such as `max_cost`.
-        `started` events follow `step.started`.
+        """The output of a child run, in a thread of its own: of an agent (`agent`; `agent:ID`, one of the catalogue or
+        a kind of agents) or a durable function (it, or `function:NAME`). An agent's input is its task. It ends with
+        this run, at the latest. `share_sandbox`: it works in this thread's sandbox, not in one of its own.
+        `parameters`: as of a request's, such as `max_cost`. `started` events follow `step.started`. `only_tools`: an
+        agent of the catalogue keeps to these, and to the bounds of this run's agent.
 
         Raises StepFailed with the child's code when it fails, RUN_CANCELED when it is canceled; AppError
-        INVALID_REQUEST for a parameter that it has no use for, CALL_TOO_DEEP in a run far below the first.
+        INVALID_REQUEST for a parameter that it has no use for, CALL_TOO_DEEP in a run far below the first, NOT_FOUND
+        for an agent that is not there, CONFLICT for one that takes no runs.
         """
         kind, runnable_id = runnable_of(runnable)
         key = self._key(f"call:{name or runnable_id or kind}")
@@ -188,6 +192,8 @@ class Step:
         child["sandbox_of"] = self._attempt.thread.sandbox_of if share_sandbox else None
         if parameters:
             child["parameters"] = parameters_of(kind, parameters)
+        if only_tools is not None and runnable_id is not None:
+            child["only_tools"] = list(only_tools)
         return await self._replay(await self.waits.for_child(key, child, started))
 
     async def approve(self, request: Any, *, name: str = "approval", timeout: float | None = None) -> Any:

@@ -13,16 +13,14 @@ from shared.errors import AppError, ErrorCode
 from shared.events.answers import event_answer
 from shared.events.bus import Topic
 from shared.events.outside import Outside
-from shared.ids import child_run_id, thread_of
+from shared.ids import child_run_id
 from shared.threads.steps import StepRecord, Wait
-from shared.threads.types import PARENT_ENDED, NewEvent, NewRun, NewThread, Run
-from shared.types import AGENT_PARAMETERS, FUNCTION_PARAMETERS, JSON, EventType, Runnable, StepStatus, WaitKind
-from workflow.engine.durable import DurableFunction
+from shared.threads.types import PARENT_ENDED, NewEvent, Run
+from shared.types import JSON, EventType, StepStatus, WaitKind
+from workflow.engine.children import Children
 from workflow.engine.journal import Journal, StepSpec
 from workflow.engine.parking import Parking
 
-PASSED_ON = ("priority",)
-"""Of a run's parameters, those that its children have too."""
 IDENTITY = ("type", "id", "input", "sandbox_of")
 """What makes a child the same one on replay. Its parameters do not: a retry may raise its run's limits."""
 MAX_DEPTH = 16
@@ -37,6 +35,7 @@ class Waits:
         self._journal = journal
         self._parking = parking
         self._outside = outside
+        self._children = Children(run, outside)
         self._had: dict[tuple[str, str], str] = {}
 
     async def for_event(
@@ -84,7 +83,8 @@ class Waits:
         return await self._wait(StepSpec(step_key, "sleep", "timer"), wait, _nothing)
 
     async def for_child(self, step_key: str, child: JSON, started: Sequence[tuple[str, JSON]] = ()) -> StepRecord:
-        """`child`: its type, id, input and parameters, and whose sandbox it has. Raises AppError CALL_TOO_DEEP.
+        """`child`: its type, id, input and parameters, and whose sandbox it has. Raises AppError CALL_TOO_DEEP, and as
+        `Children.check`.
 
         It is born as the attempt wrote it down that was the first to call it.
         """
@@ -96,10 +96,11 @@ class Waits:
             )
 
         async def wait() -> Wait:
+            await self._children.check(child)
             return Wait(WaitKind.CHILD, name=child_run_id(self._run.id, step_key), request=child)
 
         async def arrange(record: StepRecord) -> None:
-            await self._outside.ring(await self._bear(record))
+            await self._outside.ring(await self._children.bear(record))
 
         identity = {name: child[name] for name in IDENTITY}
         spec = StepSpec(step_key, child["id"] or child["type"], "child", identity)
@@ -111,45 +112,12 @@ class Waits:
         for record in self._journal.open_steps:
             if record.wait is None or record.wait.kind is not WaitKind.CHILD:
                 continue
-            await self._bear(record)
+            await self._children.bear(record, to_cancel=True)
             child, ring = await self._outside.store.cancel(record.wait.name or "", reason=PARENT_ENDED)
             await self._outside.ring(ring)
             if not child.status.terminal:
                 going_on.append(record)
         return going_on
-
-    async def _bear(self, record: StepRecord) -> str | None:
-        """Submits the child that a step waits for. Returns the run to ring for, if any."""
-        assert record.wait is not None
-        child_id, parent = record.wait.name or "", self._run
-        asked = await self._outside.store.payloads.value(record.wait.request, record.wait.request_ref)
-        kind = Runnable(asked["type"])
-        metadata = {"parent_run_id": parent.id}
-        inherited = {name: parent.parameters[name] for name in PASSED_ON if name in parent.parameters}
-        thread = NewThread(
-            thread_of(child_id),
-            parent.workspace,
-            metadata,
-            sandbox_of=asked["sandbox_of"],
-            project=parent.project,
-            derived=True,
-        )
-        await self._outside.store.create_thread(thread)
-        new = NewRun(
-            child_id,
-            parent.workspace,
-            input=input_of(kind, asked["input"]),
-            runnable_type=kind,
-            runnable_id=asked["id"],
-            parameters=inherited | asked.get("parameters", {}),
-            definition=_left_of(parent.definition),
-            user_uuid=parent.user_uuid,
-            key_id=parent.key_id,
-            parent=f"{parent.id} {record.key}",
-            depth=parent.depth + 1,
-        )
-        submitted = await self._outside.store.submit(new, queued={"parent_run_id": parent.id})
-        return submitted.ring
 
     async def for_human(self, step_key: str, name: str, request: Any, timeout: float | None) -> StepRecord:
         async def wait() -> Wait:
@@ -229,47 +197,6 @@ class Waits:
         answered = await self._parking.answered(record)
         self._journal.learn(answered)
         return answered
-
-
-def _left_of(definition: JSON | None) -> JSON | None:
-    """What a child keeps of its parent's agent: the workspace's tools, and no sandbox where that has none."""
-    tools, sandbox = (definition or {}).get("tools"), (definition or {}).get("sandbox", True)
-    left: JSON = ({"tools": tools} if tools else {}) | ({} if sandbox else {"sandbox": False})
-    return left or None
-
-
-def runnable_of(runnable: Any) -> tuple[Runnable, str | None]:
-    """What `step.call` is given, as a run has it. Raises AppError INVALID_REQUEST."""
-    if isinstance(runnable, DurableFunction):
-        return Runnable.FUNCTION, runnable.name
-    kind, _, runnable_id = str(runnable).partition(":")
-    if kind == Runnable.AGENT and not runnable_id:
-        return Runnable.AGENT, None
-    if kind == Runnable.FUNCTION and runnable_id:
-        return Runnable.FUNCTION, runnable_id
-    raise AppError(
-        ErrorCode.INVALID_REQUEST,
-        f"step.call cannot run {runnable!r}. Give it a durable function, 'function:NAME' or 'agent'.",
-    )
-
-
-def parameters_of(kind: Runnable, parameters: JSON) -> JSON:
-    """What `step.call` gives a child. Raises AppError INVALID_REQUEST for what would have no effect."""
-    known = AGENT_PARAMETERS if kind is Runnable.AGENT else FUNCTION_PARAMETERS
-    if unknown := sorted(parameters.keys() - known):
-        raise AppError(
-            ErrorCode.INVALID_REQUEST,
-            f"{', '.join(unknown)}: no parameter of {'an agent' if kind is Runnable.AGENT else 'a function'}. "
-            f"There are {', '.join(sorted(known))}.",
-        )
-    return parameters
-
-
-def input_of(kind: Runnable, input: Any) -> JSON:
-    """A run's input: an agent's is its task, a function's is anything."""
-    if kind is not Runnable.AGENT:
-        return {"input": input}
-    return input if isinstance(input, dict) and "task" in input else {"task": str(input)}
 
 
 async def _nothing(_: StepRecord) -> None:

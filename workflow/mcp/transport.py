@@ -10,18 +10,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx2
-from mcp import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import INTERNAL_ERROR
 from pydantic import SecretStr
 
 from shared.config import McpServerSettings
 from shared.net.guard import Guard, Refused, Target
+from workflow.mcp.pipes import pipe_streams
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 CONNECT_SECONDS = 10.0
 STREAM_SECONDS = 300.0
-ANSWER_BYTES = 16 * 1024**2  # of one answer, or of one event
+ANSWER_BYTES = 16 * 1024**2  # of one answer, one event, or one line
 
 Streams = AbstractAsyncContextManager[tuple[Any, Any]]
 
@@ -34,8 +34,7 @@ def open_streams(settings: McpServerSettings, guard: Guard) -> Streams:
     """A connection when entered. Raises UnsetVariable, OSError where a command cannot be started."""
     if settings.url is None:
         assert settings.command is not None
-        parameters = StdioServerParameters(command=settings.command, args=settings.args, env=_plain(settings.env))
-        return stdio_client(parameters)
+        return pipe_streams(settings.command, settings.args, _plain(settings.env), line_bytes=ANSWER_BYTES)
     return _http_streams(settings.url, _plain(settings.headers), guard)
 
 

@@ -168,6 +168,7 @@ class Api:
         sandbox = self._sandbox(request)
         async with sandbox.used():
             sandbox.keep_to(asked.allowed_hosts)
+            await sandbox.limit(asked.limits)
             record = sandbox.commands.exec(asked.command)
             sandbox.settle()
         return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))

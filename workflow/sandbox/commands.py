@@ -51,7 +51,7 @@ class Commands:
         inside: Callable[[], Awaitable[Inside]],
         on_output: Callable[[int], None],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._logbook = logbook
         self._inside = inside
         self._on_output = on_output
@@ -205,7 +205,7 @@ class Commands:
         record.failed(error)
 
     def _timers(self, record: Record, command: Command) -> list[asyncio.TimerHandle]:
-        longest = self._settings.max_command_seconds
+        longest = self.settings.max_command_seconds
         loop = asyncio.get_running_loop()
         return [
             loop.call_later(command.timeout_seconds, self._to_background, record),
@@ -259,10 +259,10 @@ class Commands:
     def _limit_met(self, exit_code: int, out_of_memory: bool) -> str | None:
         """Which limit a command that failed has most likely met."""
         if exit_code == 128 + signal.SIGXFSZ:
-            return f"file size limit {readable(self._settings.file_bytes)}"
+            return f"file size limit {readable(self.settings.file_bytes)}"
         if exit_code == 128 + signal.SIGXCPU:
-            return f"processor time limit {self._settings.cpu_seconds} s"
-        return f"sandbox memory limit {readable(self._settings.memory_bytes)}" if exit_code and out_of_memory else None
+            return f"processor time limit {self.settings.cpu_seconds} s"
+        return f"sandbox memory limit {readable(self.settings.memory_bytes)}" if exit_code and out_of_memory else None
 
 
 def readable(size: float) -> str:

@@ -31,6 +31,7 @@ from workflow.sandbox.commands import Commands
 from workflow.sandbox.egress import narrowed, network_of
 from workflow.sandbox.handed import Handed
 from workflow.sandbox.inside import Ground, Inside
+from workflow.sandbox.limits import NO_LIMITS, Limits
 from workflow.sandbox.link import LinkClosed
 from workflow.sandbox.logbook import Logbook
 from workflow.sandbox.notes import Notes
@@ -79,7 +80,10 @@ class HostedSandbox:
         self.disk_is_full = False
         self.network = network_of(ground.settings)
         """What it reaches now: what the run of its latest command may."""
-        self._ground = ground
+        self.ground = self._host_ground = ground
+        """What it stands on when it is started next."""
+        self._limits = NO_LIMITS
+        self._started_on: Ground | None = None
         self._start = start
         self._starting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
@@ -111,11 +115,20 @@ class HostedSandbox:
             self.blank = False
 
     def disk_usage_command(self) -> list[str]:
-        return disk_usage_command(self._ground.profile, self.workspace)
+        return disk_usage_command(self._host_ground.profile, self.workspace)
 
     def keep_to(self, hosts: Sequence[str] | None) -> None:
         """Raises SandboxRefused."""
-        self.network = narrowed(self._ground.settings, hosts)
+        self.network = narrowed(self._host_ground.settings, hosts)
+
+    async def limit(self, limits: Limits) -> None:
+        """It is started anew with them, unless something goes on in it: then they hold when it is started next."""
+        if limits != self._limits:
+            self._limits = limits
+            self.ground = self._host_ground.limited(limits)
+            self.commands.settings = self.ground.settings
+        if self.inside and self._started_on is not self.ground and self._users <= 1 and not self.commands.running:
+            await self.stop("its limits are others now")
 
     async def stop(self, reason: str) -> None:
         """Ends its processes; its files stay. `reason` is told to those whose command ends with it."""
@@ -135,6 +148,7 @@ class HostedSandbox:
                 if self._watch:
                     await asyncio.wait([self._watch])
                 self.commands.end_reason = None
+                self._started_on = self.ground
                 self.inside = await self._start(self)
                 self._watch = asyncio.create_task(self._wait_for_end(self.inside))
             return self.inside
@@ -226,7 +240,7 @@ class HostedSandbox:
     @asynccontextmanager
     async def dial(self, port: int) -> AsyncIterator[Handed]:
         """A connection to a port inside. Raises NotListening, SandboxLost; SandboxRefused when there are too many."""
-        if self._dialled >= self._ground.settings.port_connections:
+        if self._dialled >= self._host_ground.settings.port_connections:
             raise SandboxRefused(f"{self._dialled} connections to the sandbox's ports are open: close some")
         if self.inside is None:
             raise NotListening(port, [])

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from shared.config import SandboxSettings
 from shared.types import JSON
@@ -23,6 +24,7 @@ from workflow.sandbox.base import (
 from workflow.sandbox.cgroups import Group, Groups
 from workflow.sandbox.egress import PROXY_PORT, Egress, Reach, network_of
 from workflow.sandbox.handed import Channel, Handed
+from workflow.sandbox.limits import Limits
 from workflow.sandbox.link import Link, LinkClosed
 from workflow.sandbox.sandboxd_files import printable
 from workflow.sandbox.usage import descendants, kill_below
@@ -40,6 +42,13 @@ class Ground:
     profile: bwrap.Profile
     groups: Groups | None
     egress: Egress | None = None
+
+    def limited(self, limits: Limits) -> Self:
+        """For a sandbox that has less than others."""
+        given = {name: value for name, value in asdict(limits).items() if value is not None}
+        least = {name: min(value, getattr(self.settings, name)) for name, value in given.items()}
+        settings = self.settings.model_copy(update=least)
+        return replace(self, settings=settings, profile=replace(self.profile, memory_bytes=settings.memory_bytes))
 
 
 class Inside:

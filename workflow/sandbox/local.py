@@ -27,6 +27,7 @@ from workflow.sandbox.base import (
 )
 from workflow.sandbox.connection import ANSWER_SECONDS, HostConnection
 from workflow.sandbox.egress import narrowed
+from workflow.sandbox.limits import NO_LIMITS, Limits
 
 STREAM = "output"
 
@@ -73,6 +74,7 @@ class LocalSandbox:
         self._connection = connection
         self._settings = settings
         self._hosts: Sequence[str] | None = None
+        self._limits = NO_LIMITS
         self._path = f"/sandboxes/{thread_id}"
         self.ref = acquired.ref
         self.notice = acquired.notice
@@ -83,8 +85,17 @@ class LocalSandbox:
         self.capabilities = replace(self.capabilities, network=narrowed(self._settings, hosts))
         self._hosts = hosts
 
+    def limit(self, limits: Limits) -> None:
+        self._limits = limits
+        if limits.processes and self.capabilities.processes:
+            fewer = min(limits.processes, self.capabilities.processes)
+            self.capabilities = replace(self.capabilities, processes=fewer)
+
     async def exec(self, command: Command, on_output: OnOutput) -> ExecResult:
-        step = await self._follow("exec", lambda offset: wire.Exec(command, offset, self._hosts), on_output)
+        def asked(offset: int) -> wire.Exec:
+            return wire.Exec(command, offset, self._hosts, self._limits)
+
+        step = await self._follow("exec", asked, on_output)
         assert step.result
         return step.result
 

@@ -50,7 +50,7 @@ class Sandboxes:
     def open(self, ground: Ground) -> None:
         """From now on there are sandboxes, and somebody looks after them."""
         self.ground, self.problem = ground, None
-        watchdog = Watchdog(self._settings, self.running, ground.groups)
+        watchdog = Watchdog(self.running, ground.groups)
         self._work = [asyncio.create_task(watchdog.run()), asyncio.create_task(self._look_after_idle())]
 
     def running(self) -> Collection[HostedSandbox]:
@@ -120,7 +120,8 @@ class Sandboxes:
 
     async def _start(self, sandbox: HostedSandbox) -> Inside:
         async with self._place():
-            return await start(self._ground(), sandbox.workspace, sandbox.thread_id, lambda: sandbox.network)
+            self._ground()  # it may be gone by now
+            return await start(sandbox.ground, sandbox.workspace, sandbox.thread_id, lambda: sandbox.network)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from shared.config import SandboxSettings
 from workflow.sandbox.cgroups import Groups
 from workflow.sandbox.commands import readable
 from workflow.sandbox.fairness import even_out
@@ -34,10 +33,7 @@ BYTES_PER_FILE = 4096  # a sandbox may have as many files as blocks of this size
 class Watchdog:
     """`sandboxes` gives those whose processes run. `groups`: what the kernel enforces for them."""
 
-    def __init__(
-        self, settings: SandboxSettings, sandboxes: Callable[[], Collection[HostedSandbox]], groups: Groups | None
-    ) -> None:
-        self._settings = settings
+    def __init__(self, sandboxes: Callable[[], Collection[HostedSandbox]], groups: Groups | None) -> None:
         self._sandboxes = sandboxes
         self._watch_memory = groups is None
         self._watch_processors = groups is None or not groups.share_processors
@@ -51,33 +47,36 @@ class Watchdog:
             await asyncio.sleep(CLOSE_INTERVAL if any(close) else INTERVAL)
 
     def _disk_of(self, sandbox: HostedSandbox) -> "DiskWatch":
-        return self._disks.get(sandbox.thread_id) or DiskWatch(self._settings, sandbox)
+        return self._disks.get(sandbox.thread_id) or DiskWatch(sandbox)
 
     def _look(self, sandbox: HostedSandbox) -> bool:
         """Whether it needs a closer look soon."""
         try:
             self._disks[sandbox.thread_id].look()
-            return sandbox.inside is not None and self._look_inside(sandbox.thread_id, sandbox.inside)
+            return sandbox.inside is not None and self._look_inside(sandbox, sandbox.inside)
         except Exception:  # the watch over the others must go on
             log.exception("sandbox %s could not be looked at", sandbox.thread_id)
             return False
 
-    def _look_inside(self, name: str, inside: Inside) -> bool:
+    def _look_inside(self, sandbox: HostedSandbox, inside: Inside) -> bool:
         if not (self._watch_memory or self._watch_processors):
             return False
         pids = inside.pids()
         own, others = pids[:2], pids[2:]
         uneven = self._watch_processors and even_out(others)
-        return (self._watch_memory and self._look_at_memory(name, inside, own, others)) or uneven
+        return (self._watch_memory and self._look_at_memory(sandbox, inside, own, others)) or uneven
 
-    def _look_at_memory(self, name: str, inside: Inside, own: Sequence[int], others: Sequence[int]) -> bool:
+    def _look_at_memory(
+        self, sandbox: HostedSandbox, inside: Inside, own: Sequence[int], others: Sequence[int]
+    ) -> bool:
         if not others:
             return False
-        limit = self._settings.memory_bytes
+        limit = sandbox.ground.settings.memory_bytes
         used = memory_bytes([*own, *others], limit) + tmpfs_bytes(own[-1])
         if used > limit:
             largest = max(others, key=resident_bytes)
-            log.warning("sandbox %s uses %s of memory: its largest process is killed", name, readable(used))
+            text = "sandbox %s uses %s of memory: its largest process is killed"
+            log.warning(text, sandbox.thread_id, readable(used))
             inside.kill_for_memory(largest)
         return used > limit / 2
 
@@ -85,8 +84,7 @@ class Watchdog:
 class DiskWatch:
     """The disk of one sandbox, measured by walking it: not too often, and soon when something fills up fast."""
 
-    def __init__(self, settings: SandboxSettings, sandbox: HostedSandbox) -> None:
-        self._settings = settings
+    def __init__(self, sandbox: HostedSandbox) -> None:
         self._sandbox = sandbox
         self._walk: asyncio.Task[None] | None = None
         self._next = 0.0
@@ -115,7 +113,7 @@ class DiskWatch:
             used += deleted_bytes(self._sandbox.inside.pids(), self._sandbox.workspace.stat().st_dev)
         took = time.monotonic() - began
         self._next = time.monotonic() + max(DISK_INTERVAL, DISK_PATIENCE * took)
-        limit = self._settings.disk_bytes
+        limit = self._sandbox.ground.settings.disk_bytes
         grown, self._used = used > self._used + GROWTH_BYTES, used
         was_full = self._sandbox.disk_is_full
         self._sandbox.disk_is_full = used > limit or files > limit / BYTES_PER_FILE

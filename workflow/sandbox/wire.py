@@ -41,6 +41,7 @@ from workflow.sandbox.base import (
     SandboxRefused,
     SandboxUnavailable,
 )
+from workflow.sandbox.limits import NO_LIMITS, Limits
 
 T = TypeVar("T")
 
@@ -102,12 +103,14 @@ class ThreadIds:
 class Exec:
     """`offset`: how many bytes of output the client has already, from a connection that broke.
 
-    `allowed_hosts`: the only ones that the sandbox reaches from now on; None: those of the settings.
+    `allowed_hosts`: the only ones that the sandbox reaches from now on; None: those of the settings. `limits`: what it
+    has less of than the settings give.
     """
 
     command: Command
     offset: Natural = 0
     allowed_hosts: Sequence[str] | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

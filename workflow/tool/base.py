@@ -88,11 +88,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ChildRun:
-    """An agent's run that does a call's work. `parameters` are as of a request's."""
+    """An agent's run that does a call's work. `parameters` are as of a request's.
+
+    `agent`: one of the catalogue's, or a kind of agents; None: one like the caller.
+    """
 
     task: str
     parameters: JSON = field(default_factory=dict)
     share_sandbox: bool = True
+    agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

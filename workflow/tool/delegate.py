@@ -15,6 +15,11 @@ class DelegateArgs(Args):
         min_length=1,
         description="The task, whole: the agent knows nothing of this conversation. Say what its answer must contain.",
     )
+    agent: str | None = Field(
+        None,
+        max_length=200,
+        description="Who does it: a kind of agent such as reviewer, or the id of one. Default: one like you.",
+    )
     share_sandbox: bool = Field(True, description="Work in this sandbox and its files (default), or in an empty one.")
     tools: list[str] | None = Field(None, description="The tools it may use, of yours. Default: all of yours.")
     model: str | None = Field(None, description="Another model than yours, by its LiteLLM name.")
@@ -29,7 +34,7 @@ class DelegateTool(Tool[DelegateArgs]):
 
     def child(self, args: DelegateArgs) -> ChildRun:
         given = args.model_dump(include={"tools", "model", "max_turns", "max_cost"}, exclude_none=True)
-        return ChildRun(args.prompt, given, share_sandbox=args.share_sandbox)
+        return ChildRun(args.prompt, given, share_sandbox=args.share_sandbox, agent=args.agent)
 
     async def run(self, args: DelegateArgs, ctx: ToolContext) -> ToolResult:
         end = ctx.child

@@ -3,7 +3,10 @@
 They get nothing of the installation but the functions that it offers: no secret, and no server that is its own.
 """
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +20,8 @@ from shared.errors import AppError, ErrorCode
 from shared.net.guard import Guard
 from shared.tool_rules import McpCall, call_of, variables_of
 from shared.types import JSON
-from workflow.mcp.server import McpServer
+from workflow.mcp.server import CallLost, CallRefused, McpServer
+from workflow.mcp.servers import tools_of
 from workflow.tool.base import Effect, Tool, ToolContext, ToolResult
 from workflow.tool.defined import OUTPUT, function_of
 from workflow.tool.function_tool import FunctionTool
@@ -27,6 +31,8 @@ from workflow.tool.mcp import McpTool
 from workflow.tool.schema_tool import GivenArgs, SchemaTool
 from workflow.tool.threads import Threads
 from workflow.web.web import Web
+
+log = logging.getLogger("trunkline.mcp")
 
 DEFINED = ("type", "description", "config", "input_schema", "output_schema", "effect", "timeout_seconds")
 
@@ -89,6 +95,32 @@ class WorkspaceTools:
     def made(self, rows: Sequence[JSON]) -> list[Tool[Any]]:
         """Those that are not disabled. Raises AppError INVALID_REQUEST for one that cannot be made."""
         return [self._made(row) for row in rows if not self._tools.disables(row["name"])]
+
+    @asynccontextmanager
+    async def of_servers(self, servers: JSON) -> AsyncIterator[list[McpTool]]:
+        """The tools of an agent's own MCP servers, connected to meanwhile. One that is away costs its tools alone."""
+        opened = [self._server(name, server) for name, server in servers.items()]
+        try:
+            found = await asyncio.gather(*(self._told(server) for server in opened))
+            yield [tool for tools in found for tool in tools if not self._tools.disables(tool.name)]
+        finally:
+            await asyncio.gather(*(server.close() for server in opened))
+
+    def _server(self, name: str, row: JSON) -> McpServer:
+        """Raises AppError INVALID_REQUEST for a program that agents may not name (any more)."""
+        server = McpServerSettings.model_validate(row)
+        if server.command is not None and not self._mcp.agents_stdio:
+            detail = f"The agent's MCP server {name} is a command, and agents may name none (mcp.agents_stdio)."
+            raise AppError(ErrorCode.INVALID_REQUEST, detail)
+        seconds = {"connect_seconds": self._mcp.connect_seconds, "call_seconds": self._mcp.call_seconds}
+        return McpServer(name, server, self._guard, **seconds)
+
+    async def _told(self, server: McpServer) -> list[McpTool]:
+        try:
+            return await tools_of(server, self._mcp.connect_seconds)
+        except (CallRefused, CallLost) as error:
+            log.warning("an agent's MCP server %s: its tools are absent, because %s", server.name, error)
+            return []
 
     def _made(self, row: JSON) -> Tool[Any]:
         try:

@@ -45,6 +45,9 @@ agents = Table(
     Column("knowledge", Json, nullable=False),
     Column("storage", Json, nullable=False),
     Column("metadata", Json, nullable=False),
+    # Its own, beside those of its definition and of the settings.
+    Column("permissions", Json, nullable=True),
+    Column("mcp_servers", Json, nullable=True),
     # The thread of the runs that call its definition's hooks, the last of them, and what that is to call while it is
     # not sure that it was submitted.
     Column("hook_thread", ID, nullable=True),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import orjson
 from redis.asyncio import Redis
 
@@ -10,6 +12,7 @@ from shared.workers.catalogue import (
     tell_catalogue,
     told_catalogue,
 )
+from shared.workers.tools import ToolCard, catalogue_version
 
 TOLD = Catalogue(
     "1.0",
@@ -43,3 +46,12 @@ def test_a_models_name_is_known_by_its_provider_or_by_itself() -> None:
         *(True, True),
         *(False, False, False),
     ]
+
+
+def test_workers_that_differ_by_an_mcp_server_that_came_later_have_one_version() -> None:
+    own = ToolCard("ls", "Lists.", "builtin", "none", True, {})
+    late = ToolCard("mcp__t__x", "X.", "mcp", "none", True, {})
+    version = catalogue_version([own], ["f"])
+    assert catalogue_version([late, own], ["f"]) == version
+    assert catalogue_version([own], ["f", "g"]) != version
+    assert catalogue_version([replace(own, enabled=False)], ["f"]) != version

@@ -62,6 +62,21 @@ async def test_what_is_denied_is_not_called_and_the_model_told_by_which_rule(out
     assert list(ledger.effects) == [f"{run_id}/tool:b"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "agent", "run"),
+    [([], ["keyed: deny"], ["keyed: allow"]), (["keyed: deny"], ["keyed: allow"], ["*: allow"])],
+    ids=["its own", "the operator's"],
+)
+async def test_what_an_agent_forbids_no_request_allows_and_what_the_settings_forbid_no_agent(
+    out: Outside, client: Redis, settings: list[str], agent: list[str], run: list[str]
+) -> None:
+    ledger = Ledger()
+    definition = {"parameters": {}, "permissions": [agent]}
+    run_id = await submit(out, await new_thread(out), definition=definition, parameters={"permissions": run})
+    ended = await execute(out, runtime_of(client, ledger, settings), run_id)
+    assert "the rule `keyed: deny` forbids" in (await results_of(out, ended))["a"]
+
+
 class Unread(LedgerTool):
     name: ClassVar[str] = "keyed"
     effect: ClassVar[Effect] = Effect.REPEATABLE

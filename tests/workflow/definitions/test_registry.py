@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from shared.config import AgentDefinition, AgentsSettings
+from shared.config import AgentDefinition, AgentsSettings, SandboxSettings
 from shared.errors import AppError, ErrorCode
 from tests.workflow.definitions import clerks
-from workflow.definitions import AgentRegistry, BaseAgent, Instance
+from workflow.definitions import AgentRegistry, BaseAgent, Instance, SandboxBounds
 from workflow.definitions.builtin import BUILT_IN
 from workflow.definitions.registry import load_definitions
 from workflow.llm.known_models import known_models
@@ -43,6 +43,22 @@ def test_kinds_come_from_code_and_from_the_settings_and_may_replace_built_in_one
     assert (plain.model, plain.hooks, plain.tools) == ("openai/plain", False, None)
 
 
+def test_a_kind_may_bound_its_calls_and_its_sandbox_and_have_no_more_than_the_settings_give() -> None:
+    bounds = SandboxBounds(network="allow", allowed_hosts=["a.test"], processes=64)
+    own = {"x": AgentDefinition(description="d", permissions=["bash: deny"], sandbox=bounds)}
+    settings = AgentsSettings(definitions=own)
+    wide = SandboxSettings(network="open")
+    [card] = [card for card in load_definitions(settings, wide).cards if card.id == "x"]
+    assert (card.permissions, card.sandbox) == (["bash: deny"], True)
+    assert card.sandbox_config == {"network": "allow", "allowed_hosts": ["a.test"], "processes": 64}
+    with pytest.raises(AppError, match=r"'x' cannot have that sandbox: allowed_hosts a\.test"):
+        load_definitions(settings, SandboxSettings())
+
+
+class Ruled(BaseAgent):
+    permissions = ("bash deny",)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -68,6 +84,7 @@ class Unlimited(BaseAgent):
         (object, "x", "no class derived from BaseAgent"),
         (BaseAgent, "a b", "Use letters"),
         (Unlimited, "u", "max_patience"),
+        (Ruled, "r", "'bash deny' is no rule"),
     ],
 )
 def test_a_registration_that_cannot_be_is_refused(kind: Any, name: str, words: str) -> None:

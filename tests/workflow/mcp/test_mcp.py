@@ -54,7 +54,7 @@ async def over_stdio(folder: Path, **more: Any) -> AsyncIterator[Tools]:
     server = McpServerSettings(command=sys.executable, args=[str(SERVER), str(folder)], **more)
     settings = McpSettings(servers={"t": server}, connect_seconds=30)
     async with open_mcp_tools(settings, Guard()) as tools:
-        yield Tools(tools, folder)
+        yield Tools(tools.tools, folder)
 
 
 @asynccontextmanager
@@ -64,13 +64,13 @@ async def over_http(folder: Path, **more: Any) -> AsyncIterator[Tools]:
         server = McpServerSettings(url=f"http://127.0.0.1:{port}/mcp", **more)
         settings = McpSettings(servers={"t": server}, connect_seconds=30)
         async with open_mcp_tools(settings, Guard(private_hosts=[f"127.0.0.1:{port}"])) as tools:
-            yield Tools(tools, folder)
+            yield Tools(tools.tools, folder)
 
 
 @asynccontextmanager
-async def kept_server(folder: Path) -> AsyncIterator[int]:
+async def kept_server(folder: Path, port: int | None = None) -> AsyncIterator[int]:
     """Its port."""
-    port = free_port()
+    port = port or free_port()
     keeper = asyncio.create_task(_keep(folder, port))
     try:
         await _answers(port)
@@ -177,14 +177,35 @@ async def test_a_huge_result_is_cut(opened: Open, tmp_path: Path) -> None:
     assert result.content.endswith("line\n</untrusted_content>")
 
 
+@BOTH
 async def test_what_a_call_with_an_answer_beyond_all_bounds_did_is_not_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "ANSWER_BYTES", 1_000_000)
-    async with over_http(tmp_path) as tools:
+    async with opened(tmp_path) as tools:
         with pytest.raises(OutcomeUnknown):
             await tools("huge", size=2_000_000)
         assert (await tools("add", a=1)).ok
+
+
+ENDLESS = """
+import sys
+sys.stdin.readline()
+while True:
+    sys.stdout.write("x" * 65_536)
+"""
+
+
+async def test_a_line_without_end_is_not_read_on_and_its_program_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 1_000_000)
+    servers = {"endless": McpServerSettings(command=sys.executable, args=["-c", ENDLESS])}
+    before = children()
+    async with open_mcp_tools(McpSettings(servers=servers, connect_seconds=20), Guard()) as tools:
+        assert tools.tools == []
+        assert "a line of more than 1,000,000 bytes" in caplog.text
+    assert children() == before
 
 
 @BOTH
@@ -304,13 +325,27 @@ async def test_a_broken_server_costs_its_tools_and_nothing_else(
     before = children()
     with caplog.at_level(logging.WARNING, "trunkline.mcp"):
         async with open_mcp_tools(settings, Guard(private_hosts=["127.0.0.1:1"])) as tools:
-            assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
+            assert [tool.name for tool in tools.tools] == [f"mcp__t__{name}" for name in NAMES]
     warned = {record.args[0]: str(record.args[1]) for record in caplog.records if isinstance(record.args, tuple)}
     assert children() == before
     assert set(warned) == {"absent", "mute", "rude", "nobody", "keyless", "inside"}
     assert "${NO_SUCH_TOKEN} is not set in the worker's environment" in warned["keyless"]
     assert "No such file" in warned["absent"]
     assert "not on the public internet" in warned["inside"]
+
+
+async def test_a_server_that_comes_late_has_its_tools_given_without_a_restart(tmp_path: Path) -> None:
+    port = free_port()
+    settings = McpSettings(servers={"t": McpServerSettings(url=f"http://127.0.0.1:{port}/mcp")}, connect_seconds=30)
+    own = Registry([])
+    async with open_mcp_tools(settings, Guard(private_hosts=[f"127.0.0.1:{port}"])) as tools:
+        assert tools.joined(own).names == []
+        async with kept_server(tmp_path, port):
+            async with asyncio.timeout(30):
+                await tools.changed.wait()
+            assert tools.joined(own).names == [f"mcp__t__{name}" for name in NAMES]
+            late = Tools(tools.tools, tmp_path)
+            assert (await late("add", a=1)).ok
 
 
 NONSENSE = """
@@ -333,7 +368,7 @@ async def test_a_server_that_tells_nonsense_costs_its_tools_and_nothing_else(
     settings = McpSettings(servers={"mad": mad, "t": sane}, connect_seconds=20)
     with caplog.at_level(logging.WARNING, "trunkline.mcp"):
         async with open_mcp_tools(settings, Guard()) as tools:
-            assert [tool.name for tool in tools] == [f"mcp__t__{name}" for name in NAMES]
+            assert [tool.name for tool in tools.tools] == [f"mcp__t__{name}" for name in NAMES]
     assert "MCP server mad: its tools are absent" in caplog.text
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.workflow.sandbox.support import Box, Host, new_box
 from workflow.sandbox.base import ExecStatus, FileWrite, SandboxRefused
+from workflow.sandbox.limits import Limits
 from workflow.sandbox.local import LocalProvider
 from workflow.tool.shell import hints_for
 
@@ -58,6 +59,30 @@ async def test_many_small_hogs_together_are_over_the_limit_too(small: Box) -> No
     hog = "python3 -c 'x = bytearray(40_000_000); import time; time.sleep(30)'"
     result = await small.run(f"for i in 1 2 3 4 5; do {hog} & done; wait -n; exit $?")
     assert result.killed_by == "sandbox memory limit 128 MiB"
+
+
+async def test_a_sandbox_may_have_less_than_the_host_gives_and_never_more(small: Box) -> None:
+    async def process_limit() -> str:
+        return (await small.text("ulimit -u")).strip()
+
+    assert (await process_limit(), await small.text("echo 1 >/tmp/there")) == ("64", "")
+    small.sandbox.limit(Limits(memory_bytes=64 * MIB, processes=32, disk_bytes=20 * MIB))
+    assert await process_limit() == "32"
+    assert await small.text("ls /tmp") == ""  # started anew, once
+    hog = await small.run("python3 -c 'x = bytearray(90_000_000); import time; time.sleep(30)'; exit $?")
+    assert hog.killed_by == "sandbox memory limit 64 MiB"
+    full = await small.run("for i in 1 2 3; do head -c 10M /dev/zero > fill$i; done; sleep 30")
+    assert full.killed_by == "sandbox disk limit 20 MiB"
+    small.sandbox.limit(Limits(processes=10_000))
+    assert await process_limit() == "64"
+
+
+async def test_other_limits_wait_while_something_goes_on_in_the_sandbox(small: Box) -> None:
+    task = await small.run("sleep 100", background=True)
+    small.sandbox.limit(Limits(processes=32))
+    assert (await small.text("ulimit -u")).strip() == "64"
+    await small.kill(task)
+    assert (await small.text("ulimit -u")).strip() == "32"
 
 
 async def test_memory_that_nobody_maps_is_counted_or_refused(small: Box) -> None:

@@ -1,0 +1,49 @@
+"""Hook runs that a gateway named in SQL and did not live to submit."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+from modem.sweep import NameSource, share_of
+from shared.catalogue.hooks import submit_hooks
+from shared.db import agents
+from shared.db.engine import Database
+from shared.errors import AppError
+from shared.events.outside import Outside
+from shared.redis import passes
+from shared.workers.registry import WorkerRegistry
+
+log = logging.getLogger("trunkline.modem")
+
+EVERY_SECONDS = 15.0
+LATE_SECONDS = 30.0
+"""After the change of status: before that its gateway may be at it."""
+AT_ONCE = 100
+FIRST_SHARD = 0
+
+
+class HookSweeper:
+    def __init__(self, database: Database, outside: Outside, registry: WorkerRegistry) -> None:
+        self._database = database
+        self._outside = outside
+        self._registry = registry
+
+    async def run(self, my_name: NameSource) -> None:
+        """Until cancelled, when this worker has the first shard."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            try:
+                if FIRST_SHARD in share_of(my_name.name, await self._registry.names()):
+                    await self.tick(datetime.now(UTC))
+            except AppError as error:
+                log.warning("hooks of agents are looked for later: %s", error.detail)
+            except Exception as error:
+                log.warning("hooks of agents could not be looked for", exc_info=not passes(error))
+
+    async def tick(self, now: datetime) -> None:
+        """Raises AppError UNAVAILABLE, RedisError."""
+        async with self._database.connect() as c:
+            found = await agents.with_hooks_left(c, before=now - timedelta(seconds=LATE_SECONDS), limit=AT_ONCE)
+        for agent in found:
+            log.warning("hook run %s of agent %s had not been submitted", agent.hook_run, agent.id)
+            await self._outside.ring(await submit_hooks(self._outside.store, self._database, agent, key_id=None))

@@ -1,0 +1,1 @@
+"""What runs carry of the catalogue, whoever starts them: a gateway, or a worker whose run calls an agent."""
