@@ -52,8 +52,8 @@ class SandboxHost:
     def check_provider(self, thread: Thread) -> None:
         """Raises AppError UNSUPPORTED where the thread's sandbox is none of this host's."""
         provider = (thread.sandbox or {}).get("provider", self._provider)
-        if provider != "local":
-            detail = f"The thread's sandbox is at {provider}: the gateway reaches files and ports of local ones only."
+        if provider != self._provider:
+            detail = f"The thread's sandbox is at {provider}; the gateway reaches those at {self._provider} only."
             raise AppError(ErrorCode.UNSUPPORTED, detail)
 
     async def exists(self, thread_id: str) -> bool:

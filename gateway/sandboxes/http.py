@@ -51,7 +51,7 @@ async def relay(
 async def _exchange(tunnel: Tunnel, scope: Scope, body: AsyncIterator[bytes], send: Send, patience: Patience) -> None:
     timeouts = {"read": patience.answer, "write": patience.answer}
     try:
-        request = _request(scope, body, timeouts)
+        request = _request(scope, body, timeouts, tunnel.headers)
         connection = httpcore.AsyncHTTP11Connection(request.url.origin, tunnel)
         answer = await connection.handle_async_request(request)
     except httpcore.TimeoutException as error:
@@ -70,8 +70,8 @@ async def _exchange(tunnel: Tunnel, scope: Scope, body: AsyncIterator[bytes], se
     await send({"type": "http.response.body", "body": b""})
 
 
-def _request(scope: Scope, body: AsyncIterator[bytes], timeouts: dict[str, float]) -> httpcore.Request:
-    headers: Headers = [*inward(scope["headers"], scope["scheme"]), (b"connection", b"close")]
+def _request(scope: Scope, body: AsyncIterator[bytes], timeouts: dict[str, float], own: Headers) -> httpcore.Request:
+    headers: Headers = [*inward(scope["headers"], scope["scheme"], own), (b"connection", b"close")]
     names = {name for name, _ in scope["headers"]}
     if b"transfer-encoding" in names:
         headers = [

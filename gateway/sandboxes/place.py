@@ -37,14 +37,26 @@ def find(settings: ApiSettings, host: str) -> Place | None:
     return Place(match[2], int(match[1])) if int(match[1]) <= 65535 else None
 
 
-def inward(headers: Headers, scheme: str) -> Headers:
-    """Of a request: neither credentials, nor what is between the client and us alone."""
+def inward(headers: Headers, scheme: str, own: Headers) -> Headers:
+    """Of a request: neither credentials, nor what is between the client and us alone. `own` takes the place of its own.
+
+    A page's own Origin follows the Host, so that servers which compare the two go on doing so.
+    """
     kept = [(name, value) for name, value in _end_to_end(headers) if name not in _NOT_FOR_SANDBOXES]
     kept = [(name, value) for name, value in kept if not name.startswith(b"x-forwarded-")]
     host = next((value for name, value in kept if name == b"host"), b"")
     cookies = [_foreign(value) for name, value in headers if name == b"cookie"]
     kept += [(b"cookie", value) for value in cookies if value]
+    replaced = dict(own)
+    if there := replaced.get(b"host"):
+        kept = [(name, _moved(value, host, there) if name == b"origin" else value) for name, value in kept]
+    kept = [*((name, value) for name, value in kept if name not in replaced), *own]
     return [*kept, (b"x-forwarded-host", host), (b"x-forwarded-proto", scheme.encode())]
+
+
+def _moved(origin: bytes, host: bytes, there: bytes) -> bytes:
+    scheme, _, named = origin.partition(b"://")
+    return scheme + b"://" + there if named.lower() == host.lower() else origin
 
 
 def outward(headers: Headers) -> Headers:

@@ -30,7 +30,12 @@ EVENTS_A_TURN = 100
 """After so many of one server the event loop, which is everybody's, goes round."""
 GONE = 1011
 """What the client hears where the server in the sandbox ends without a word."""
-_HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-extensions", b"host"))
+_HANDSHAKE = frozenset(
+    (
+        *(b"host", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol"),
+        b"sec-websocket-version",
+    )
+)
 
 
 async def relay(tunnel: Tunnel, client: WebSocket, patience: Patience, *, end: Coroutine[Any, Any, None]) -> None:
@@ -113,10 +118,11 @@ class _Server:
         scope = client.scope
         query = scope["query_string"].decode("latin-1")
         target = scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
-        headers = [(name, value) for name, value in inward(scope["headers"], scope["scheme"]) if name not in _HANDSHAKE]
-        headers = [(name, value) for name, value in headers if name != b"sec-websocket-protocol"]
+        sent = inward(scope["headers"], scope["scheme"], self._tunnel.headers)
+        host = next((value.decode("latin-1") for name, value in sent if name == b"host"), "")
+        headers = [(name, value) for name, value in sent if name not in _HANDSHAKE]
         request = Request(
-            host=client.headers.get("host", ""),
+            host=host,
             target=target,
             extra_headers=headers,
             subprotocols=scope["subprotocols"],

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 import h11
 import httpcore
+import orjson
 
 PIECE = 64 * 1024
+PORT_HEADERS = b"trunkline-port-headers"
 MAX_REFUSAL_BYTES = 64 * 1024
 
 
@@ -30,10 +32,12 @@ class Tunnel(httpcore.AsyncNetworkStream):
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT)
+        self.headers: list[tuple[bytes, bytes]] = []
+        """What HTTP requests over it bear in place of their own: the sandbox is behind somebody else's proxy."""
 
     @classmethod
     async def open(cls, url: str, path: str, headers: Sequence[tuple[str, str]]) -> "Tunnel":
-        """Raises HostRefused, httpcore.ConnectError."""
+        """Raises HostRefused, httpcore.NetworkError."""
         address = urlsplit(url)
         secure = ssl.create_default_context() if address.scheme == "https" else None
         port = address.port or (443 if secure else 80)
@@ -59,6 +63,7 @@ class Tunnel(httpcore.AsyncNetworkStream):
             while len(body) < MAX_REFUSAL_BYTES and (piece := await self.read(PIECE)):
                 body += piece
             raise HostRefused(event.status_code, body)
+        self.headers = _told(dict(event.headers).get(PORT_HEADERS, b"{}"))
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
         """A piece of what comes, which may be longer than `max_bytes`; empty at the end."""
@@ -100,6 +105,14 @@ class Tunnel(httpcore.AsyncNetworkStream):
                 self._http.receive_data(await self._reader.read(PIECE))
         except (OSError, h11.RemoteProtocolError) as error:
             raise httpcore.ReadError(str(error)) from error
+
+
+def _told(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Raises httpcore.ConnectError."""
+    try:
+        return [(name.encode("ascii"), value.encode("ascii")) for name, value in orjson.loads(text).items()]
+    except (ValueError, AttributeError) as error:
+        raise httpcore.ConnectError("the sandbox host tells headers that make no sense") from error
 
 
 @asynccontextmanager

@@ -1,45 +1,27 @@
 """The HTTP side of the sandbox host: a token is asked for, the rest is a table of operations (wire.py)."""
 
-import hmac
-import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from shared.types import JSON
 from workflow.sandbox import wire
-from workflow.sandbox.base import (
-    MAX_WRITE_BYTES,
-    FileWrite,
-    SandboxError,
-    SandboxFenced,
-    SandboxLost,
-    SandboxRefused,
-    SandboxUnavailable,
-)
+from workflow.sandbox.base import FileWrite, SandboxRefused
 from workflow.sandbox.ground import describe_limits
+from workflow.sandbox.guard import body_of, guarded, no_operation, told
+from workflow.sandbox.handed import Handed
 from workflow.sandbox.hosted import HostedSandbox
 from workflow.sandbox.record import Record
 from workflow.sandbox.sandboxes import Sandboxes
 from workflow.sandbox.transfers import Transfers
 from workflow.sandbox.tunnel import Tunnel
-
-log = logging.getLogger("trunkline.sandbox")
-
-MAX_BODY_BYTES = MAX_WRITE_BYTES + 4 * 1024**2  # the plan of the files and the note come on top
-STATUSES: tuple[tuple[type[SandboxError], int], ...] = (
-    (SandboxFenced, 409),
-    (SandboxLost, 410),
-    (SandboxUnavailable, 503),
-    (SandboxError, 422),
-)
 
 Operation = Callable[[HostedSandbox, Any], Awaitable[Any]]
 
@@ -105,7 +87,7 @@ class Api:
     sandboxes: Sandboxes
 
     def app(self, token: str) -> ASGIApp:
-        transfers = Transfers(self.sandboxes)
+        transfers = Transfers(self._transfer)
         routes = [
             Route("/health", self.health),
             Route("/unused", self.unused, methods=["POST"]),
@@ -118,53 +100,51 @@ class Api:
             Route("/sandboxes/{thread_id}", self.look),
             Route("/sandboxes/{thread_id}/outgoing", transfers.outgoing, methods=["POST"]),
             Route("/sandboxes/{thread_id}/incoming", transfers.incoming, methods=["POST"]),
-            Route("/sandboxes/{thread_id}/ports/{port:int}", Tunnel(self.sandboxes), methods=["POST"]),
+            Route("/sandboxes/{thread_id}/ports/{port:int}", Tunnel(self._dial), methods=["POST"]),
             Route("/sandboxes/{thread_id}/{operation}", self.operate, methods=["POST"]),
         ]
-        handlers = {SandboxError: _refuse, ValidationError: _refuse_malformed}
-        app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
-        return Guard(Hangups(Signature(app, self.sandboxes.incarnation)), token)
+        return guarded(routes, self.sandboxes.incarnation, token)
 
     async def health(self, _: Request) -> Response:
         ground, problem = self.sandboxes.ground, self.sandboxes.problem
-        told = {
+        state = {
             "status": "unavailable" if problem else "ok",
             "problem": problem,
             "limits": describe_limits(ground) if ground else None,
             "uid": os.getuid(),
             "running": len(self.sandboxes.running()),
         }
-        return _json(told)
+        return told(state)
 
     async def look(self, request: Request) -> Response:
-        return _json(wire.Existence(self.sandboxes.exists(request.path_params["thread_id"])))
+        return told(wire.Existence(self.sandboxes.exists(request.path_params["thread_id"])))
 
     async def acquire(self, request: Request) -> Response:
-        asked = wire.adapter(wire.Acquire).validate_json(await _body(request))
-        return _json(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref, asked.redis))
+        asked = wire.adapter(wire.Acquire).validate_json(await body_of(request))
+        return told(self.sandboxes.acquire(request.path_params["thread_id"], asked.ref, asked.redis))
 
     async def unused(self, request: Request) -> Response:
-        asked = wire.adapter(wire.Unused).validate_json(await _body(request))
-        return _json(wire.ThreadIds(self.sandboxes.unused(asked.redis, asked.seconds)))
+        asked = wire.adapter(wire.Unused).validate_json(await body_of(request))
+        return told(wire.ThreadIds(self.sandboxes.unused(asked.redis, asked.seconds)))
 
     async def remove(self, request: Request) -> Response:
-        asked = wire.adapter(wire.Unused).validate_json(await _body(request))
+        asked = wire.adapter(wire.Unused).validate_json(await body_of(request))
         thread_id = request.path_params["thread_id"]
         removed = await self.sandboxes.remove(thread_id, asked.redis, asked.seconds)
-        return _json(wire.ThreadIds([thread_id] if removed else []))
+        return told(wire.ThreadIds([thread_id] if removed else []))
 
     async def operate(self, request: Request) -> Response:
         name = request.path_params["operation"]
         if name not in OPERATIONS:
-            return _json({"error": "SandboxRefused", "detail": f"there is no operation {name}"}, 404)
+            return no_operation(name)
         kind, operation = OPERATIONS[name]
-        asked = wire.adapter(kind).validate_json(await _body(request))
+        asked = wire.adapter(kind).validate_json(await body_of(request))
         sandbox = self._sandbox(request)
         async with sandbox.used():
-            return _json(await operation(sandbox, asked))
+            return told(await operation(sandbox, asked))
 
     async def exec(self, request: Request) -> Response:
-        asked = wire.adapter(wire.Exec).validate_json(await _body(request))
+        asked = wire.adapter(wire.Exec).validate_json(await body_of(request))
         sandbox = self._sandbox(request)
         async with sandbox.used():
             sandbox.keep_to(asked.allowed_hosts)
@@ -174,7 +154,7 @@ class Api:
         return _lines(_progress(sandbox, record, asked.offset, asked.command.output_chars))
 
     async def attach(self, request: Request) -> Response:
-        asked = wire.adapter(wire.Attach).validate_json(await _body(request))
+        asked = wire.adapter(wire.Attach).validate_json(await body_of(request))
         sandbox = self._sandbox(request)
         record = sandbox.commands.find(asked.key, asked.epoch)
         if record is None:
@@ -182,7 +162,7 @@ class Api:
         return _lines(_progress(sandbox, record, asked.offset, asked.output_chars))
 
     async def read(self, request: Request) -> Response:
-        asked = wire.adapter(wire.Read).validate_json(await _body(request))
+        asked = wire.adapter(wire.Read).validate_json(await body_of(request))
         sandbox = self._sandbox(request)
         async with sandbox.used():
             data = await sandbox.read(asked.path, asked.offset, asked.limit)
@@ -190,7 +170,7 @@ class Api:
         return Response(head + b"\n" + data.content, media_type="application/octet-stream")
 
     async def write(self, request: Request) -> Response:
-        line, _, content = (await _body(request)).partition(b"\n")
+        line, _, content = (await body_of(request)).partition(b"\n")
         head = wire.adapter(wire.WriteHead).validate_json(line)
         if sum(file.size for file in head.files) + head.note_size != len(content):
             raise SandboxRefused("the sizes do not add up to what was sent")
@@ -202,7 +182,15 @@ class Api:
         sandbox = self._sandbox(request)
         async with sandbox.used():
             result = await sandbox.write(files, head.key, head.epoch, content[start:])
-        return _json(wire.Written(result.note, result.repeated))
+        return told(wire.Written(result.note, result.repeated))
+
+    def _transfer(self, thread_id: str, request: JSON) -> AbstractAsyncContextManager[Handed]:
+        return self.sandboxes.get(thread_id).transfer(request)
+
+    @asynccontextmanager
+    async def _dial(self, thread_id: str, port: int) -> AsyncIterator[tuple[Handed, Mapping[str, str]]]:
+        async with self.sandboxes.get(thread_id).dial(port) as handed:
+            yield handed, {}
 
     def _sandbox(self, request: Request) -> HostedSandbox:
         return self.sandboxes.get(request.path_params["thread_id"])
@@ -227,74 +215,3 @@ def _lines(steps: AsyncIterator[wire.Progress]) -> Response:
             yield wire.encode(step) + b"\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(wire.encode(value), status, media_type="application/json")
-
-
-async def _body(request: Request) -> bytes:
-    """Raises SandboxRefused once it is too long, without reading the rest."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise SandboxRefused(f"the request is longer than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-async def _refuse(_: Request, error: SandboxError) -> Response:
-    status = next(status for kind, status in STATUSES if isinstance(error, kind))
-    return _json(wire.error_to_json(error), status)
-
-
-async def _refuse_malformed(_: Request, error: ValidationError) -> Response:
-    return _json({"error": "SandboxRefused", "detail": f"malformed request: {error}"}, 400)
-
-
-class Signature:
-    """Tells with each answer which host gives it."""
-
-    def __init__(self, app: ASGIApp, incarnation: str) -> None:
-        self._app = app
-        self._header = (wire.HOST_HEADER.encode(), incarnation.encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def signed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._header]
-            await send(message)
-
-        await self._app(scope, receive, signed)
-
-
-class Hangups:
-    """A client that goes away in the middle of its request ends that, and is no error of ours."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        except ClientDisconnect:
-            log.debug("the client of %s hung up", scope["path"])
-
-
-class Guard:
-    """Lets nobody in without the token, but to /health."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/health" and not self._admits(scope):
-            response = _json({"error": "SandboxUnavailable", "detail": "wrong token for the sandbox host"}, 401)
-            await response(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _admits(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, self._expected)

@@ -326,7 +326,7 @@ class Sandbox(Protocol):
     async def tasks(self) -> list[Task]: ...
 
     async def expose(self, port: int, seconds: int) -> Endpoint | None:
-        """Where the provider itself serves the port, for so long; None where the gateway does (shared/links.py)."""
+        """Where the provider itself serves the port, for so long; None: only the gateway does (shared/links.py)."""
 
     async def cancel(self, run_id: str, epoch: int) -> None:
         """Ends every foreground command of a run; returns when their processes are gone.

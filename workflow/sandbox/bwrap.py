@@ -54,8 +54,8 @@ CPU_GRACE = 5  # seconds from SIGXCPU to SIGKILL
 UNCHECKED = (1).to_bytes(4, "little")  # the flag of a .pyc that is not compared with its source (PEP 552)
 INSIDE_MODULES = (
     *("frames", "sandboxd", "sandboxd_commands", "sandboxd_files", "sandboxd_ledger", "sandboxd_listening"),
-    *("sandboxd_ports", "sandboxd_remote", "sandboxd_supervisor", "sandboxd_text", "sandboxd_transfer"),
-    "sandboxd_write",
+    *("sandboxd_parts", "sandboxd_ports", "sandboxd_remote", "sandboxd_supervisor", "sandboxd_text"),
+    *("sandboxd_transfer", "sandboxd_write"),
 )
 
 

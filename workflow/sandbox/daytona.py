@@ -35,6 +35,7 @@ from workflow.sandbox.machine import (
     labels_of,
     labels_to_find,
 )
+from workflow.sandbox.ways import Way, web_way
 
 JSON_BYTES = 6  # that a character takes at most, as \u001b does
 REFUSALS: dict[int, type[daytona.DaytonaError]] = {
@@ -90,6 +91,11 @@ class DaytonaMachine:
         with translated():
             signed = await self._sandbox.create_signed_preview_url(port, expires_in_seconds=seconds)
         return Endpoint(signed.url, time.time() + seconds, public=False)
+
+    async def way(self, port: int) -> Way:
+        with translated():
+            link = await self._sandbox.get_preview_link(port, request_timeout=REQUEST_SECONDS)
+        return web_way(link.url, {"x-daytona-preview-token": link.token})
 
     async def extend(self) -> None:
         with translated():

@@ -9,11 +9,15 @@ import asyncio
 import hashlib
 import io
 import posixpath
+import socket
+import ssl
+import struct
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
@@ -22,11 +26,12 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from shared.config import DockerSettings
 from shared.install import Install
-from workflow.sandbox import machine
-from workflow.sandbox.base import WORKSPACE, Endpoint, Network, SandboxRefused, SandboxUnavailable
+from workflow.sandbox import machine, sandboxd_relay
+from workflow.sandbox.base import WORKSPACE, Network, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.machine import (
     Allowance,
     Found,
+    MachineError,
     MachineGone,
     MachineStopped,
     MachineUnreachable,
@@ -34,6 +39,7 @@ from workflow.sandbox.machine import (
     labels_of,
     labels_to_find,
 )
+from workflow.sandbox.ways import PIECE, Stream, Way
 
 HOME = "/home/user"
 UID = 1000
@@ -45,6 +51,8 @@ STOP_SECONDS = 2
 TAR_BYTES = 2 * tarfile.RECORDSIZE  # around a file: its header, and what fills the last record
 TMPFS_SHARE = 4  # of the memory, for /tmp
 CALLS_AT_ONCE = 128
+FRAME = struct.Struct(">B3xI")
+STDOUT = 1
 CONFLICT = 409  # the name is taken; or the container does not run
 _MAIN = "touch {lease}; while [ $(( $(date +%s) - $(stat -c %Y {lease} || echo 0) )) -lt {idle} ]; do sleep 5; done"
 
@@ -130,11 +138,78 @@ class DockerMachine:
 
         return await self._engine.call(TRANSFER_SECONDS, fetch)
 
-    async def expose(self, port: int, seconds: int) -> Endpoint:
-        raise SandboxRefused("Pages of Docker's sandboxes cannot be shown: their ports are reached from nowhere.")
+    async def expose(self, port: int, seconds: int) -> None:
+        return None
+
+    async def way(self, port: int) -> Way:
+        """By a program beside the server: a container's own address leads nowhere where it has no network."""
+        command = ["python3", "-I", "-c", Path(sandboxd_relay.__file__).read_text("utf-8"), str(port)]
+
+        async def attach() -> Stream:
+            try:
+                return Attached(await self._engine.call(REQUEST_SECONDS, lambda: self._attached(command)))
+            except MachineError as error:
+                raise ConnectionError(str(error)) from error
+
+        return Way(attach)
+
+    def _attached(self, command: list[str]) -> socket.socket:
+        """To its standard input and output. Raises SandboxRefused."""
+        api = self._container.client.api
+        begun = api.exec_create(self._container.id, command, stdin=True)["Id"]
+        connection = api.exec_start(begun, socket=True)
+        plain = getattr(connection, "_sock", connection)
+        if isinstance(plain, ssl.SSLSocket):
+            raise SandboxRefused("Pages of Docker's sandboxes are shown only where the engine is reached without TLS.")
+        copy: socket.socket = plain.dup()
+        return copy
 
     async def extend(self) -> None:
         await self.run(f"touch {LEASE}", LATE_SECONDS)
+
+
+class Attached:
+    """A Stream over the engine's connection to a program: bytes in, frames of 8 bytes and a piece out."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+        self._came = bytearray()
+        self._frame = 0  # bytes that are still to come of the frame that has begun
+        self._shown = False  # whether it is one of standard output
+
+    async def read(self) -> bytes:
+        while True:
+            if not self._frame and len(self._came) >= FRAME.size:
+                stream, self._frame = FRAME.unpack(self._came[: FRAME.size])
+                self._shown = stream == STDOUT
+                del self._came[: FRAME.size]
+            piece = bytes(self._came[: self._frame])
+            del self._came[: len(piece)]
+            self._frame -= len(piece)
+            if piece and self._shown:
+                return piece
+            if not piece and not await self._receive():
+                return b""
+
+    async def _receive(self) -> bool:
+        try:
+            piece = await self._loop.sock_recv(self._socket, PIECE)
+        except OSError:
+            return False
+        self._came += piece
+        return bool(piece)
+
+    async def write(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._socket, data)
+
+    def end(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 class DockerCloud:

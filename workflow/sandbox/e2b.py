@@ -5,6 +5,7 @@ a command is a promise of E2B's server, so there is a clock of our own beside it
 """
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from workflow.sandbox.machine import (
     labels_of,
     labels_to_find,
 )
+from workflow.sandbox.ways import Way, web_way
 
 LATE_SECONDS = 5.0  # after E2B should have ended a command, until we no longer wait for its answer
 REQUEST_SECONDS = 30.0
@@ -42,6 +44,7 @@ class E2BMachine:
     def __init__(self, sandbox: e2b.AsyncSandbox, settings: E2BSettings) -> None:
         self._sandbox = sandbox
         self._timeout = settings.idle_seconds
+        self._url = settings.sandbox_url or os.environ.get("E2B_SANDBOX_URL")
         self._scheme = urlsplit(settings.sandbox_url or "https://").scheme
         self.machine_id = sandbox.sandbox_id
 
@@ -69,6 +72,14 @@ class E2BMachine:
     async def expose(self, port: int, seconds: int) -> Endpoint:
         """E2B's addresses do not end before the machine does, and let everybody in who knows its id."""
         return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None, public=True)
+
+    async def way(self, port: int) -> Way:
+        token = self._sandbox.traffic_access_token
+        headers = {"e2b-traffic-access-token": token} if token else {}
+        if self._url:
+            place = {"e2b-sandbox-id": self.machine_id, "e2b-sandbox-port": str(port)}
+            return web_way(self._url, {**headers, **place})
+        return web_way(f"https://{self._sandbox.get_host(port)}", headers)
 
     async def extend(self) -> None:
         with translated():

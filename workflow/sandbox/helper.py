@@ -7,6 +7,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -43,6 +44,14 @@ mkdir -p -m 700 "$folder" || exit 1
 printf %s {start} | base64 -d >"$folder/{start_name}"
 printf '\\n%s%s\\n' {mark} "$folder"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Of a machine: its `life` is another one whenever processes were lost; `blank` as base.Packable has it."""
+
+    life: str
+    blank: bool
 
 
 class HelperMissing(MachineError):
@@ -83,6 +92,14 @@ class Helper:
         _raise_error(answer)
         return answer, await self._content(answer)
 
+    async def put_part(self, name: str, number: int, content: bytes) -> None:
+        """Of what goes in by the transfer of that name. Raises MachineError, SandboxError."""
+        await self.machine.put(f"{self._folder}/parts/{name}.in.{number}", content)
+
+    async def get_part(self, name: str, number: int, size: int) -> bytes:
+        """Of what comes out. Raises MachineError, SandboxError."""
+        return await self.machine.get(f"{self._folder}/parts/{name}.out.{number}", size)
+
     async def _content(self, answer: JSON) -> bytes:
         if "content" in answer:
             try:
@@ -101,8 +118,8 @@ class Helper:
         return await self.machine.get(path, length)
 
 
-async def open_helper(machine: Machine, known: bool, image_hint: str) -> tuple[Helper, str]:
-    """Our program in a machine, put there if need be; and its `life`, another one whenever processes were lost.
+async def open_helper(machine: Machine, known: bool, image_hint: str) -> tuple[Helper, Hello]:
+    """Our program in a machine, put there if need be.
 
     `known`: the thread used a machine before. Raises MachineError; SandboxUnavailable where the image will not do.
     """
@@ -113,7 +130,7 @@ async def open_helper(machine: Machine, known: bool, image_hint: str) -> tuple[H
     except HelperMissing:
         await _put_program(machine, folder)
         answer, _ = await helper.ask("hello", {"known": known})
-    return helper, str(answer.get("life"))[:64]
+    return helper, Hello(str(answer.get("life"))[:64], answer.get("blank") is True)
 
 
 async def _prepare(machine: Machine, image_hint: str) -> str:

@@ -11,22 +11,17 @@ import encodings.idna  # noqa: F401 - see below
 import logging
 import os
 import resource
-import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 # This, lifespan.off and encodings.idna (by resolving names) would be imported only when they cannot be read any more.
 import anyio._backends._asyncio  # noqa: F401
-import uvicorn
-import uvicorn.lifespan.off
+import uvicorn.lifespan.off  # noqa: F401
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.config import Settings, load_settings
 from shared.errors import AppError
@@ -38,11 +33,10 @@ from workflow.sandbox.base import SandboxUnavailable
 from workflow.sandbox.ground import describe_limits, find_ground
 from workflow.sandbox.privileges import drop_to
 from workflow.sandbox.sandboxes import PROBE_FOLDER, Sandboxes
+from workflow.sandbox.serving import listen, server_of, token_of
 
 log = logging.getLogger("trunkline.sandbox")
 
-KEEP_ALIVE_SECONDS = 3600  # longer than any client keeps a connection, so that none is closed under its hands
-SHUTDOWN_SECONDS = 3
 TRY_AGAIN_SECONDS = 30  # between two tries where sandboxes could not be made
 
 
@@ -67,8 +61,8 @@ def prepare(settings: Settings, uid: int) -> Prepared:
         _give(workspaces, uid)
     groups = cgroups.prepare(uid)
     wire.build_adapters()
-    token = _token(settings.sandbox_token_file)
-    listener = _listen(settings.sandbox.host_url)
+    token = token_of(settings.sandbox_token_file)
+    listener = listen(settings.sandbox.host_url)
     return Prepared(workspaces, token, listener, bwrap.build_archive(), groups, _templates(settings))
 
 
@@ -82,16 +76,6 @@ def _templates(settings: Settings) -> Path:
     return folder.resolve()
 
 
-def _listen(url: str) -> socket.socket:
-    address = urlsplit(url)
-    try:
-        return socket.create_server((address.hostname or "127.0.0.1", address.port or 80), backlog=1024)
-    except OSError as error:
-        raise SandboxUnavailable(
-            f"The sandbox host cannot listen on {url}: {error.strerror}. Set sandbox.host_url to a free port."
-        ) from error
-
-
 def _give(workspaces: Path, uid: int) -> None:
     owner = workspaces.stat().st_uid
     if owner not in (0, uid):
@@ -101,27 +85,6 @@ def _give(workspaces: Path, uid: int) -> None:
         )
     os.chown(workspaces, uid, uid)
     workspaces.chmod(0o700)
-
-
-def _token(path: Path) -> str:
-    """The token that clients show. Whoever needs it first makes it."""
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-    token = path.read_text().strip()
-    if not token:
-        raise SandboxUnavailable(f"{path} is empty: delete it, and the sandbox host makes a new one.")
-    return token
-
-
-class Server(uvicorn.Server):
-    """Leaves signals to us: the sandboxes must end first, so that those who wait for a command hear how it ended."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(settings: Settings, prepared: Prepared, hopeless: str | None) -> None:
@@ -135,7 +98,7 @@ async def serve(settings: Settings, prepared: Prepared, hopeless: str | None) ->
     stopping = asyncio.create_task(stop.wait())
     if not hopeless:
         await _settle(sandboxes, settings, prepared, stopping)
-    server = _server(sandboxes, prepared.token)
+    server = server_of(Api(sandboxes).app(prepared.token))
     serving = asyncio.create_task(server.serve([prepared.listener]))
     while not (serving.done() or stopping.done()):
         await asyncio.wait([serving, stopping], timeout=TRY_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -166,22 +129,6 @@ async def _settle(
         return
     sandboxes.open(ground)
     log.info("sandboxes under %s, as uid %s; limits: %s", prepared.workspaces, os.getuid(), describe_limits(ground))
-
-
-def _server(sandboxes: Sandboxes, token: str) -> Server:
-    config = uvicorn.Config(
-        Api(sandboxes).app(token),
-        http=HttpToolsProtocol,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
-    return Server(config)
 
 
 def main() -> int:

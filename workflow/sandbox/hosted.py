@@ -258,6 +258,8 @@ class HostedSandbox:
             raise SandboxRefused(DISK_IS_FULL)
         async with self._holding((await self._running()).transfer(request)) as handed:
             yield handed
+        if request["op"] == "fill":
+            self.settle()
 
     @asynccontextmanager
     async def _holding(self, opening: Awaitable[Handed]) -> AsyncIterator[Handed]:

@@ -13,6 +13,7 @@ from workflow.sandbox import wire
 from workflow.sandbox.base import Endpoint, SandboxLost, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.helper import ANSWER_SECONDS, NONSENSE, Helper, HelperMissing
 from workflow.sandbox.machine import MachineError, MachineGone, MachineStopped, MachineUnreachable
+from workflow.sandbox.ways import Way
 
 PATIENCE_SECONDS = 10.0  # with a machine that does not answer, from the first failure on
 RETRY_SECONDS = 0.3
@@ -28,6 +29,8 @@ class Opened:
     helper: Helper | None
     ref: JSON
     notice: str | None
+    blank: bool = True
+    """As base.Packable has it."""
 
 
 class Line:
@@ -37,6 +40,7 @@ class Line:
         """`reopen(ref, make)` finds the machine again, or makes one if it may. Raises SandboxUnavailable."""
         self.ref = opened.ref
         self.notice = opened.notice
+        self.blank = opened.blank
         self._helper = opened.helper
         self._name = name
         self._reopen = reopen
@@ -52,13 +56,21 @@ class Line:
         if self._helper:
             await self._helper.machine.extend()
 
-    async def expose(self, port: int, seconds: int) -> Endpoint:
+    async def expose(self, port: int, seconds: int) -> Endpoint | None:
         """Raises SandboxUnavailable, SandboxRefused."""
-        helper = self._helper or await self._renew(None, replace=True)
-        try:
-            return await helper.machine.expose(port, seconds)
-        except MachineError as error:
-            raise unavailable(self._name, error) from error
+        return await self._tried(lambda helper: helper.machine.expose(port, seconds))
+
+    async def way(self, port: int) -> Way:
+        """Raises MachineGone, SandboxUnavailable, SandboxRefused."""
+        return await self._tried(lambda helper: helper.machine.way(port), replace=False)
+
+    async def put_part(self, name: str, number: int, content: bytes) -> None:
+        """Of what goes in by the transfer of that name. Raises SandboxError."""
+        await self._tried(lambda helper: helper.put_part(name, number, content))
+
+    async def get_part(self, name: str, number: int, size: int) -> bytes:
+        """Of what comes out. Raises MachineGone, SandboxError."""
+        return await self._tried(lambda helper: helper.get_part(name, number, size), replace=False)
 
     async def ask(
         self,
@@ -76,14 +88,18 @@ class Line:
         `once`: it has an effect; where a machine that ends may have seen it, SandboxLost is raised, and no other one is
         asked. Not `replace`: MachineGone is raised, and no other machine is made.
         """
+        answer, content = await self._tried(lambda helper: helper.ask(op, request, data, seconds), once, replace)
+        try:
+            return wire.adapter(kind).validate_python(answer), content
+        except ValidationError as error:
+            raise SandboxRefused(NONSENSE) from error
+
+    async def _tried(self, call: Callable[[Helper], Awaitable[T]], once: bool = False, replace: bool = True) -> T:
         attempt = _Attempt(self._name)
         while True:
             helper = self._helper or await self._renew(None, replace)
             try:
-                answer, content = await helper.ask(op, request, data, seconds)
-                return wire.adapter(kind).validate_python(answer), content
-            except ValidationError as error:
-                raise SandboxRefused(NONSENSE) from error
+                return await call(helper)
             except MachineUnreachable as error:
                 await attempt.wait(error)
             except (MachineGone, MachineStopped, HelperMissing) as error:
@@ -99,6 +115,7 @@ class Line:
             if self._helper is broken or self._helper is None:
                 opened = await self._reopen(self.ref, replace)
                 self._helper, self.ref, self.notice = opened.helper, opened.ref, opened.notice or self.notice
+                self.blank = opened.blank
             if self._helper is None:
                 raise MachineGone("it is gone")
             return self._helper

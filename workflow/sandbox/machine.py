@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from shared.install import Install
 from workflow.sandbox.base import Endpoint, SandboxRefused
+from workflow.sandbox.ways import Way
 
 THREAD_LABEL = "trunkline-thread"
 INSTALL_LABEL = "trunkline-install"
@@ -131,8 +132,11 @@ class Machine(Protocol):
     async def get(self, path: str, limit: int) -> bytes:
         """The content of a file that is there. Raises SandboxRefused where it has more than `limit` bytes."""
 
-    async def expose(self, port: int, seconds: int) -> Endpoint:
-        """The provider's own address of the port. Raises SandboxRefused where it has none."""
+    async def expose(self, port: int, seconds: int) -> Endpoint | None:
+        """The provider's own address of the port; None where it has none."""
+
+    async def way(self, port: int) -> Way:
+        """How the port is reached from here, for a minute at least."""
 
     async def extend(self) -> None:
         """It shall live on for a while, even if nobody asks anything of it."""

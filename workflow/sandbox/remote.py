@@ -5,13 +5,15 @@ bounded reads from an offset, so that a lost connection loses nothing.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from shared.types import JSON
 from workflow.sandbox import wire
 from workflow.sandbox.base import (
+    WORKSPACE,
     Capabilities,
     Command,
     Endpoint,
@@ -21,7 +23,9 @@ from workflow.sandbox.base import (
     FileInfo,
     FileWrite,
     Listing,
+    NotListening,
     OnOutput,
+    Packed,
     SandboxLost,
     SandboxRefused,
     SandboxUnavailable,
@@ -37,9 +41,12 @@ from workflow.sandbox.bounds import (
     check_read,
     check_write,
 )
+from workflow.sandbox.framed import answer_of, data_of, frames_of, pass_in
 from workflow.sandbox.helper import NONSENSE
 from workflow.sandbox.line import Line
 from workflow.sandbox.machine import MachineGone
+from workflow.sandbox.parts import Parts, parts
+from workflow.sandbox.ways import Way
 
 STREAM = "output"
 WAIT_SECONDS = 15.0  # of one request that waits for news
@@ -65,6 +72,15 @@ class RemoteSandbox:
     @property
     def notice(self) -> str | None:
         return self._line.notice
+
+    @notice.setter
+    def notice(self, text: str | None) -> None:
+        self._line.notice = text
+
+    @property
+    def blank(self) -> bool:
+        """See base.Packable."""
+        return self._line.blank
 
     async def keep_alive(self) -> None:
         """Raises MachineError, SandboxUnavailable."""
@@ -116,7 +132,7 @@ class RemoteSandbox:
     async def tasks(self) -> list[Task]:
         return (await self._ask(_Tasks, "tasks", {})).tasks
 
-    async def expose(self, port: int, seconds: int) -> Endpoint:
+    async def expose(self, port: int, seconds: int) -> Endpoint | None:
         return await self._line.expose(port, seconds)
 
     async def cancel(self, run_id: str, epoch: int) -> None:
@@ -163,6 +179,34 @@ class RemoteSandbox:
 
     async def recall(self, key: str, epoch: int) -> bytes | None:
         return (await self._ask(wire.Note, "recall", {"key": key, "epoch": epoch})).note
+
+    def transfer(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[Parts]:
+        """The line to the program that moves files. Raises SandboxError."""
+        return parts(self._line, request)
+
+    @asynccontextmanager
+    async def packed(self, exclude: Sequence[str], known: str, max_bytes: int) -> AsyncIterator[Packed]:
+        asked = wire.Outgoing("pack", WORKSPACE, exclude=exclude, known=known, max_bytes=max_bytes)
+        async with self.transfer(asdict(asked)) as moving:
+            frames = frames_of(moving)
+            head = await answer_of(frames, wire.OutgoingHead)
+            yield Packed(head.fingerprint or "", None if head.unchanged else data_of(frames))
+
+    async def fill(self, pieces: AsyncIterator[bytes]) -> None:
+        async with self.transfer(asdict(wire.Incoming("fill", WORKSPACE))) as moving:
+            await pass_in(moving, pieces)
+            await answer_of(frames_of(moving), dict)
+        await self._ask(dict, "settle", {})
+        self._line.blank = False
+
+    # --- ports
+
+    async def way(self, port: int) -> Way:
+        """How a port is reached. Raises NotListening, SandboxError; MachineGone where there is no machine any more."""
+        told, _ = await self._line.ask(wire.PortsAnswer, "ports", {}, replace=False)
+        if port not in told.ports:
+            raise NotListening(port, told.ports)
+        return await self._line.way(port)
 
     async def _ask(self, kind: type[T], op: str, request: Mapping[str, Any]) -> T:
         return (await self._line.ask(kind, op, request))[0]

@@ -36,11 +36,24 @@ class RemoteProvider:
 
     async def acquire(self, thread_id: str, ref: JSON | None) -> RemoteSandbox:
         """Raises SandboxUnavailable. A machine that is gone is made anew only when there is something to do."""
+        return self._hold(thread_id, await self._open(thread_id, ref, make=ref is None))
 
+    async def look(self, thread_id: str) -> bool:
+        """Whether the thread has a machine, running or not. Raises SandboxUnavailable."""
+        try:
+            return bool(by_age(await self.cloud.find(thread_id)))
+        except MachineError as error:
+            raise unavailable(self.cloud.name, error) from error
+
+    async def find(self, thread_id: str) -> RemoteSandbox | None:
+        """The one that the thread has, running again. Raises SandboxUnavailable."""
+        opened = await self._open(thread_id, None, make=False)
+        return self._hold(thread_id, opened) if opened.helper else None
+
+    def _hold(self, thread_id: str, opened: Opened) -> RemoteSandbox:
         async def reopen(known: JSON, make: bool) -> Opened:
             return await self._open(thread_id, known, make=make)
 
-        opened = await self._open(thread_id, ref, make=ref is None)
         sandbox = RemoteSandbox(Line(opened, self.cloud.name, reopen), self._capabilities, self._longest)
         self._held.add(sandbox)
         self._keeping = self._keeping or asyncio.create_task(self._keep_alive())
@@ -57,20 +70,20 @@ class RemoteProvider:
         try:
             async with turn:
                 machine = await self._find(thread_id, ref)
-                if machine is None and ref is not None and not make:
-                    return Opened(None, ref, REPLACED)
+                if machine is None and not make:
+                    return Opened(None, ref or {}, REPLACED)
                 machine = machine or await self._make(thread_id, ref)
                 return await self._opened(machine, ref)
         except MachineError as error:
             raise unavailable(self.cloud.name, error) from error
 
     async def _opened(self, machine: Machine, ref: JSON | None) -> Opened:
-        helper, life = await open_helper(machine, ref is not None, self.cloud.image_hint)
-        now = {"provider": self.cloud.name, "id": machine.machine_id, "life": life}
+        helper, hello = await open_helper(machine, ref is not None, self.cloud.image_hint)
+        now = {"provider": self.cloud.name, "id": machine.machine_id, "life": hello.life}
         if ref is None or ref == now:
-            return Opened(helper, now, None)
+            return Opened(helper, now, None, hello.blank)
         same = ref.get("provider") == self.cloud.name and ref.get("id") == machine.machine_id
-        return Opened(helper, now, RESTARTED if same else REPLACED)
+        return Opened(helper, now, RESTARTED if same else REPLACED, hello.blank)
 
     async def _find(self, thread_id: str, ref: JSON | None) -> Machine | None:
         if ref is not None and ref.get("provider") == self.cloud.name:

@@ -64,7 +64,7 @@ class Ledger:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        for name in ("begun", "commands", "epochs", "inbox", "notes", "outbox", "runs", "running", "tasks"):
+        for name in ("begun", "commands", "epochs", "inbox", "notes", "outbox", "parts", "runs", "running", "tasks"):
             os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
 
     def path(self, *names: str) -> str:
@@ -93,6 +93,14 @@ class Ledger:
             told = {"life": os.urandom(4).hex(), "lacks": told.get("lacks", known)}
             save(self.path("life"), json.dumps(told).encode())
         return str(told["life"])
+
+    @property
+    def blank(self) -> bool:
+        """Whether no command or write has begun here, and nothing was brought."""
+        return not (os.listdir(self.path("begun")) or os.path.exists(self.path("filled")))
+
+    def settle(self) -> None:
+        save(self.path("filled"), b"")
 
     def fence(self, key: str, epoch: int) -> None:
         """Remembers a run's newest epoch. Raises Fenced when this one is older."""

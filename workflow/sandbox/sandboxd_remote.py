@@ -17,9 +17,10 @@ import sys
 import time
 
 from workflow.sandbox import sandboxd_files as files
-from workflow.sandbox import sandboxd_write
+from workflow.sandbox import sandboxd_parts, sandboxd_write
 from workflow.sandbox.sandboxd_commands import Ending
 from workflow.sandbox.sandboxd_ledger import Fenced, Ledger, Lost, Record, run_of
+from workflow.sandbox.sandboxd_listening import listening
 from workflow.sandbox.sandboxd_supervisor import KILL_GRACE, spawn
 from workflow.sandbox.sandboxd_text import cut, whole_characters
 
@@ -68,7 +69,10 @@ class Remote:
 
     def do_hello(self, request: JSON, _: bytes) -> JSON:
         with self._writing(), self._ledger.locked():
-            return {"life": self._ledger.life(request["known"])}
+            return {"life": self._ledger.life(request["known"]), "blank": self._ledger.blank}
+
+    def do_ports(self, _: JSON, __: bytes) -> JSON:
+        return {"ports": listening()}
 
     # --- commands
 
@@ -327,6 +331,20 @@ class Remote:
             if note is None and self._ledger.cannot_tell(key):
                 raise _lost(key)
         return {"note": None if note is None else base64.b64encode(note).decode()}
+
+    # --- transfers
+
+    def do_transfer(self, request: JSON, data: bytes) -> JSON:
+        parts = self._ledger.path("parts")
+        return sandboxd_parts.transfer(parts, request["name"], request["parts"], request["transfer"], data)
+
+    def do_forget(self, request: JSON, _: bytes) -> JSON:
+        sandboxd_parts.forget(self._ledger.path("parts"), request["name"])
+        return {}
+
+    def do_settle(self, _: JSON, __: bytes) -> JSON:
+        self._ledger.settle()
+        return {}
 
 
 class _Orphans:

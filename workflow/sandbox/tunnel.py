@@ -2,33 +2,43 @@
 
 import asyncio
 import contextlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from workflow.sandbox.handed import Handed
-from workflow.sandbox.sandboxes import Sandboxes
+from workflow.sandbox import wire
+from workflow.sandbox.ways import Stream
+
+Dial = Callable[[str, int], AbstractAsyncContextManager[tuple[Stream, Mapping[str, str]]]]
+"""To a port of a thread's sandbox: the connection, and the headers that HTTP requests over it must bear (ways.py).
+Raises SandboxError.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """The endpoint. Raises SandboxError before its answer begins."""
 
-    sandboxes: Sandboxes
+    dial: Dial
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = Request(scope).path_params
-        async with self.sandboxes.get(path["thread_id"]).dial(path["port"]) as handed:
-            head = {"type": "http.response.start", "status": 200}
-            await send({**head, "headers": [(b"content-type", b"application/octet-stream")]})
-            await relay(handed, receive, send)
+        async with self.dial(path["thread_id"], path["port"]) as (stream, own):
+            headers = [(b"content-type", b"application/octet-stream")]
+            if own:
+                headers.append((wire.PORT_HEADERS.encode(), json.dumps(dict(own)).encode()))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await relay(stream, receive, send)
 
 
-async def relay(handed: Handed, receive: Receive, send: Send) -> None:
+async def relay(stream: Stream, receive: Receive, send: Send) -> None:
     """Until the inside has ended, or the client is gone."""
-    inward = asyncio.create_task(_inward(handed, receive))
-    outward = asyncio.create_task(_outward(handed, send))
+    inward = asyncio.create_task(_inward(stream, receive))
+    outward = asyncio.create_task(_outward(stream, send))
     try:
         await asyncio.wait([inward, outward], return_when=asyncio.FIRST_COMPLETED)
         if not inward.done() or inward.result():
@@ -39,20 +49,20 @@ async def relay(handed: Handed, receive: Receive, send: Send) -> None:
         await asyncio.wait([inward, outward])
 
 
-async def _inward(handed: Handed, receive: Receive) -> bool:
+async def _inward(stream: Stream, receive: Receive) -> bool:
     """Whether the client is still there, now that it has sent all it wanted."""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return False
         with contextlib.suppress(OSError):  # the inside has ended: _outward finds out
-            await handed.write(message.get("body", b""))
+            await stream.write(message.get("body", b""))
         if not message.get("more_body", False):
-            handed.end()
+            stream.end()
             return True
 
 
-async def _outward(handed: Handed, send: Send) -> None:
-    while piece := await handed.read():
+async def _outward(stream: Stream, send: Send) -> None:
+    while piece := await stream.read():
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

@@ -10,6 +10,9 @@ behind it. `exec` and `attach` answer with lines of JSON: a Progress each, the l
 is a connection to a port inside: the body of the request goes to it, the answer's comes from it, both at the same time
 and for as long as either lasts. The end of the request's body ends what goes in; what comes out may go on.
 
+The answer's PORT_HEADERS, where it has them, are JSON: the headers that HTTP requests over the connection bear in place
+of their own, by lower-case names.
+
 Each answer but that to a wrong token bears HOST_HEADER, which is another one whenever the host was started anew.
 """
 
@@ -46,6 +49,7 @@ from workflow.sandbox.limits import NO_LIMITS, Limits
 T = TypeVar("T")
 
 HOST_HEADER = "trunkline-host"
+PORT_HEADERS = "trunkline-port-headers"
 Key = Annotated[str, Field(min_length=1, max_length=500)]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 Natural = Annotated[int, Field(ge=0)]
