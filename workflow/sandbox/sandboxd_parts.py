@@ -35,21 +35,19 @@ def transfer(folder: str, name: str, parts: int, request: JSON, rest: bytes) -> 
     given = [_path(folder, name, "in", number) for number in range(parts)]
     for path in given:
         os.stat(path)
-    if rest:
-        given.append(_path(folder, name, "in", parts))
-        _write(given[-1], rest)
+    last = _path(folder, name, "in", parts)
+    _write(last, rest)
+    command = [sys.executable, "-I", "-S", sys.argv[0], "transfer", json.dumps(request)]
     with (
-        subprocess.Popen(["cat", os.devnull, *given], stdout=subprocess.PIPE) as source,
-        subprocess.Popen(
-            [sys.executable, "-I", "-S", sys.argv[0], "transfer", json.dumps(request)],
-            stdin=source.stdout,
-            stdout=subprocess.PIPE,
-        ) as program,
+        subprocess.Popen(["cat", *given, last], stdout=subprocess.PIPE) as source,
+        subprocess.Popen(command, stdin=source.stdout, stdout=subprocess.PIPE) as program,
     ):
         assert source.stdout
         assert program.stdout
         source.stdout.close()  # with the program's end, `cat` ends
-        return _answer(folder, name, program.stdout)
+        answer = _answer(folder, name, program.stdout)
+    os.unlink(last)
+    return answer
 
 
 def _answer(folder: str, name: str, output: IO[bytes]) -> JSON:
