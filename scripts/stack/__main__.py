@@ -59,9 +59,7 @@ async def serve(options: argparse.Namespace, settings: Settings, folder: DataFol
     await migrate(settings)
     addresses = Addresses.choose(settings, local_model=options.model == "local")
     services = Services(folder, settings, addresses)
-    stages = [[services.valkey()]]
-    if settings.sandbox.provider == "local":
-        stages.append([services.sandbox_host()])
+    stages = [[services.valkey()], [services.sandbox_host()]]
     if addresses.model_port:
         stages.append([services.local_model()])
     stages += [[services.gateway()], [services.worker(number) for number in range(1, options.workers + 1)]]

@@ -88,17 +88,19 @@ class Services:
         )
 
     def sandbox_host(self) -> Service:
+        """Of local sandboxes; of others, what gateways reach them by, which needs the provider's key."""
+        if self._settings.sandbox.provider != "local":
+            return self._host("remote-host", "workflow.sandbox.remote_host", self._environment)
         allowed = {
             name: value
             for name, value in self._environment.items()
             if name in SANDBOX_VARIABLES or name.startswith(SANDBOX_PREFIXES)
         }
-        return Service(
-            name="sandbox-host",
-            command=[*PYTHON, "workflow.sandbox.host"],
-            environment=allowed,
-            ready=_answers(f"http://127.0.0.1:{self._addresses.sandbox_port}/health"),
-        )
+        return self._host("sandbox-host", "workflow.sandbox.host", allowed)
+
+    def _host(self, name: str, module: str, environment: dict[str, str]) -> Service:
+        ready = _answers(f"http://127.0.0.1:{self._addresses.sandbox_port}/health")
+        return Service(name=name, command=[*PYTHON, module], environment=environment, ready=ready)
 
     def local_model(self) -> Service:
         return Service(

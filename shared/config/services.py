@@ -46,7 +46,7 @@ class ApiSettings(Section):
     )
     public_links: bool = Field(
         default=False,
-        description="Whether agents may make a sandbox's port public, without a ticket. E2B's links always are.",
+        description="Whether agents may make a sandbox's port public, without a ticket.",
     )
     cors_origins: list[Origin] = Field(
         default=[], description='Origins whose pages may call the API from a browser; "*" is all of them.'

@@ -50,8 +50,8 @@ def settings_of(provider: str, double: E2BDouble | DaytonaDouble) -> dict[str, s
         f"{section}API_KEY": double.key,
         f"{section}API_URL": double.api_url,
     }
-    if provider == "e2b":  # whose links have no ticket
-        settings |= {f"{section}SANDBOX_URL": double.api_url, "TRUNKLINE__API__PUBLIC_LINKS": "true"}
+    if provider == "e2b":
+        settings[f"{section}SANDBOX_URL"] = double.api_url
     return settings
 
 

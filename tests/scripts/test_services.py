@@ -51,3 +51,16 @@ async def test_a_sandbox_host_knows_where_the_packages_of_templates_are_and_no_k
     assert environment["TRUNKLINE__TEMPLATES__PACKAGES"] == "/srv/packages"
     assert not [name for name, value in environment.items() if value == "sk-secret"]
     await services.redis.aclose()
+
+
+async def test_where_sandboxes_are_elsewhere_their_host_is_the_one_that_has_the_providers_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("E2B_API_KEY", "e2b_secret")
+    for provider, module, knows in (("local", "host", False), ("e2b", "remote_host", True)):
+        settings = Settings.model_validate({"data": tmp_path, "sandbox": {"provider": provider}})
+        services = Services(DataFolder(tmp_path), settings, Addresses(1, 2, None, "http://127.0.0.1:3"))
+        service = services.sandbox_host()
+        assert service.command[-1] == f"workflow.sandbox.{module}"
+        assert ("E2B_API_KEY" in service.environment, "TRUNKLINE__REDIS__URL" in service.environment) == (knows, knows)
+        await services.redis.aclose()

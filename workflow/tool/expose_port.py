@@ -23,11 +23,6 @@ PUBLIC = (
     "Public links are switched off here (api.public_links). Call this again without `public`: whoever has the link "
     "gets in."
 )
-ALWAYS_PUBLIC = (
-    "This sandbox's provider shows its ports without a ticket to everybody who knows the address, for as long as the "
-    "sandbox is there, and such links are switched off here. Tell the user that the setting `api.public_links = true` "
-    "allows them; until then, calling this again does not help."
-)
 LOG_LINES = 20
 IMPORT = "from workflow.sandbox.sandboxd_listening import listening\n"
 MAX_PIECES = 200
@@ -73,8 +68,8 @@ class UrlExposeTool(Tool[ExposePortArgs]):
             return ToolResult.error("public_not_allowed", PUBLIC)
         sandbox = await ctx.sandbox()
         endpoint = await sandbox.expose(args.port, args.ttl_s)
-        if endpoint and endpoint.public and not ctx.links.settings.public_links:
-            return ToolResult.error("public_not_allowed", ALWAYS_PUBLIC)
+        if endpoint and endpoint.public and not args.public:
+            endpoint = None
         host = urlsplit(endpoint.url).netloc if endpoint else ctx.links.host(args.port)
         probe = await _probe(sandbox, ctx, args, host)
         return await _problem(sandbox, args, probe, host) or await _exposed(endpoint, ctx, args, probe.status)

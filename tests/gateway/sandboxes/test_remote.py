@@ -14,18 +14,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 from wsproto.events import AcceptConnection, TextMessage
 
 from shared import links
-from shared.config import Settings
+from shared.config import Settings, SnapshotSettings
 from shared.install import Install
+from shared.keys import ThreadKeys
 from tests.gateway.sandboxes.test_pages import PORT, SERVER, Site, socket_to
 from tests.gateway.support import Gateway, serving, settings_for, until
 from tests.support.daytona_double import DaytonaDouble
 from tests.support.e2b_double import E2BDouble
 from tests.support.ports import free_port
 from tests.workflow.sandbox.conformance.box import Box
+from workflow.files import Files
 from workflow.sandbox import remotes as remotes_module
 from workflow.sandbox.choose import choose_provider
 from workflow.sandbox.remote_api import RemoteApi
@@ -221,6 +224,24 @@ async def test_a_sandbox_that_nobody_uses_is_let_go(
     await place.put(thread_id, "file", b"x")
     await until(lambda: place.remotes.held == 0)
     assert (await place.get(thread_id, "file")).content == b"x"
+
+
+async def test_a_fork_has_the_files_of_the_machine_that_it_was_forked_from(place: Place, thread_id: str) -> None:
+    services = place.gateway.app.state.services
+    run_id = await place.gateway.finished_run(thread_id)
+    box = await place.box(thread_id)
+    await box.run("mkdir src; echo hello > src/a.txt")
+    await place.gateway.redis.hset(ThreadKeys(thread_id).metadata, "sandbox", orjson.dumps(box.sandbox.ref))
+    files = Files(services.snapshots, services.store, place.provider, SnapshotSettings())
+    files.keep(await services.store.thread(thread_id), run_id)
+    await files.close()
+    forked = await place.gateway.client.post(f"/api/agent/{thread_id}/fork", json={})
+    fork = forked.json()["thread_id"]
+    sandbox = await files.acquire(fork, None)
+    assert "copied from the thread that this one was forked from" in str(sandbox.notice)
+    assert sandbox.ref["id"] != box.sandbox.ref["id"]
+    assert await place.list(fork) == ["src", "src/a.txt"]
+    assert (await place.get(fork, "src/a.txt")).content == b"hello\n"
 
 
 # --- ports

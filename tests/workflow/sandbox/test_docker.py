@@ -1,6 +1,10 @@
 """The Docker adapter, as far as it can be seen without an engine."""
 
 import asyncio
+import socket
+import subprocess
+import sys
+import threading
 from unittest.mock import MagicMock
 
 import pytest
@@ -9,7 +13,7 @@ from docker.errors import NotFound
 from shared.config import DockerSettings
 from shared.install import Install
 from workflow.sandbox.base import Network, SandboxUnavailable
-from workflow.sandbox.docker import DockerCloud, DockerMachine, Engine, container_options, packed, unpacked
+from workflow.sandbox.docker import FRAME, DockerCloud, DockerMachine, Engine, container_options, packed, unpacked
 from workflow.sandbox.line import unavailable
 from workflow.sandbox.machine import MachineUnreachable, Ran
 
@@ -76,6 +80,56 @@ async def test_what_a_program_in_a_container_prints_comes_with_its_exit_code() -
     api.exec_inspect.return_value = {"ExitCode": 3}
     assert await DockerMachine(Engine(), container).run("script", 10) == Ran(3, "oä", "e")
     api.exec_inspect.assert_called_once_with("e")
+
+
+def engine_that_runs_here(container: MagicMock, *, noise: bytes = b"") -> list[socket.socket]:
+    """Programs attached to are this machine's; their output comes in the engine's frames, after `noise` of its own."""
+    ends: list[socket.socket] = []
+
+    def attach(begun: str, **_: object) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ends.extend((ours, theirs))
+        command = container.client.api.exec_create.call_args.args[1]
+        program = subprocess.Popen([sys.executable, *command[1:]], stdin=theirs, stdout=subprocess.PIPE, bufsize=0)
+
+        def frame() -> None:
+            assert program.stdout
+            with program, theirs:
+                theirs.sendall(FRAME.pack(2, len(noise)) + noise)
+                while piece := program.stdout.read(5):
+                    theirs.sendall(FRAME.pack(1, len(piece)) + piece)
+                theirs.shutdown(socket.SHUT_RDWR)
+
+        threading.Thread(target=frame).start()
+        return ours
+
+    container.client.api.exec_start.side_effect = attach
+    return ends
+
+
+async def test_a_port_of_a_container_without_a_network_is_reached_by_a_program_in_it() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    container = MagicMock(id="c")
+    ends = engine_that_runs_here(container, noise=b"a warning")
+    machine = DockerMachine(Engine(), container)
+    way = await machine.way(server.sockets[0].getsockname()[1])
+    assert await machine.expose(80, 60) is None
+    stream = await way.open()
+    await stream.write(b"hello " * 50_000)
+    stream.end()
+    came = bytearray()
+    async with asyncio.timeout(10):
+        while piece := await stream.read():
+            came += piece
+    assert bytes(came) == b"HELLO " * 50_000
+    assert way.headers == {}
+    stream.close()
+    ends[0].close()
+    server.close()
 
 
 async def test_calls_that_the_engine_does_not_answer_leave_the_loops_own_threads_free() -> None:

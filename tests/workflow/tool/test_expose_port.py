@@ -130,15 +130,16 @@ async def test_a_providers_own_address_leads_to_the_page_that_was_asked_for(call
     assert result.data["url"] == "https://5173-x.e2b.example//docs?page=2"
 
 
-async def test_a_providers_address_that_everybody_may_use_is_given_only_where_public_links_are(call: Caller) -> None:
+async def test_a_providers_address_that_everybody_may_use_is_given_only_where_that_was_asked_for(call: Caller) -> None:
     await call("bash", command=HTTP, run_in_background=True)
     serve_elsewhere(call, public=True)
-    result = await call("expose_port", port=5173)
-    assert (result.error_code, result.events, result.data) == ("public_not_allowed", [], {})
-    assert "api.public_links = true" in result.content
-    assert "e2b.example" not in result.content
     call.links = replace(call.links, settings=ApiSettings(public_links=True))
     result = await call("expose_port", port=5173)
+    [(_, event)] = result.events
+    assert event["public"] is False
+    assert "ticket=" in result.data["url"]
+    assert "e2b.example" not in result.content
+    result = await call("expose_port", port=5173, public=True)
     [(_, event)] = result.events
     assert event["public"] is True
     assert "everybody" in result.content
