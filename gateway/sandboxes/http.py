@@ -64,7 +64,8 @@ async def _exchange(tunnel: Tunnel, scope: Scope, body: AsyncIterator[bytes], se
     if answer.status < 200:
         raise Refusal(502, "The server in the sandbox wants another protocol.")
     timeouts["read"] = patience.silence
-    await send({"type": "http.response.start", "status": answer.status, "headers": outward(answer.headers)})
+    headers = outward(answer.headers, scope["headers"], tunnel.headers)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     async for piece in answer.aiter_stream():
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

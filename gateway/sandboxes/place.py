@@ -59,14 +59,25 @@ def _moved(origin: bytes, host: bytes, there: bytes) -> bytes:
     return scheme + b"://" + there if named.lower() == host.lower() else origin
 
 
-def outward(headers: Headers) -> Headers:
-    """Of an answer: not what would be a cookie of ours. The server that sends it on dates it."""
+def outward(headers: Headers, asked: Headers, own: Headers) -> Headers:
+    """Of an answer: not what would be a cookie of ours. The server that sends it on dates it.
+
+    `asked`: the client's headers, `own`: what took the place of its own. A redirection to where the server believes to
+    be leads to where it is for the client.
+    """
     kept = [(name.lower(), value) for name, value in headers]
+    host, there = dict(asked).get(b"host", b""), dict(own).get(b"host")
+    kept = [(name, _led_back(value, there, host) if there and name == b"location" else value) for name, value in kept]
     return [
         (name, value)
         for name, value in _end_to_end(kept)
         if name != b"date" and not (name == b"set-cookie" and value.lower().lstrip().startswith(_OURS))
     ]
+
+
+def _led_back(location: bytes, there: bytes, host: bytes) -> bytes:
+    named, slash, rest = location.partition(b"://")[2].partition(b"/")
+    return b"//" + host + slash + rest if named.lower() == there.lower() else location
 
 
 def _end_to_end(headers: Headers) -> Headers:

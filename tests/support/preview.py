@@ -9,7 +9,7 @@ from aiohttp import web
 
 from tests.support.machines.machine import Machine, MachineError, MachineGone, dial
 
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
 WS_HANDSHAKE = "sec-websocket-"
 PIECE = 64 * 1024
 

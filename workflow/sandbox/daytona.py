@@ -48,6 +48,8 @@ LATE_SECONDS = 5.0  # after Daytona should have ended a command, until we no lon
 REQUEST_SECONDS = 30.0
 TRANSFER_SECONDS = 120
 MINUTE = 60
+PROXY_KEEPS_OUT = {"x-daytona-skip-preview-warning": "true", "x-daytona-disable-cors": "true"}
+"""Of what the server says: neither a page of its own before it, nor headers of its own in it."""
 GONE = ("destroyed", "destroying")
 FAILED = ("error", "build_failed")
 NOT_STARTED = "is the sandbox started"  # how the toolbox of a stopped machine refuses
@@ -95,7 +97,7 @@ class DaytonaMachine:
     async def way(self, port: int) -> Way:
         with translated():
             link = await self._sandbox.get_preview_link(port, request_timeout=REQUEST_SECONDS)
-        return web_way(link.url, {"x-daytona-preview-token": link.token})
+        return web_way(link.url, {"x-daytona-preview-token": link.token, **PROXY_KEEPS_OUT})
 
     async def extend(self) -> None:
         with translated():

@@ -37,6 +37,11 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/release":
             released.set()
             self.answer(b"")
+        elif path == "/redirect":
+            self.send_response(307)
+            self.send_header("Location", f"http://{self.headers['Host']}/there?a=1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif path == "/never":
             time.sleep(60)
         elif path == "/garbage":

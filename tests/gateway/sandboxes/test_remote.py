@@ -261,7 +261,9 @@ async def test_a_link_leads_to_the_page_in_the_machine(place: Place, thread_id: 
         page = await client.get("/deep/path?a=1", headers={"Origin": f"http://{site.host}", "Authorization": "secret"})
         told = page.json()
         posted = await client.post("/", content=bytes(3_000_000))
+        redirected = await client.get("/redirect")
     assert (page.status_code, told["path"]) == (200, "/deep/path?a=1")
+    assert redirected.headers["location"] == f"//{site.host}/there?a=1"
     assert told["headers"]["x-forwarded-host"] == site.host
     assert urlsplit(told["headers"]["origin"]).netloc != site.host
     assert "authorization" not in told["headers"]
