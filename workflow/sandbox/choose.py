@@ -35,7 +35,7 @@ def _cloud(settings: Settings, install: Install) -> Cloud:
         case "e2b":
             from workflow.sandbox.e2b import E2BCloud  # noqa: PLC0415 - an optional dependency
 
-            return E2BCloud(settings.e2b, network, install)
+            return E2BCloud(settings.e2b, network, install, public=settings.api.public_links)
         case "daytona":
             from workflow.sandbox.daytona import DaytonaCloud  # noqa: PLC0415
 

@@ -69,8 +69,12 @@ class E2BMachine:
             async with asyncio.timeout(TRANSFER_SECONDS), pieces:
                 return await collected(pieces, limit)
 
-    async def expose(self, port: int, seconds: int) -> Endpoint:
-        """E2B's addresses do not end before the machine does, and let everybody in who knows its id."""
+    async def expose(self, port: int, seconds: int) -> Endpoint | None:
+        """E2B's addresses do not end before the machine does. Without a token they let in whoever knows its id; no
+        browser can be told to send one.
+        """
+        if self._sandbox.traffic_access_token:
+            return None
         return Endpoint(f"{self._scheme}://{self._sandbox.get_host(port)}/", None, public=True)
 
     async def way(self, port: int) -> Way:
@@ -90,9 +94,11 @@ class E2BCloud:
     name = "e2b"
     image_hint = "Choose another template by e2b.template: it needs bash, Python 3.9 or later, and sudo or /workspace."
 
-    def __init__(self, settings: E2BSettings, network: Network, install: Install) -> None:
+    def __init__(self, settings: E2BSettings, network: Network, install: Install, *, public: bool = False) -> None:
+        """`public`: whoever knows a machine's id may see what it serves."""
         self._settings = settings
         self._network = network
+        self._public = public
         self._install = install
         self.extend_seconds = settings.idle_seconds / 3
         key = settings.api_key.get_secret_value() if settings.api_key else None
@@ -107,7 +113,7 @@ class E2BCloud:
                 self._settings.template,
                 timeout=self._settings.idle_seconds,
                 metadata=labels_of(self._install, thread_id),
-                **network_options(self._network),
+                **network_options(self._network, public=self._public),
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
                 idempotency_key=str(uuid.uuid5(uuid.NAMESPACE_OID, occasion)),
                 **self._options,
@@ -137,11 +143,12 @@ class E2BCloud:
         """The SDK keeps its connections itself."""
 
 
-def network_options(network: Network) -> dict[str, Any]:
+def network_options(network: Network, *, public: bool) -> dict[str, Any]:
     """As the SDK takes it. E2B lets through what is allowed, and only then asks what is denied."""
+    inward = {"allow_public_traffic": public}
     if network.policy == "allow":
-        return {"network": {"allow_out": list(network.hosts), "deny_out": [e2b.ALL_TRAFFIC]}}
-    return {"allow_internet_access": network.policy == "open"}
+        return {"network": {**inward, "allow_out": list(network.hosts), "deny_out": [e2b.ALL_TRAFFIC]}}
+    return {"network": inward, "allow_internet_access": network.policy == "open"}
 
 
 @contextmanager

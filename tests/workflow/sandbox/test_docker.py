@@ -15,7 +15,7 @@ from shared.install import Install
 from workflow.sandbox.base import Network, SandboxUnavailable
 from workflow.sandbox.docker import FRAME, DockerCloud, DockerMachine, Engine, container_options, packed, unpacked
 from workflow.sandbox.line import unavailable
-from workflow.sandbox.machine import MachineUnreachable, Ran
+from workflow.sandbox.machine import Machine, MachineUnreachable, Ran
 
 
 def test_a_container_may_do_nothing_but_use_up_what_it_is_given() -> None:
@@ -90,7 +90,9 @@ def engine_that_runs_here(container: MagicMock, *, noise: bytes = b"") -> list[s
         ours, theirs = socket.socketpair()
         ends.extend((ours, theirs))
         command = container.client.api.exec_create.call_args.args[1]
-        program = subprocess.Popen([sys.executable, *command[1:]], stdin=theirs, stdout=subprocess.PIPE, bufsize=0)
+        program = subprocess.Popen(
+            [sys.executable, *command[1:]], stdin=theirs.fileno(), stdout=subprocess.PIPE, bufsize=0
+        )
 
         def frame() -> None:
             assert program.stdout
@@ -115,7 +117,7 @@ async def test_a_port_of_a_container_without_a_network_is_reached_by_a_program_i
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     container = MagicMock(id="c")
     ends = engine_that_runs_here(container, noise=b"a warning")
-    machine = DockerMachine(Engine(), container)
+    machine: Machine = DockerMachine(Engine(), container)
     way = await machine.way(server.sockets[0].getsockname()[1])
     assert await machine.expose(80, 60) is None
     stream = await way.open()

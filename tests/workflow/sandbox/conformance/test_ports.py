@@ -13,7 +13,7 @@ LISTENS = "for i in $(seq 100); do (: < /dev/tcp/127.0.0.1/8000) 2> /dev/null &&
 
 async def test_a_port_is_served_by_its_provider_or_by_the_gateway(box: Box, request: pytest.FixtureRequest) -> None:
     endpoint = await box.sandbox.expose(8000, 60)
-    if "local" in request.node.callspec.id:
+    if request.node.callspec.id in ("local", "docker", "e2b", "e2b_double"):
         assert endpoint is None
         return
     assert endpoint is not None

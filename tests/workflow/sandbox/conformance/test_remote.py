@@ -4,11 +4,14 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+import httpx
 import pytest
 
+from shared.config import ApiSettings
 from shared.ids import new_thread_id
 from shared.install import Install
 from shared.types import JSON
+from tests.gateway.support import until
 from tests.support.cloud import Fault, rate_limit
 from tests.support.e2b_double import E2BDouble
 from tests.workflow.sandbox.conformance.box import Box, new_box
@@ -158,6 +161,28 @@ async def test_a_wrong_key_names_the_setting(double: E2BDouble) -> None:
     provider = provider_of(double, api_key="e2b_" + "0" * 40)
     with pytest.raises(SandboxUnavailable, match=r"e2b\.api_key or E2B_API_KEY"):
         await provider.acquire(new_thread_id(), None)
+    await provider.close()
+
+
+@pytest.mark.parametrize("public", [False, True])
+async def test_what_a_machine_serves_is_open_to_everybody_only_where_public_links_are(
+    double: E2BDouble, public: bool
+) -> None:
+    settings = e2b_settings(double).model_copy(update={"api": ApiSettings(public_links=public)})
+    provider = choose_provider(settings, Install("tests", "tests"))
+    box = await new_box(provider)
+    endpoint = await box.sandbox.expose(8000, 60)
+    assert (endpoint is not None and endpoint.public) is public
+    await box.run("python3 -m http.server 8000 --bind 127.0.0.1", background=True)
+    machine = double.boxes[box.sandbox.ref["id"]]
+    async with httpx.AsyncClient(base_url=double.url, headers={"Host": f"8000-{machine.id}.localhost"}) as client:
+        assert public or (await client.get("/")).status_code == 403
+        token = {"e2b-traffic-access-token": machine.traffic_token}
+
+        async def shown() -> bool:
+            return (await client.get("/", headers={} if public else token)).status_code == 200
+
+        await until(shown)
     await provider.close()
 
 
