@@ -23,7 +23,7 @@ from shared.types import JSON
 
 
 class SnapshotSettings(Section):
-    """Copies of a local sandbox's files, taken when a run ends, for forks and for when the files are lost."""
+    """Copies of a sandbox's files, taken when a run ends, for forks and for when the files are lost."""
 
     enabled: bool = Field(default=True, description="Take them.")
     keep: Count = Field(default=3, description="Snapshots of one thread that are kept, the newest ones.")
@@ -65,7 +65,10 @@ class SandboxSettings(Section):
         "account may have it. Unset: one is made and kept in Redis.",
         examples=["production-eu"],
     )
-    host_url: HttpUrl = Field(default="http://127.0.0.1:8765", description="Address of the sandbox host.")
+    host_url: HttpUrl = Field(
+        default="http://127.0.0.1:8765",
+        description="Address of the sandbox host; of the remote host where provider is another one than local.",
+    )
     token_file: LocalPath | None = Field(
         default=None,
         description="File with the token for the sandbox host. Unset: sandbox-token in the data folder.",
@@ -126,7 +129,7 @@ class SandboxSettings(Section):
         default=256, description="Connections to one port that one gateway keeps open at once."
     )
     port_connections: Count = Field(
-        default=500, description="Connections to the ports of one sandbox that may be open at once."
+        default=500, description="Connections to the ports of one sandbox that one host keeps open at once."
     )
     output_bytes: Annotated[int, Field(ge=MIB)] = Field(
         default=256 * MIB, description="Memory of the host for what commands have written, of all sandboxes together."

@@ -46,7 +46,8 @@ class ApiSettings(Section):
     )
     public_links: bool = Field(
         default=False,
-        description="Whether agents may make a sandbox's port public, without a ticket.",
+        description="Whether agents may make a sandbox's port public, without a ticket; at E2B, also whether "
+        "machines that are made from now on let in whoever knows their id.",
     )
     cors_origins: list[Origin] = Field(
         default=[], description='Origins whose pages may call the API from a browser; "*" is all of them.'

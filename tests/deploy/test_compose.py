@@ -51,6 +51,13 @@ def test_the_sandbox_host_reaches_neither_the_state_nor_the_internet() -> None:
     ]
 
 
+def test_gateways_and_workers_reach_the_sandbox_host_and_have_its_token() -> None:
+    services = load(KEY)["services"]
+    for name in ("gateway", "modem"):
+        assert set(services[name]["networks"]) & set(services["sandbox-host"]["networks"])
+        assert "sandbox-token:/run/trunkline:ro" in services[name]["volumes"]
+
+
 def test_every_service_says_whether_it_is_well() -> None:
     services = load(KEY)["services"]
     assert [name for name, service in services.items() if "healthcheck" not in service] == ["migrate"], "which ends"
