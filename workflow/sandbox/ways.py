@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 PIECE = 64 * 1024
@@ -40,13 +40,14 @@ class Way:
 def web_way(url: str, headers: Mapping[str, str]) -> Way:
     """By a provider's address of the port, whose proxy looks at the Host header."""
     address = urlsplit(url)
-    secure = address.scheme == "https"
+    host, secure = address.hostname or "", address.scheme == "https"
+    options: dict[str, Any] = {"server_hostname": host} if secure else {}
 
     async def open_pipe() -> Stream:
-        port = address.port or (443 if secure else 80)
         context = ssl.create_default_context() if secure else None
+        port = address.port or (443 if secure else 80)
         async with asyncio.timeout(CONNECT_SECONDS):
-            return Pipe(*await asyncio.open_connection(_reachable(address.hostname or ""), port, ssl=context))
+            return Pipe(*await asyncio.open_connection(_reachable(host), port, ssl=context, **options))
 
     return Way(open_pipe, {"host": address.netloc, **headers})
 

@@ -90,6 +90,15 @@ async def test_an_answer_that_makes_no_sense_is_unavailable(tmp_path: Path, name
     assert refused.value.code is ErrorCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("headers", [b"[1]", b'{"host": 1}', b'{"host": "\\u00e4"}', b"{"])
+async def test_a_connection_whose_headers_make_no_sense_is_unavailable(tmp_path: Path, headers: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTrunkline-Port-Headers: " + headers + b"\r\n\r\n"
+    async with a_host(tmp_path, answer) as host:
+        with pytest.raises(AppError) as refused:
+            await host.dial("t", 80)
+    assert refused.value.code is ErrorCode.UNAVAILABLE
+
+
 @pytest.mark.parametrize("name", ASKS)
 async def test_a_host_that_never_answers_is_unavailable(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
