@@ -80,27 +80,26 @@ class Remotes:
     async def dial(self, thread_id: str, port: int) -> AsyncIterator[tuple[Stream, Mapping[str, str]]]:
         """See tunnel.Dial. Raises NotListening."""
         try:
-            async with self._using(thread_id) as known:
-                way, stream = await self._connected(known, port)
-                known.dialled += 1
+            async with self._using(thread_id) as known, self._dialling(known):
+                way = await known.way(port)
+                stream = await _opened(way, port)
                 try:
                     yield stream, way.headers
                 finally:
-                    known.dialled -= 1
                     stream.close()
         except (FileMissing, MachineGone) as gone:
             self._known.pop(thread_id, None)
             raise NotListening(port, []) from gone
 
-    async def _connected(self, known: _Known, port: int) -> tuple[Way, Stream]:
+    @asynccontextmanager
+    async def _dialling(self, known: _Known) -> AsyncIterator[None]:
         if known.dialled >= self._settings.port_connections:
             raise SandboxRefused(f"{known.dialled} connections to the sandbox's ports are open: close some")
-        way = await known.way(port)
+        known.dialled += 1
         try:
-            return way, await way.open()
-        except OSError as error:
-            detail = f"The sandbox's provider does not let us through to port {port}: {error}."
-            raise SandboxUnavailable(detail) from error
+            yield
+        finally:
+            known.dialled -= 1
 
     @asynccontextmanager
     async def _using(self, thread_id: str, *, make: bool = False) -> AsyncIterator[_Known]:
@@ -127,6 +126,14 @@ class Remotes:
     def _let_go(self, thread_id: str, known: _Known) -> None:
         if self._known.get(thread_id) is known:
             del self._known[thread_id]
+
+
+async def _opened(way: Way, port: int) -> Stream:
+    try:
+        return await way.open()
+    except OSError as error:
+        detail = f"The sandbox's provider does not let us through to port {port}: {error}."
+        raise SandboxUnavailable(detail) from error
 
 
 def _check(thread_id: str) -> None:
