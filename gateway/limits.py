@@ -40,7 +40,7 @@ class RouteClass(StrEnum):
 
 # By operation id, what its method does not tell: POSTs that are no plain writes, GETs that are no plain reads.
 _OPERATIONS = {
-    RouteClass.EXECUTE: ("execute", "chat", "createRun", "retryRun", "forkRun"),
+    RouteClass.EXECUTE: ("execute", "chat", "createRun", "retryRun", "forkRun", "runTask", "testTool"),
     RouteClass.SIGNAL: (
         *("publishEvent", "completeHumanStep", "resolveStep"),
         *("sendMessage", "cancelThread", "cancelRun"),
