@@ -14,7 +14,7 @@ from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.agent_answers import AgentAnswer, DefinitionAnswer
 from gateway.routes.agent_bodies import AgentPatch, NewAgentBody
-from gateway.routes.answers import Page
+from gateway.routes.answers import Page, locate
 from gateway.routes.bodies import NoBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
@@ -92,6 +92,7 @@ async def create_agent(
         agent = await agents.add(c, replace(new, **values))
     if body.begins_active and agent.version == 1:
         agent = await move(services, caller, agent.id, AgentStatus.ACTIVE)
+    locate(response, "agents", agent.id)
     return await _answer(services, agent, response)
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.auth import Principal
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.openapi import errors
-from gateway.routes.answers import Page, Timestamp
+from gateway.routes.answers import Page, Timestamp, locate
 from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
@@ -100,7 +100,7 @@ async def create_project(
     new = Project(project_id, caller.workspace, **body.model_dump(), version=1, created_at=now, updated_at=now)
     async with services.db.begin() as c:
         made = await projects.add(c, new)
-    response.headers["Location"] = f"/api/projects/{made.id}"
+    locate(response, "projects", made.id)
     return _tagged(response, made)
 
 

@@ -15,7 +15,7 @@ from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, 
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.patterns import EVENT_ID, looks_like
-from gateway.routes.answers import Page, RunAnswer, StepAnswer
+from gateway.routes.answers import Page, RunAnswer, StepAnswer, locate
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
@@ -78,6 +78,7 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
 async def create_run(
     body: RunBody,
     *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     follow: Annotated[bool, Depends(streamed)],
@@ -93,7 +94,7 @@ async def create_run(
         run = await submit_run(services, caller, body, idempotency_key)
     if follow:
         return await services.streams.of_new_run(caller, run.id)
-    return RunAnswer.accepted(run)
+    return accepted(response, run)
 
 
 @router.get("", operation_id="listRuns", summary="List runs, newest first", responses=errors(400))
@@ -180,6 +181,8 @@ async def cancel_run(
 )
 async def retry_run(
     run_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
@@ -200,7 +203,7 @@ async def retry_run(
     submitted = await again.retry(
         services.store, run, new_id, key_id=caller.key_id, parameters=parameters, definition=definition
     )
-    return await _accepted(services, caller, new_id, submitted)
+    return accepted(response, await _submitted(services, caller, new_id, submitted))
 
 
 @router.post(
@@ -213,6 +216,8 @@ async def retry_run(
 )
 async def fork_run(
     run_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
@@ -236,13 +241,19 @@ async def fork_run(
     await services.copy_files(run.thread_id, thread.id, up_to=run.id)
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)
-    return await _accepted(services, caller, new_id, submitted)
+    return accepted(response, await _submitted(services, caller, new_id, submitted))
 
 
-async def _accepted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> RunAnswer:
+async def _submitted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> Run:
     services.in_background(services.queue.ring(submitted.ring))
     run = await services.run_of(caller, run_id)
     await began(services, run)
+    return run
+
+
+def accepted(response: Response, run: Run) -> RunAnswer:
+    """The answer to whoever asked for it."""
+    locate(response, "runs", run.id)
     return RunAnswer.accepted(run)
 
 

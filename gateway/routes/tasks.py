@@ -14,12 +14,12 @@ from gateway.catalogue.runs import RUNNABLE, run_of_task, submit_task
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
-from gateway.routes.answers import Page, RunAnswer, Timestamp
+from gateway.routes.answers import Page, RunAnswer, Timestamp, locate
 from gateway.routes.bodies import Parameters, RowName, TaskRunBody, row_value
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.row_bodies import RowFields, RowPatch
-from gateway.routes.runs import page_of_runs
+from gateway.routes.runs import accepted, page_of_runs
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import history, tasks, teams, workflows
 from shared.db.history import RunFilter
@@ -147,6 +147,7 @@ async def create_task(
     await _check(services, caller, new)
     async with services.db.begin() as c:
         task = await tasks.ROWS.add(c, new)
+    locate(response, "tasks", task.id)
     return await _answer(services, task, response)
 
 
@@ -215,13 +216,16 @@ async def list_task_runs(
 )
 async def run_task(
     task_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
     body: TaskRunBody | None = None,
 ) -> RunAnswer:
     """The same as `POST /api/runs` with a `task_id`. Follow it as any other run."""
-    return RunAnswer.accepted(await submit_task(services, caller, task_id, body or TaskRunBody(), idempotency_key))
+    run = await submit_task(services, caller, task_id, body or TaskRunBody(), idempotency_key)
+    return accepted(response, run)
 
 
 async def _check(services: Services, caller: Principal, task: Task) -> None:

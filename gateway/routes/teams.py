@@ -13,7 +13,7 @@ from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
 from gateway.routes.agent_bodies import Limits
-from gateway.routes.answers import Page, Timestamp
+from gateway.routes.answers import Page, Timestamp, locate
 from gateway.routes.bodies import RowJson, RowName, RowText
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
@@ -155,6 +155,7 @@ async def create_team(
     row = TeamRow(id=team_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     async with services.db.begin() as c:
         team = await teams.add(c, Team(row, body.member_agent_ids or []))
+    locate(response, "teams", row.id)
     return _tagged(response, team)
 
 

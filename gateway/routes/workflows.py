@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.catalogue.graphs import check_graph, graph_problems
 from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
-from gateway.routes.answers import Page, RunAnswer, Timestamp
+from gateway.routes.answers import Page, RunAnswer, Timestamp, locate
 from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, NumberCursor, offset_of, page_of, place_of
@@ -145,6 +145,7 @@ async def create_workflow(
     row_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     new = Workflow(id=row_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
+    locate(response, "workflows", row_id)
     async with services.db.begin() as c:
         return _tagged(response, await workflows.add(c, new, note=body.note, by=caller.key_id))
 

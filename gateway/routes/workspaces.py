@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.auth import DEFAULT_WORKSPACE, Principal
 from gateway.deps import Admin, Caller, IdempotencyKey, Services, WithServices
 from gateway.openapi import errors
-from gateway.routes.answers import Page, Timestamp
+from gateway.routes.answers import Page, Timestamp, locate
 from gateway.routes.bodies import Body, RowJson, RowName, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
@@ -93,7 +93,7 @@ async def create_workspace(
     async with services.db.begin() as c:
         made = await workspaces.add(c, new)
     services.auth.workspaces.forget(made)
-    response.headers["Location"] = f"/api/workspaces/{made.id}"
+    locate(response, "workspaces", made.id)
     return _tagged(response, made)
 
 
