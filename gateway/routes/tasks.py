@@ -178,6 +178,7 @@ async def update_task(
     await _check(services, caller, replace(before, **values))
     async with services.db.begin() as c:
         task = await tasks.ROWS.existing(c, caller.tenant, task_id, to_change=True)
+        tasks.ROWS.check_version(task, before.version)  # what was checked is what is written
         task = await tasks.ROWS.change(c, task, values, expected=expected)
     return await _answer(services, task, response)
 
