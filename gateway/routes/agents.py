@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from gateway.agents.known import catalogue_of, check_enabled, check_named
@@ -17,7 +17,7 @@ from gateway.routes.agent_bodies import AgentPatch, NewAgentBody
 from gateway.routes.answers import Page, locate
 from gateway.routes.bodies import NoBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
+from gateway.routes.paging import Cursor, InProject, Limit, Skip, Word, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import agents
 from shared.db.agents import Agent, AgentFilter, AgentStatus
@@ -29,14 +29,11 @@ router = APIRouter(
     prefix="/agents", tags=["agents"], route_class=StrictJsonRoute, dependencies=[Depends(check_enabled)]
 )
 
-Skip = Annotated[int, Query(ge=0, le=100_000, description="Items to leave out, in place of a `cursor`.")]
-Name = Annotated[str | None, Query(max_length=200)]
-
 
 def only(
     project_id: InProject = None,
     status: AgentStatus | None = None,
-    definition_id: Name = None,
+    definition_id: Word | None = None,
 ) -> AgentFilter:
     """What a list's query asks for."""
     return AgentFilter(project_id, status, definition_id)
