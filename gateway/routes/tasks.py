@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from gateway.agents.snapshots import agent_named
 from gateway.auth import Principal
@@ -15,7 +15,7 @@ from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, 
 from gateway.errors import invalid
 from gateway.openapi import errors
 from gateway.routes.answers import Page, RunAnswer, Timestamp, locate
-from gateway.routes.bodies import Parameters, RowName, TaskRunBody, row_value
+from gateway.routes.bodies import Name, Parameters, TaskRunBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.row_bodies import RowFields, RowPatch
@@ -32,17 +32,15 @@ from shared.types import JSON, Runnable, RunStatus
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictJsonRoute)
 
-Input = Annotated[Any, AfterValidator(row_value)]
-
 
 class TaskFields(RowFields):
-    runnable_id: RowName | None = Field(
+    runnable_id: Name | None = Field(
         default=None,
         validation_alias=AliasChoices("runnable_id", "runnableId"),
         description="An agent's id or a kind of agents (unset: the plain agent), a function's name, or the id of a "
         "team or workflow.",
     )
-    input: Input = Field(
+    input: Any = Field(
         default=None,
         validation_alias=AliasChoices("input", "input_variables"),
         description="A function's input; an agent's is `{task, context_data?}` or a text. Unset: the agent is given "
@@ -52,7 +50,7 @@ class TaskFields(RowFields):
 
 
 class TaskBody(TaskFields):
-    name: RowName
+    name: Name
     runnable_type: Runnable = Field(
         default=Runnable.AGENT,
         strict=False,
@@ -67,7 +65,7 @@ class TaskBody(TaskFields):
 
 
 class TaskPatch(TaskFields, RowPatch):
-    name: RowName | None = None
+    name: Name | None = None
     runnable_type: Runnable | None = Field(default=None, strict=False)
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Sum up the month's changes."}]})

@@ -11,6 +11,7 @@ from shared.db.agents import Agent
 from shared.db.rows import Place, newest_first
 from shared.db.tables.agents import agent_messages
 from shared.errors import AppError, ErrorCode
+from shared.ids import is_row_id
 from shared.types import JSON
 
 
@@ -85,6 +86,8 @@ async def acknowledge(c: AsyncConnection, agent: Agent, message_id: str) -> Agen
 async def _get(
     c: AsyncConnection, workspace: str, agent_id: str, message_id: str, *, to_change: bool = False
 ) -> AgentMessage | None:
+    if not is_row_id(message_id):  # Postgres takes not every text
+        return None
     query = select(agent_messages).where(
         agent_messages.c.workspace == workspace,
         agent_messages.c.agent == agent_id,
