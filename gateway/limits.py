@@ -45,7 +45,7 @@ _OPERATIONS = {
         *("publishEvent", "completeHumanStep", "resolveStep"),
         *("sendMessage", "cancelThread", "cancelRun"),
     ),
-    RouteClass.READ: ("createStreamTicket",),
+    RouteClass.READ: ("createStreamTicket", "validateWorkflow"),
     RouteClass.STREAM: ("streamThread", "streamFlow", "streamFlowAtRoot"),
 }
 _CLASSES = {operation: each for each, operations in _OPERATIONS.items() for operation in operations}

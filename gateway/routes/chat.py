@@ -17,11 +17,9 @@ from shared import keys
 from shared.breaker import deployments, seconds_held
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_run_id, new_thread_id, thread_of
-from shared.redis import patiently
 from shared.threads.types import NewRun, NewThread
 from shared.types import JSON
 
-PATIENCE_SECONDS = 2.0
 CHUNK: JSON = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 ANSWER: dict[int | str, JSON] = {
     200: {
@@ -110,6 +108,4 @@ async def _thread(services: Services, caller: Principal, session_id: str | None)
     mine = new_thread_id()
     if session_id is None:
         return mine
-    name = keys.session(str(caller.tenant), session_id)
-    kept = await patiently(lambda: services.redis.set(name, mine, nx=True, get=True), PATIENCE_SECONDS)
-    return str(kept or mine)
+    return await services.idempotency.first(keys.session(str(caller.tenant), session_id), mine)

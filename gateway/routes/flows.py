@@ -15,9 +15,6 @@ from gateway.routes.runs import LastEventId, LastId
 from gateway.stream.open import resume_after
 from shared import keys
 from shared.errors import AppError, ErrorCode, FieldError
-from shared.redis import patiently
-
-PATIENCE_SECONDS = 2.0
 
 router = APIRouter(tags=["threads"])
 root = APIRouter(tags=["threads"])
@@ -59,8 +56,7 @@ async def name_stream(
     never made. Raises AppError CONFLICT where it stands for another one.
     """
     alias = keys.flow(str(caller.tenant), flow_uuid, flow_input_uuid)
-    kept = await patiently(lambda: services.redis.set(alias, thread_id, nx=True, get=True), PATIENCE_SECONDS)
-    before = str(kept or thread_id)
+    before = await services.idempotency.first(alias, thread_id)
     if before == thread_id:
         return thread_id
     if await services.store.thread(before):

@@ -78,6 +78,7 @@ async def test_classes_and_keys_have_limits_of_their_own(gateway: Gateway) -> No
     assert left(await gateway.client.post("/api/agent/initiate")) == ("write", LIMIT - 2)
     assert left(await gateway.client.get("/api/agent")) == ("read", 100 * LIMIT - 1)
     assert left(await gateway.client.post("/api/stream-tickets")) == ("read", 100 * LIMIT - 2)
+    assert left(await gateway.client.post("/api/workflows/validate", json={})) == ("read", 100 * LIMIT - 3)
 
 
 async def test_what_starts_a_run_and_what_reaches_one_are_classes_of_their_own(gateway: Gateway) -> None:
