@@ -106,7 +106,9 @@ async def test_claims_are_read_under_the_names_of_the_settings() -> None:
 )
 async def test_what_was_not_made_for_us_or_not_for_now_is_refused(more: dict[str, Any]) -> None:
     """Times are seconds from now."""
-    told = {name: time.time() + value if isinstance(value, int) else value for name, value in more.items()}
+    told: dict[str, Any] = {
+        name: time.time() + value if isinstance(value, int) else value for name, value in more.items()
+    }
     assert await refused(Tokens(HS256), token(**told)) is ErrorCode.UNAUTHORIZED
 
 
