@@ -59,7 +59,7 @@ async def name_stream(
     before = await services.idempotency.first(alias, thread_id)
     if before == thread_id:
         return thread_id
-    if await services.store.thread(before):
+    if await services.history.thread(before):
         raise AppError(
             ErrorCode.CONFLICT,
             f"This flow and input have thread {before} already. Execute in it, or give another flowInputUuid.",
