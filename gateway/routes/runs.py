@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import orjson
@@ -21,7 +22,9 @@ from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
 from gateway.routes.whole import whole_run
+from gateway.stream.entries import Projection
 from gateway.stream.open import resume_after
+from gateway.stream.projections import run_sse
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -267,6 +270,35 @@ def step_number(run: Run, step_id: str | None) -> int:
     return int(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is asked of a run's events, or of what they tell."""
+
+    run_id: str
+    services: WithServices
+    caller: StreamCaller
+    accept: Annotated[str, Header()] = ""
+    last_id: LastId = None
+    limit: Limit = 50
+    cursor: EventCursor = None
+    last_event_id: LastEventId = None
+
+    async def as_stream(self, show: Projection) -> Response | None:
+        """None: a page is asked for, `since` a place. Raises AppError INVALID_REQUEST, NOT_FOUND."""
+        if STREAM not in self.accept:
+            return None
+        return await self.services.streams.of_run(self.caller, self.run_id, self._after, show)
+
+    @property
+    def since(self) -> str | None:
+        """Raises AppError INVALID_REQUEST."""
+        return resume_after(self.cursor, self._after)
+
+    @property
+    def _after(self) -> str | None:
+        return resume_after(self.last_event_id, self.last_id)
+
+
 @router.get(
     "/{run_id}/events",
     operation_id="listEvents",
@@ -275,24 +307,13 @@ def step_number(run: Run, step_id: str | None) -> int:
     responses={**EVENTS, **errors(400, 404)},
     openapi_extra=TAKES_TICKET,
 )
-async def events(
-    run_id: str,
-    *,
-    services: WithServices,
-    caller: StreamCaller,
-    accept: Annotated[str, Header()] = "",
-    last_id: LastId = None,
-    limit: Limit = 50,
-    cursor: EventCursor = None,
-    last_event_id: LastEventId = None,
-) -> Response:
+async def events(asked: Annotated[Followed, Depends()]) -> Response:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""
-    after = resume_after(last_event_id, last_id)
-    if STREAM in accept:
-        return await services.streams.of_run(caller, run_id, after)
-    since = resume_after(cursor, after)
-    run = await services.run_of(caller, run_id)
-    found = await services.history.events_of(run, since=since, count=limit + 1)
+    if stream := await asked.as_stream(run_sse):
+        return stream
+    since, limit = asked.since, asked.limit
+    run = await asked.services.run_of(asked.caller, asked.run_id)
+    found = await asked.services.history.events_of(run, since=since, count=limit + 1)
     return Response(_page_of_events(found[:limit], more=len(found) > limit), media_type="application/json")
 
 
