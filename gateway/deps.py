@@ -108,6 +108,12 @@ class Services:
             raise AppError(ErrorCode.NOT_FOUND, f"There is no thread {thread_id[:100]}.")
         return thread
 
+    async def sandbox_of(self, caller: Principal, thread_id: str) -> str:
+        """The name of the thread's sandbox on the sandbox host. Raises AppError NOT_FOUND, UNSUPPORTED."""
+        thread = await self.thread_of(caller, thread_id)
+        self.sandboxes.check_provider(thread)
+        return thread.sandbox_of
+
     async def run_of(self, caller: Principal, run_id: str) -> Run:
         """Evicted or not. Raises AppError NOT_FOUND, for a run of somebody else too."""
         run = await self.history.run(run_id) if is_run_id(run_id) else None

@@ -1,4 +1,4 @@
-"""What can be asked next: OpenAPI links from whatever makes something to whatever takes its id."""
+"""What can be asked next: where made things are, and OpenAPI links to whatever takes their ids."""
 
 from shared.types import JSON
 
@@ -8,8 +8,11 @@ _MAKES = {
     "execute": "run_id",
     "retryRun": "run_id",
     "forkRun": "run_id",
+    "runTask": "run_id",
 }
 """Operations that make something, beside POST to a collection, and the parameter that is its id elsewhere."""
+
+_LOCATION: JSON = {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}}
 
 
 def add_links(description: JSON) -> None:
@@ -18,7 +21,10 @@ def add_links(description: JSON) -> None:
     for path, methods in paths.items():
         operation = methods.get("post", {})
         if parameter := _MAKES.get(operation.get("operationId")) or _item_of(path, paths):
-            answer = operation.get("responses", {}).get("201") or operation.get("responses", {}).get("200")
+            made = operation.get("responses", {}).get("201")
+            if made is not None:
+                made["headers"] = {"Location": _LOCATION}
+            answer = made or operation.get("responses", {}).get("200")
             if answer is not None:
                 link = {parameter: f"$response.body#/{_member(answer, parameter, description)}"}
                 answer["links"] = {taker: {"operationId": taker, "parameters": link} for taker in takers[parameter]}

@@ -40,12 +40,12 @@ class RouteClass(StrEnum):
 
 # By operation id, what its method does not tell: POSTs that are no plain writes, GETs that are no plain reads.
 _OPERATIONS = {
-    RouteClass.EXECUTE: ("execute", "chat", "createRun", "retryRun", "forkRun"),
+    RouteClass.EXECUTE: ("execute", "chat", "createRun", "retryRun", "forkRun", "runTask", "testTool"),
     RouteClass.SIGNAL: (
         *("publishEvent", "completeHumanStep", "resolveStep"),
         *("sendMessage", "cancelThread", "cancelRun"),
     ),
-    RouteClass.READ: ("createStreamTicket",),
+    RouteClass.READ: ("createStreamTicket", "validateWorkflow"),
     RouteClass.STREAM: ("streamThread", "streamFlow", "streamFlowAtRoot"),
 }
 _CLASSES = {operation: each for each, operations in _OPERATIONS.items() for operation in operations}

@@ -13,10 +13,10 @@ async def thread_named(services: Services, name: str, mine: str) -> str:
 
     Raises AppError UNAVAILABLE where only SQL knows what has become of that.
     """
-    kept = await patiently(lambda: services.redis.set(name, mine, nx=True, get=True), PATIENCE_SECONDS)
-    while kept and str(kept) != mine and await services.history.was_deleted(str(kept)):
-        kept = await _replaced(services, name, str(kept), mine)
-    return str(kept or mine)
+    kept = await services.idempotency.first(name, mine)
+    while kept != mine and await services.history.was_deleted(kept):
+        kept = await _replaced(services, name, kept, mine) or mine
+    return kept
 
 
 async def _replaced(services: Services, name: str, old: str, mine: str) -> str | None:

@@ -32,7 +32,8 @@ _MEANINGS = {
     500: "Something failed inside; `request_id` finds it in the log.",
     501: "There is no such kind of agent, this installation offers no agents (`agents.enabled`), or it is not possible "
     "yet.",
-    503: "Redis is away. Nothing is lost: try again after `Retry-After` seconds.",
+    503: "Something that is needed is away: Redis, the SQL database, all workers, a model's provider. Nothing is lost: "
+    "try again after `Retry-After` seconds.",
 }
 _ALWAYS = (401, 403, 404, 429, 500, 503)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from gateway.routes.agent_servers import McpServers
-from gateway.routes.bodies import INTEGRAL, Body, JsonObject, LineName, Name, Rules, Text, Version
+from gateway.routes.bodies import INTEGRAL, Body, JsonObject, LineName, Name, RowBody, Rules, Text, Version
 from shared.config.sandboxes import Network, Provider
 from shared.config.types import MIB, HostPattern
 from shared.db.agents import AgentStatus
@@ -62,7 +62,7 @@ class ToolConfig(Body):
     tools: list[Name]
 
 
-class AgentFields(Body):
+class AgentFields(RowBody):
     """What an agent is made of. What is null or not given is as its definition says."""
 
     description: Annotated[str, Field(max_length=10_000)] | None = None
@@ -207,7 +207,7 @@ class AgentPatch(AgentFields):
         return super().values(base_url=base_url) | named
 
 
-class ContextBody(Body):
+class ContextBody(RowBody):
     data: JsonObject = Field(description="All of the document: it takes the place of the version before.")
     note: Annotated[str, Field(max_length=1000)] = Field(default="", description="What has changed, and why.")
     expected_version: Version | None = Field(
@@ -219,7 +219,7 @@ class ContextBody(Body):
     )
 
 
-class RollbackBody(Body):
+class RollbackBody(RowBody):
     version: Annotated[int, Field(ge=1, le=2**31 - 1), INTEGRAL] = Field(description="Whose data the new version has.")
     note: Annotated[str, Field(max_length=1000)] = ""
     expected_version: Version | None = None
@@ -227,7 +227,7 @@ class RollbackBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"version": 2}]})
 
 
-class NewMessageBody(Body):
+class NewMessageBody(RowBody):
     content: Annotated[Text, Field(max_length=100_000)]
     role: Literal["user", "agent", "system"] = "user"
     sender: Name | None = Field(default=None, description="Who says it, in the client's own terms.")

@@ -10,11 +10,10 @@ from gateway.deps import Caller, IdempotencyKey, Runner, WithServices
 from gateway.openapi import errors
 from gateway.routes.agent_answers import AgentMessageAnswer
 from gateway.routes.agent_bodies import NewMessageBody
-from gateway.routes.agents import Skip
 from gateway.routes.answers import Page
 from gateway.routes.bodies import NoBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, page_of, place_of
+from gateway.routes.paging import Cursor, Limit, Skip, page_of, place_of
 from shared.channels import ChannelEventType
 from shared.db import agents, messages
 from shared.db.messages import AgentMessage

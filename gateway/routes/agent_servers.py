@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.errors import invalid
-from gateway.routes.bodies import Body, RowName, RowText
+from gateway.routes.bodies import Body, Name
 from shared.config import Settings
 from shared.config.types import HttpUrl
 from shared.config.web import ServerName
@@ -18,7 +18,7 @@ SECRET = ("headers", "env")
 VARIABLE = re.compile(r"\$\{\w+\}")
 SERVER_NAME = "^[a-zA-Z0-9_-]{1,32}$"
 
-Secrets = dict[RowName, Annotated[RowText, Field(max_length=10_000)] | None]
+Secrets = dict[Name, Annotated[str, Field(max_length=10_000)] | None]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -29,12 +29,12 @@ class AgentMcpServer(Body):
     headers: Secrets = Field(
         default={}, description="Their values are not shown again. Null in a change: what there was."
     )
-    command: RowName | None = Field(
+    command: Name | None = Field(
         default=None, description="In place of url, a program on the workers' machines: where mcp.agents_stdio is true."
     )
-    args: Annotated[list[RowText], Field(max_length=100)] = Field(default=[])
+    args: Annotated[list[str], Field(max_length=100)] = Field(default=[])
     env: Secrets = Field(default={}, description="As headers, for a command.")
-    tools: Annotated[list[RowName], Field(max_length=200)] | None = Field(
+    tools: Annotated[list[Name], Field(max_length=200)] | None = Field(
         default=None, description="Only these of its tools, as it names them. Unset: all."
     )
     call_seconds: Seconds | None = Field(default=None, description="Longest call. Unset: mcp.call_seconds.")

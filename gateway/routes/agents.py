@@ -1,10 +1,10 @@
 """Agents: what kinds there are, and what a workspace has made of them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from gateway.agents.known import catalogue_of, check_enabled, check_named
@@ -15,10 +15,10 @@ from gateway.openapi import errors
 from gateway.routes.agent_answers import AgentAnswer, DefinitionAnswer
 from gateway.routes.agent_bodies import AgentPatch, NewAgentBody
 from gateway.routes.agent_servers import with_kept
-from gateway.routes.answers import Page
+from gateway.routes.answers import Page, locate
 from gateway.routes.bodies import NoBody
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
+from gateway.routes.paging import Cursor, InProject, Limit, Skip, Word, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import agents
 from shared.db.agents import Agent, AgentFilter, AgentStatus
@@ -30,14 +30,11 @@ router = APIRouter(
     prefix="/agents", tags=["agents"], route_class=StrictJsonRoute, dependencies=[Depends(check_enabled)]
 )
 
-Skip = Annotated[int, Query(ge=0, le=100_000, description="Items to leave out, in place of a `cursor`.")]
-Name = Annotated[str | None, Query(max_length=200)]
-
 
 def only(
     project_id: InProject = None,
     status: AgentStatus | None = None,
-    definition_id: Name = None,
+    definition_id: Word | None = None,
 ) -> AgentFilter:
     """What a list's query asks for."""
     return AgentFilter(project_id, status, definition_id)
@@ -94,6 +91,7 @@ async def create_agent(
         agent = await agents.add(c, replace(new, **values))
     if body.begins_active and agent.version == 1:
         agent = await move(services, caller, agent.id, AgentStatus.ACTIVE)
+    locate(response, "agents", agent.id)
     return await _answer(services, agent, response)
 
 
@@ -142,56 +140,45 @@ async def delete_agent(agent_id: str, services: WithServices, caller: Writer, if
         await agents.delete(c, agent, expected=expected)
 
 
-async def _moved(
-    services: Services, caller: Principal, agent_id: str, to: AgentStatus, *, response: Response, if_match: str | None
-) -> AgentAnswer:
-    agent = await move(services, caller, agent_id, to, expected=expected_version(if_match))
-    return await _answer(services, agent, response)
-
-
 MOVES: dict[int | str, Any] = errors(400, 404, 409, 413, 501)
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A request for another status."""
+
+    agent_id: str
+    response: Response
+    services: WithServices
+    caller: Writer
+    if_match: IfMatch = None
+    nothing: NoBody | None = None
+
+    async def done(self, to: AgentStatus) -> AgentAnswer:
+        """Raises AppError INVALID_REQUEST, NOT_FOUND, CONFLICT."""
+        agent = await move(self.services, self.caller, self.agent_id, to, expected=expected_version(self.if_match))
+        return await _answer(self.services, agent, self.response)
+
+
 @router.post("/{agent_id}/activate", operation_id="activateAgent", summary="Let it take runs", responses=MOVES)
-async def activate(
-    agent_id: str,
-    response: Response,
-    services: WithServices,
-    caller: Writer,
-    if_match: IfMatch = None,
-    _: NoBody | None = None,
-) -> AgentAnswer:
+async def activate(wanted: Annotated[Move, Depends()]) -> AgentAnswer:
     """Where its definition has code for that (`hooks`), runs are refused (409) until that has succeeded.
 
     Asked again when it failed, what failed is tried again.
     """
-    return await _moved(services, caller, agent_id, AgentStatus.ACTIVE, response=response, if_match=if_match)
+    return await wanted.done(AgentStatus.ACTIVE)
 
 
 @router.post("/{agent_id}/deactivate", operation_id="deactivateAgent", summary="Give it no new runs", responses=MOVES)
-async def deactivate(
-    agent_id: str,
-    response: Response,
-    services: WithServices,
-    caller: Writer,
-    if_match: IfMatch = None,
-    _: NoBody | None = None,
-) -> AgentAnswer:
+async def deactivate(wanted: Annotated[Move, Depends()]) -> AgentAnswer:
     """Those that there are go on."""
-    return await _moved(services, caller, agent_id, AgentStatus.INACTIVE, response=response, if_match=if_match)
+    return await wanted.done(AgentStatus.INACTIVE)
 
 
 @router.post("/{agent_id}/shutdown", operation_id="shutdownAgent", summary="Be done with it", responses=MOVES)
-async def shutdown(
-    agent_id: str,
-    response: Response,
-    services: WithServices,
-    caller: Writer,
-    if_match: IfMatch = None,
-    _: NoBody | None = None,
-) -> AgentAnswer:
+async def shutdown(wanted: Annotated[Move, Depends()]) -> AgentAnswer:
     """For good: it cannot be activated again. Its contexts and messages can be read as before."""
-    return await _moved(services, caller, agent_id, AgentStatus.SHUTDOWN, response=response, if_match=if_match)
+    return await wanted.done(AgentStatus.SHUTDOWN)
 
 
 async def _changed(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
+from starlette.responses import Response
 
 from shared.payloads.blobs import Ref
 from shared.threads.steps import StepRecord, Wait
@@ -26,6 +27,11 @@ Timestamp = Annotated[
 
 
 VERSION = "Rises with every change by PATCH, and stands in the `ETag`."
+
+
+def locate(response: Response, collection: str, made: str) -> None:
+    """Says where it is. The audit log reads there what was made."""
+    response.headers["Location"] = f"/api/{collection}/{made}"
 
 
 class Page(BaseModel, Generic[Item]):

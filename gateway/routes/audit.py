@@ -1,34 +1,21 @@
 """What was done in a workspace, and what was refused."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Self
 
-from fastapi import APIRouter, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
 
 from gateway.deps import Admin, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, page_of, place_of
+from gateway.routes.paging import Cursor, Limit, Time, Word, page_of, place_of
 from shared.db import audit
 from shared.db.audit import Entry, Filter, Outcome
 from shared.db.rows import Place
 from shared.types import JSON
 
 router = APIRouter(prefix="/audit", tags=["audit"], route_class=StrictJsonRoute)
-
-FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-
-
-def _storable(time: datetime) -> datetime:
-    if not FIRST <= time <= LAST:
-        raise ValueError("should be a time from 1970 to 9000")
-    return time
-
-
-Word = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]+$")]
-Time = Annotated[Annotated[AwareDatetime, AfterValidator(_storable)] | None, Query()]
 
 
 class AuditEntry(BaseModel):
@@ -60,12 +47,12 @@ async def list_audit(
     *,
     limit: Limit = 50,
     cursor: Cursor = None,
-    actor: Word = None,
-    action: Word = None,
-    resource_id: Word = None,
+    actor: Word | None = None,
+    action: Word | None = None,
+    resource_id: Word | None = None,
     outcome: Outcome | None = None,
-    since: Time = None,
-    until: Time = None,
+    since: Time | None = None,
+    until: Time | None = None,
 ) -> Page[AuditEntry]:
     """Changes that were asked for, and accesses that were refused; written within seconds."""
     caller.check_whole_workspace()

@@ -4,7 +4,16 @@ import re
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from gateway.patterns import NOT_BLANK, looks_like
 from shared.config.types import HostPattern, Permission
@@ -13,7 +22,7 @@ from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
 
 def _storable(value: Any) -> Any:
     try:
-        orjson.dumps(value)
+        orjson.dumps(value, default=BaseModel.model_dump)
     except TypeError as error:
         raise ValueError("should not be nested that deeply") from error
     return value
@@ -29,8 +38,9 @@ def _whole_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _as_postgres_takes_it(value: Any) -> Any:
-    if _NUL.search(orjson.dumps(value)):
+def _without_nul(value: Any) -> Any:
+    """As Postgres takes it."""
+    if _NUL.search(orjson.dumps(value, default=BaseModel.model_dump)):
         raise ValueError("should have no character U+0000 in it")
     return value
 
@@ -41,19 +51,10 @@ _RULE = r"^\s*[\w*?.-]+\s*:\s*(allow|ask|deny)(\s[\s\S]*)?$"
 _ONE_LINE = r"^[^\x00-\x1f]*[^\x00-\x1f\s][^\x00-\x1f]*$"
 
 
-def row_value(value: Any) -> Any:
-    """Any JSON that is kept in SQL. Raises ValueError."""
-    return _as_postgres_takes_it(_storable(value))
-
-
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank), looks_like(NOT_BLANK)]
-Name = Annotated[Text, Field(max_length=200)]
+Name = Annotated[Text, Field(max_length=200), AfterValidator(_without_nul)]
 LineName = Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$"), looks_like(_ONE_LINE)]
-RowJson = Annotated[JsonObject, AfterValidator(_as_postgres_takes_it)]
-RowText = Annotated[str, AfterValidator(_as_postgres_takes_it)]
-RowName = Annotated[Name, AfterValidator(_as_postgres_takes_it)]
-"""For what is kept in SQL."""
 
 
 INTEGRAL = BeforeValidator(_whole_number)
@@ -63,6 +64,15 @@ Version = Annotated[int, Field(ge=0, le=2**31 - 1), INTEGRAL]
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class RowBody(Body):
+    """What is kept in SQL."""
+
+    @field_validator("*")
+    @classmethod
+    def _fits_a_row(cls, value: Any) -> Any:
+        return _without_nul(_storable(value))
 
 
 class InitiateBody(Body):

@@ -1,13 +1,13 @@
 """Contexts of agents: JSON documents with all their versions, and a way back to each."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from gateway.agents.known import announce, check_enabled
-from gateway.auth import Principal
-from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
+from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.agent_answers import ContextAnswer
 from gateway.routes.agent_bodies import ContextBody, RollbackBody
@@ -17,9 +17,9 @@ from gateway.routes.paging import Limit, NumberCursor, offset_of
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.channels import ChannelEventType
 from shared.db import agents, contexts
-from shared.db.agents import Agent
-from shared.db.contexts import ContextVersion, NewVersion
+from shared.db.contexts import NewVersion
 from shared.ids import new_id
+from shared.types import JSON
 
 ContextName = Annotated[
     str, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$", description="Which of the agent's contexts.")
@@ -31,6 +31,41 @@ router = APIRouter(
     route_class=StrictJsonRoute,
     dependencies=[Depends(check_enabled)],
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A request for a new version."""
+
+    agent_id: str
+    response: Response
+    services: WithServices
+    caller: Writer
+    context_name: ContextName = "default"
+    if_match: IfMatch = None
+    idempotency_key: IdempotencyKey = None
+
+    async def done(
+        self, what: str, body: ContextBody | RollbackBody, data: JSON, note: str, *, restored: int | None = None
+    ) -> ContextAnswer:
+        """`what` the request is for, `restored`: the number of the version whose `data` it is.
+
+        Raises AppError INVALID_REQUEST, NOT_FOUND, CONFLICT.
+        """
+        services, caller, name = self.services, self.caller, self.context_name
+        expected = expected_version(self.if_match, body.expected_version)
+        asked = [what, self.agent_id, name, body.model_dump()]
+        request = await services.idempotency.reserve(caller.tenant, self.idempotency_key, asked, new_id())
+        new = NewVersion(request, data, note, caller.key_id, restored)
+        keep = services.settings.agents.context_history_limit
+        async with services.db.begin() as c:
+            agent = await agents.existing(c, caller.tenant, self.agent_id, to_change=True)
+            version = await contexts.write(c, agent, name, new, keep=keep, expected=expected)
+        answer = ContextAnswer.of(agent, version)
+        told = answer.model_dump(include={"context_name", "version", "note", "restored_version"})
+        await announce(services, ChannelEventType.CONTEXT_UPDATED, agent, told)
+        tag(self.response, version.number)
+        return answer
 
 
 @router.get("", operation_id="getContext", summary="A context", responses=errors(400, 404, 501))
@@ -52,25 +87,9 @@ async def get_context(
     status_code=201,
     responses=errors(400, 404, 409, 413, 501),
 )
-async def write_context(
-    agent_id: str,
-    body: ContextBody,
-    *,
-    response: Response,
-    services: WithServices,
-    caller: Writer,
-    context_name: ContextName = "default",
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> ContextAnswer:
+async def write_context(body: ContextBody, writing: Annotated[Writing, Depends()]) -> ContextAnswer:
     """All of the document. With `expected_version` (or If-Match) nobody's change is lost."""
-    expected = expected_version(if_match, body.expected_version)
-    asked = ["context", agent_id, context_name, body.model_dump()]
-    request = await services.idempotency.reserve(caller.tenant, idempotency_key, asked, new_id())
-    new = NewVersion(request, body.data, body.note, caller.key_id)
-    agent, version = await _written(services, caller, agent_id, context_name, new, expected=expected)
-    tag(response, version.number)
-    return ContextAnswer.of(agent, version)
+    return await writing.done("context", body, body.data, body.note)
 
 
 @router.get(
@@ -105,38 +124,10 @@ async def list_versions(
     status_code=201,
     responses=errors(400, 404, 409, 413, 501),
 )
-async def rollback(
-    agent_id: str,
-    body: RollbackBody,
-    *,
-    response: Response,
-    services: WithServices,
-    caller: Writer,
-    context_name: ContextName = "default",
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> ContextAnswer:
+async def rollback(body: RollbackBody, writing: Annotated[Writing, Depends()]) -> ContextAnswer:
     """Makes a new version with the data of an older one: what came between stays in the history."""
-    expected = expected_version(if_match, body.expected_version)
-    async with services.db.connect() as c:
-        agent = await agents.existing(c, caller.tenant, agent_id)
-        old = await contexts.version(c, agent, context_name, body.version)
+    async with writing.services.db.connect() as c:
+        agent = await agents.existing(c, writing.caller.tenant, writing.agent_id)
+        old = await contexts.version(c, agent, writing.context_name, body.version)
     note = body.note or f"back to version {old.number}"
-    asked = ["rollback", agent_id, context_name, body.model_dump()]
-    request = await services.idempotency.reserve(caller.tenant, idempotency_key, asked, new_id())
-    new = NewVersion(request, old.data, note, caller.key_id, restored=old.number)
-    agent, version = await _written(services, caller, agent_id, context_name, new, expected=expected)
-    tag(response, version.number)
-    return ContextAnswer.of(agent, version)
-
-
-async def _written(
-    services: Services, caller: Principal, agent_id: str, name: str, new: NewVersion, *, expected: int | None
-) -> tuple[Agent, ContextVersion]:
-    async with services.db.begin() as c:
-        agent = await agents.existing(c, caller.tenant, agent_id, to_change=True)
-        keep = services.settings.agents.context_history_limit
-        version = await contexts.write(c, agent, name, new, keep=keep, expected=expected)
-    data = {"context_name": name, "version": version.number, "note": version.note, "restored_version": version.restored}
-    await announce(services, ChannelEventType.CONTEXT_UPDATED, agent, data)
-    return agent, version
+    return await writing.done("rollback", body, old.data, note, restored=old.number)

@@ -81,7 +81,7 @@ async def list_files(
     depth: Depth = 1,
 ) -> FileListing:
     """Of a sandbox that does not exist yet, none."""
-    sandbox = await _sandbox_of(services, caller, thread_id)
+    sandbox = await services.sandbox_of(caller, thread_id)
     folder = _inside(path)
     if not await services.sandboxes.exists(sandbox):
         return FileListing(path=folder, entries=[], truncated=False)
@@ -109,7 +109,7 @@ async def download_file(
     asked_range: Annotated[str | None, Header(alias="Range", examples=["bytes=0-1023"])] = None,
 ) -> Response:
     """`ETag` is the file's sha256, in quotes, unless it has more than 64 MiB."""
-    sandbox = await _sandbox_of(services, caller, thread_id)
+    sandbox = await services.sandbox_of(caller, thread_id)
     target = _inside(path)
     if not await services.sandboxes.exists(sandbox):
         raise AppError(ErrorCode.NOT_FOUND, f"{target} does not exist: the thread has no sandbox yet.")
@@ -161,13 +161,6 @@ async def upload_file(
     expect = "present" if expect == "*" else expect
     order: JSON = {"op": "unpack"} if archive else {"op": "take", "expect": expect}
     return await _incoming(services, caller, thread_id, {**order, "path": _inside(path)}, request)
-
-
-async def _sandbox_of(services: Services, caller: Principal, thread_id: str) -> str:
-    """The name of the thread's sandbox on the sandbox host. Raises AppError NOT_FOUND, UNSUPPORTED."""
-    thread = await services.thread_of(caller, thread_id)
-    services.sandboxes.check_provider(thread)
-    return thread.sandbox_of
 
 
 def _inside(path: str) -> str:
@@ -250,7 +243,7 @@ async def _held(pieces: AsyncIterator[bytes], held: AsyncExitStack) -> AsyncIter
 async def _incoming(
     services: Services, caller: Principal, thread_id: str, order: JSON, request: Request
 ) -> FileWritten:
-    sandbox = await _sandbox_of(services, caller, thread_id)
+    sandbox = await services.sandbox_of(caller, thread_id)
     told = await services.sandboxes.incoming(sandbox, order, request.stream())
     size = told["info"]["size"] if "info" in told else None
     return FileWritten(path=order["path"], size=size, sha256=told.get("sha256"), count=told.get("count"))

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from gateway.deps import Admin, IdempotencyKey, Services, WithServices
 from gateway.openapi import errors
-from gateway.routes.answers import Page, Timestamp
-from gateway.routes.bodies import Body, RowName
+from gateway.routes.answers import Page, Timestamp, locate
+from gateway.routes.bodies import Name, RowBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
 from shared.db import keys
@@ -32,8 +32,8 @@ def _in_the_future(time: datetime) -> datetime:
     return time
 
 
-class KeyBody(Body):
-    name: RowName = Field(description="What it is for, for people.")
+class KeyBody(RowBody):
+    name: Name = Field(description="What it is for, for people.")
     scopes: Annotated[list[Annotated[Scope, Field(strict=False)]], Field(min_length=1)] = Field(
         default=[Scope.READ, Scope.RUN], description="What it may do; `admin` has all the others."
     )
@@ -89,7 +89,7 @@ async def create_key(
     project = await services.auth.workspaces.project_of(caller, body.project_id)
     request = ["key", body.model_dump(mode="json")]
     key_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
-    response.headers["Location"] = f"/api/keys/{key_id}"
+    locate(response, "keys", key_id)
     key = new_key()
     new = Key(
         id=key_id,

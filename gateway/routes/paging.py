@@ -1,4 +1,4 @@
-"""Lists in pages: `limit` and an opaque `cursor` in, `items` and `next_cursor` out."""
+"""Lists: what they may be asked for, and pages: `limit` and an opaque `cursor` in, `items` and `next_cursor` out."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from gateway.errors import invalid
 from gateway.patterns import EVENT_ID, looks_like
@@ -20,7 +20,26 @@ Item = TypeVar("Item")
 
 _PLACE = re.compile(r"([0-9]{1,17})-([A-Za-z0-9_.-]{1,64})")
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(9000, 1, 1, tzinfo=UTC)
 
+
+def _whole_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("should not contain the character NUL")
+    return text
+
+
+def _storable(time: datetime) -> datetime:
+    if not _BEGINNING <= time <= _LAST:
+        raise ValueError("should be a time from 1970 to 9000")
+    return time
+
+
+Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text), looks_like(r"^[^\x00]*$")]
+"""What a column is to be."""
+Time = Annotated[AwareDatetime, AfterValidator(_storable)]
+
+Skip = Annotated[int, Query(ge=0, le=100_000, description="Items to leave out, in place of a `cursor`.")]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items in one page.")]
 NEXT = Query(description="`next_cursor` of the page before.")
 _Token = Annotated[str, Field(max_length=100)]
@@ -34,10 +53,8 @@ EventCursor = Annotated[Annotated[_Token, looks_like(EVENT_ID)] | None, NEXT]
 
 
 def in_project(
-    project_id: Annotated[
-        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only those of this project.")
-    ] = None,
-    projectId: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", include_in_schema=False)] = None,
+    project_id: Annotated[Word | None, Query(description="Only those of this project.")] = None,
+    projectId: Annotated[Word | None, Query(include_in_schema=False)] = None,
 ) -> str | None:
     """As source design 003 names it, too."""
     return project_id or projectId

@@ -59,7 +59,7 @@ async def create_port_link(
 )
 async def end_port_links(thread_id: str, port: PortNumber, services: WithServices, caller: Runner) -> None:
     """Those that agents have given, too; the port is not public any more. What is open is closed within seconds."""
-    await links.revoke(services.redis, await _sandbox_of(services, caller, thread_id), port)
+    await links.revoke(services.redis, await services.sandbox_of(caller, thread_id), port)
 
 
 @root.get("/sandboxes/{thread_id}/{port}", include_in_schema=False)
@@ -78,12 +78,5 @@ async def open_port(
 async def _issue(
     services: Services, caller: Principal, thread_id: str, port: int, *, seconds: int, public: bool = False
 ) -> links.Link:
-    sandbox = await _sandbox_of(services, caller, thread_id)
+    sandbox = await services.sandbox_of(caller, thread_id)
     return await links.issue(services.redis, sandbox, port, seconds=seconds, public=public)
-
-
-async def _sandbox_of(services: Services, caller: Principal, thread_id: str) -> str:
-    """The name of the thread's sandbox on the sandbox host. Raises AppError NOT_FOUND, UNSUPPORTED."""
-    thread = await services.thread_of(caller, thread_id)
-    services.sandboxes.check_provider(thread)
-    return thread.sandbox_of

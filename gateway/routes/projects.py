@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
-from gateway.routes.answers import Page, Timestamp
-from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
+from gateway.routes.answers import Page, Timestamp, locate
+from gateway.routes.bodies import JsonObject, Name, RowBody, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
@@ -23,21 +23,21 @@ from shared.types import JSON
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=StrictJsonRoute)
 
-Description = Annotated[RowText, Field(max_length=10_000)]
+Description = Annotated[str, Field(max_length=10_000)]
 
 
-class ProjectBody(Body):
-    name: RowName = Field(description="No other project of the workspace has it.")
+class ProjectBody(RowBody):
+    name: Name = Field(description="No other project of the workspace has it.")
     description: Description = ""
-    metadata: RowJson = Field(default={}, description="Whatever the client wants to keep with it.")
+    metadata: JsonObject = Field(default={}, description="Whatever the client wants to keep with it.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "website", "description": "The public pages"}]})
 
 
-class ProjectPatch(Body):
-    name: RowName | None = None
+class ProjectPatch(RowBody):
+    name: Name | None = None
     description: Description | None = None
-    metadata: RowJson | None = Field(default=None, description="All of it anew.")
+    metadata: JsonObject | None = Field(default=None, description="All of it anew.")
     expected_version: Version | None = Field(default=None, description="As `If-Match`.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "The public pages and the blog"}]})
@@ -99,7 +99,7 @@ async def create_project(
     new = Project(project_id, caller.workspace, **body.model_dump(), version=1, created_at=now, updated_at=now)
     async with services.db.begin() as c:
         made = await projects.add(c, new)
-    response.headers["Location"] = f"/api/projects/{made.id}"
+    locate(response, "projects", made.id)
     return _tagged(response, made)
 
 

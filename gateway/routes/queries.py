@@ -2,20 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from gateway.errors import invalid
 from gateway.patterns import looks_like
-from gateway.routes.paging import Cursor, Limit
+from gateway.routes.paging import Cursor, Limit, Time, Word
 from shared.db.history import RunFilter
 from shared.errors import FieldError
 from shared.types import Runnable, RunStatus
-
-
-def _whole_text(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("should not contain the character NUL")
-    return text
 
 
 def _plain_status(status: object) -> object:
@@ -24,7 +18,6 @@ def _plain_status(status: object) -> object:
     return RunStatus.SUCCEEDED if lower == "completed" else lower
 
 
-Word = Annotated[str, Field(max_length=200), AfterValidator(_whole_text), looks_like(r"^[^\x00]*$")]
 Label = Annotated[Word, looks_like(r"^[^\x00:]*:[^\x00]*$")]
 
 
@@ -47,8 +40,8 @@ class RunsWanted(BaseModel):
     status: Annotated[RunStatus | None, BeforeValidator(_plain_status)] = Field(
         default=None, description="`COMPLETED` is `succeeded`."
     )
-    created_after: AwareDatetime | None = Field(default=None, description="At that time or later.")
-    created_before: AwareDatetime | None = None
+    created_after: Time | None = Field(default=None, description="At that time or later.")
+    created_before: Time | None = None
     label: list[Label] = Field(default=[], max_length=10, description="`name:value`; several must all be there.")
 
     def filter(self) -> RunFilter:

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
+from gateway.routes.bodies import Body, JsonObject, Name, RowBody, Version
 from shared.types import JSON
 
-Description = Annotated[RowText, Field(max_length=10_000)]
+Description = Annotated[str, Field(max_length=10_000)]
 COLUMNS = {
     "project_id": "project",
     "knowledge_config": "knowledge",
@@ -24,16 +24,16 @@ def aliases(*names: str) -> Any:
     return AliasChoices(*names)
 
 
-class RowFields(Body):
+class RowFields(RowBody):
     """Null is as if a field had never been given."""
 
     description: Description | None = None
-    project_id: RowName | None = Field(
+    project_id: Name | None = Field(
         default=None,
         validation_alias=aliases("project_id", "projectId"),
         description="The project of the workspace that it belongs to.",
     )
-    metadata: RowJson | None = Field(default=None, description="Whatever you want to keep with it.")
+    metadata: JsonObject | None = Field(default=None, description="Whatever you want to keep with it.")
 
     def columns(self) -> JSON:
         """Those that the request gives."""

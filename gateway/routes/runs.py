@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import orjson
@@ -15,14 +16,16 @@ from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, 
 from gateway.errors import invalid
 from gateway.openapi import EVENTS, TAKES_TICKET, errors
 from gateway.patterns import EVENT_ID, looks_like
-from gateway.routes.answers import Page, RunAnswer, StepAnswer
+from gateway.routes.answers import Page, RunAnswer, StepAnswer, locate
 from gateway.routes.bodies import ForkBody, NoBody, RetryBody, RunBody, RunPatch
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import EventCursor, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.queries import RunQuery
 from gateway.routes.versions import IfMatch, expected_version, tag
 from gateway.routes.whole import whole_run
+from gateway.stream.entries import Projection
 from gateway.stream.open import resume_after
+from gateway.stream.projections import run_sse
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.history.lists import place_of_run
 from shared.ids import new_run_id, new_thread_id, thread_of
@@ -79,6 +82,7 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=StrictJsonRoute)
 async def create_run(
     body: RunBody,
     *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     follow: Annotated[bool, Depends(streamed)],
@@ -94,7 +98,7 @@ async def create_run(
         run = await submit_run(services, caller, body, idempotency_key)
     if follow:
         return await services.streams.of_new_run(caller, run.id)
-    return RunAnswer.accepted(run)
+    return accepted(response, run)
 
 
 @router.get("", operation_id="listRuns", summary="List runs, newest first", responses=errors(400))
@@ -199,6 +203,8 @@ async def cancel_run(
 )
 async def retry_run(
     run_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
@@ -219,7 +225,7 @@ async def retry_run(
     submitted = await again.retry(
         services.store, run, new_id, key_id=caller.key_id, parameters=parameters, definition=definition
     )
-    return await _accepted(services, caller, new_id, submitted)
+    return accepted(response, await _submitted(services, caller, new_id, submitted))
 
 
 @router.post(
@@ -232,6 +238,8 @@ async def retry_run(
 )
 async def fork_run(
     run_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
@@ -255,13 +263,19 @@ async def fork_run(
     await services.copy_files(run.thread_id, thread.id, up_to=run.id)
     other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)
-    return await _accepted(services, caller, new_id, submitted)
+    return accepted(response, await _submitted(services, caller, new_id, submitted))
 
 
-async def _accepted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> RunAnswer:
+async def _submitted(services: Services, caller: Principal, run_id: str, submitted: Submitted) -> Run:
     services.in_background(services.queue.ring(submitted.ring))
     run = await services.run_of(caller, run_id)
     await began(services, run)
+    return run
+
+
+def accepted(response: Response, run: Run) -> RunAnswer:
+    """The answer to whoever asked for it."""
+    locate(response, "runs", run.id)
     return RunAnswer.accepted(run)
 
 
@@ -275,6 +289,35 @@ def step_number(run: Run, step_id: str | None) -> int:
     return int(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is asked of a run's events, or of what they tell."""
+
+    run_id: str
+    services: WithServices
+    caller: StreamCaller
+    accept: Annotated[str, Header()] = ""
+    last_id: LastId = None
+    limit: Limit = 50
+    cursor: EventCursor = None
+    last_event_id: LastEventId = None
+
+    async def as_stream(self, show: Projection) -> Response | None:
+        """None: a page is asked for, `since` a place. Raises AppError INVALID_REQUEST, NOT_FOUND."""
+        if STREAM not in self.accept:
+            return None
+        return await self.services.streams.of_run(self.caller, self.run_id, self._after, show)
+
+    @property
+    def since(self) -> str | None:
+        """Raises AppError INVALID_REQUEST."""
+        return resume_after(self.cursor, self._after)
+
+    @property
+    def _after(self) -> str | None:
+        return resume_after(self.last_event_id, self.last_id)
+
+
 @router.get(
     "/{run_id}/events",
     operation_id="listEvents",
@@ -283,24 +326,13 @@ def step_number(run: Run, step_id: str | None) -> int:
     responses={**EVENTS, **errors(400, 404)},
     openapi_extra=TAKES_TICKET,
 )
-async def events(
-    run_id: str,
-    *,
-    services: WithServices,
-    caller: StreamCaller,
-    accept: Annotated[str, Header()] = "",
-    last_id: LastId = None,
-    limit: Limit = 50,
-    cursor: EventCursor = None,
-    last_event_id: LastEventId = None,
-) -> Response:
+async def events(asked: Annotated[Followed, Depends()]) -> Response:
     """With `Accept: text/event-stream` a stream that ends with the run, else a page of what there is."""
-    after = resume_after(last_event_id, last_id)
-    if STREAM in accept:
-        return await services.streams.of_run(caller, run_id, after)
-    since = resume_after(cursor, after)
-    run = await services.run_of(caller, run_id)
-    found = await services.history.events_of(run, since=since, count=limit + 1)
+    if stream := await asked.as_stream(run_sse):
+        return stream
+    since, limit = asked.since, asked.limit
+    run = await asked.services.run_of(asked.caller, asked.run_id)
+    found = await asked.services.history.events_of(run, since=since, count=limit + 1)
     return Response(_page_of_events(found[:limit], more=len(found) > limit), media_type="application/json")
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from gateway.agents.snapshots import agent_named
 from gateway.auth import Principal
@@ -14,12 +14,12 @@ from gateway.catalogue.runs import RUNNABLE, run_of_task, submit_task
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
-from gateway.routes.answers import Page, RunAnswer, Timestamp
-from gateway.routes.bodies import Parameters, RowName, TaskRunBody, row_value
+from gateway.routes.answers import Page, RunAnswer, Timestamp, locate
+from gateway.routes.bodies import Name, Parameters, TaskRunBody
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.row_bodies import RowFields, RowPatch
-from gateway.routes.runs import page_of_runs
+from gateway.routes.runs import accepted, page_of_runs
 from gateway.routes.versions import IfMatch, expected_version, tag
 from shared.db import history, tasks, teams, workflows
 from shared.db.history import RunFilter
@@ -32,17 +32,15 @@ from shared.types import JSON, Runnable, RunStatus
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictJsonRoute)
 
-Input = Annotated[Any, AfterValidator(row_value)]
-
 
 class TaskFields(RowFields):
-    runnable_id: RowName | None = Field(
+    runnable_id: Name | None = Field(
         default=None,
         validation_alias=AliasChoices("runnable_id", "runnableId"),
         description="An agent's id or a kind of agents (unset: the plain agent), a function's name, or the id of a "
         "team or workflow.",
     )
-    input: Input = Field(
+    input: Any = Field(
         default=None,
         validation_alias=AliasChoices("input", "input_variables"),
         description="A function's input; an agent's is `{task, context_data?}` or a text. Unset: the agent is given "
@@ -52,7 +50,7 @@ class TaskFields(RowFields):
 
 
 class TaskBody(TaskFields):
-    name: RowName
+    name: Name
     runnable_type: Runnable = Field(
         default=Runnable.AGENT,
         strict=False,
@@ -67,7 +65,7 @@ class TaskBody(TaskFields):
 
 
 class TaskPatch(TaskFields, RowPatch):
-    name: RowName | None = None
+    name: Name | None = None
     runnable_type: Runnable | None = Field(default=None, strict=False)
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Sum up the month's changes."}]})
@@ -147,6 +145,7 @@ async def create_task(
     await _check(services, caller, new)
     async with services.db.begin() as c:
         task = await tasks.ROWS.add(c, new)
+    locate(response, "tasks", task.id)
     return await _answer(services, task, response)
 
 
@@ -177,6 +176,7 @@ async def update_task(
     await _check(services, caller, replace(before, **values))
     async with services.db.begin() as c:
         task = await tasks.ROWS.existing(c, caller.tenant, task_id, to_change=True)
+        tasks.ROWS.check_version(task, before.version)  # what was checked is what is written
         task = await tasks.ROWS.change(c, task, values, expected=expected)
     return await _answer(services, task, response)
 
@@ -215,13 +215,16 @@ async def list_task_runs(
 )
 async def run_task(
     task_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
     body: TaskRunBody | None = None,
 ) -> RunAnswer:
     """The same as `POST /api/runs` with a `task_id`. Follow it as any other run."""
-    return RunAnswer.accepted(await submit_task(services, caller, task_id, body or TaskRunBody(), idempotency_key))
+    run = await submit_task(services, caller, task_id, body or TaskRunBody(), idempotency_key)
+    return accepted(response, run)
 
 
 async def _check(services: Services, caller: Principal, task: Task) -> None:

@@ -13,8 +13,8 @@ from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
 from gateway.routes.agent_bodies import Limits
-from gateway.routes.answers import Page, Timestamp
-from gateway.routes.bodies import RowJson, RowName, RowText
+from gateway.routes.answers import Page, Timestamp, locate
+from gateway.routes.bodies import JsonObject, Name
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.row_bodies import RowFields, RowPatch, aliases
@@ -28,18 +28,18 @@ from shared.types import JSON
 
 router = APIRouter(prefix="/teams", tags=["teams"], route_class=StrictJsonRoute, dependencies=[Depends(check_enabled)])
 
-Members = Annotated[list[RowName], Field(max_length=100)]
+Members = Annotated[list[Name], Field(max_length=100)]
 
 
 class TeamFields(RowFields):
-    instructions: Annotated[RowText, Field(max_length=100_000)] | None = Field(
+    instructions: Annotated[str, Field(max_length=100_000)] | None = Field(
         default=None, description="What all of the team are told."
     )
     limits: Limits | None = None
-    knowledge_config: RowJson | None = Field(
+    knowledge_config: JsonObject | None = Field(
         default=None, validation_alias=aliases("knowledge_config", "knowledgeConfig"), description="Kept for you."
     )
-    storage_config: RowJson | None = Field(
+    storage_config: JsonObject | None = Field(
         default=None, validation_alias=aliases("storage_config", "storageConfig"), description="Kept for you."
     )
     member_agent_ids: Members | None = Field(
@@ -63,8 +63,8 @@ class TeamFields(RowFields):
 
 
 class TeamBody(TeamFields):
-    name: RowName
-    leader_agent_id: RowName = Field(
+    name: Name
+    leader_agent_id: Name = Field(
         validation_alias=aliases("leader_agent_id", "leaderAgentId"), description="An agent of the workspace."
     )
     mode: Mode = Field(
@@ -88,8 +88,8 @@ class TeamBody(TeamFields):
 
 
 class TeamPatch(TeamFields, RowPatch):
-    name: RowName | None = None
-    leader_agent_id: RowName | None = Field(default=None, validation_alias=aliases("leader_agent_id", "leaderAgentId"))
+    name: Name | None = None
+    leader_agent_id: Name | None = Field(default=None, validation_alias=aliases("leader_agent_id", "leaderAgentId"))
     mode: Mode | None = None
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"mode": "route", "expected_version": 2}]})
@@ -155,6 +155,7 @@ async def create_team(
     row = TeamRow(id=team_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     async with services.db.begin() as c:
         team = await teams.add(c, Team(row, body.member_agent_ids or []))
+    locate(response, "teams", row.id)
     return _tagged(response, team)
 
 

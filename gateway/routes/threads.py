@@ -22,7 +22,7 @@ from gateway.routes.answers import (
 from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody, ThreadPatch
 from gateway.routes.flows import name_stream
 from gateway.routes.json_route import StrictJsonRoute
-from gateway.routes.paging import Cursor, Limit, NumberCursor, ThreadCursor, bad_cursor, offset_of, place_of
+from gateway.routes.paging import Cursor, InProject, Limit, NumberCursor, ThreadCursor, bad_cursor, offset_of, place_of
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
 from gateway.routes.versions import IfMatch, expected_version, tag
 from gateway.stream.open import resume_after
@@ -207,7 +207,7 @@ async def list_threads(
     limit: Limit = 50,
     cursor: ThreadCursor = None,
     status: Literal["active", "archived"] | None = None,
-    project_id: str | None = None,
+    project_id: InProject = None,
 ) -> Page[ThreadAnswer]:
     """A page may have fewer items than `limit`."""
     if cursor is not None and not THREAD_ID.fullmatch(cursor):

@@ -6,7 +6,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.routes.answers import Timestamp
-from gateway.routes.bodies import INTEGRAL, Body, JsonObject, RowJson
+from gateway.routes.bodies import INTEGRAL, Body, JsonObject, Text
 from gateway.routes.row_bodies import RowFields, RowPatch, aliases
 from shared.config.tools import ToolName
 from shared.db.tools import Effect, Tool
@@ -31,12 +31,12 @@ def _plain_names(config: JSON) -> JSON:
     return {"function" if name == "functionName" else name: value for name, value in config.items()}
 
 
-Small = Annotated[RowJson, AfterValidator(_small)]
+Small = Annotated[JsonObject, AfterValidator(_small)]
 Config = Annotated[Small, AfterValidator(_plain_names)]
 
 
 class ToolFields(RowFields):
-    description: Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*\S[^\x00]*$")] | None = Field(
+    description: Annotated[Text, Field(max_length=1024)] | None = Field(
         default=None, description="For models: what it does, and when to call it. Unset: its name."
     )
     input_schema: Small | None = Field(

@@ -12,7 +12,7 @@ from gateway.catalogue.tools import check_tool
 from gateway.catalogue.trials import trial_of
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
 from gateway.openapi import errors
-from gateway.routes.answers import Page
+from gateway.routes.answers import Page, locate
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import InProject, Limit, ToolCursor, offset_of, page_of, place_of
 from gateway.routes.tool_bodies import ToolAnswer, ToolBody, ToolPatch, TrialAnswer, TrialBody
@@ -66,6 +66,7 @@ async def create_tool(
     given = await services.auth.workspaces.in_project(caller, body.columns(), new=True)
     new = Tool(id=tool_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     await check_tool(services, new)
+    locate(response, "tools", tool_id)
     async with services.db.begin() as c:
         return _tagged(response, await tools.ROWS.add(c, new))
 

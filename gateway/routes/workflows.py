@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.catalogue.graphs import check_graph, graph_problems
 from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
 from gateway.openapi import errors
-from gateway.routes.answers import Page, RunAnswer, Timestamp
-from gateway.routes.bodies import Body, RowJson, RowName, RowText, Version
+from gateway.routes.answers import Page, RunAnswer, Timestamp, locate
+from gateway.routes.bodies import JsonObject, Name, RowBody, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, InProject, Limit, NumberCursor, offset_of, page_of, place_of
 from gateway.routes.row_bodies import RowFields
@@ -40,9 +40,9 @@ EXAMPLE: JSON = {
 
 
 class WorkflowBody(RowFields):
-    name: RowName
-    graph: RowJson = Field(description="Nodes and edges: see docs/teams-tools-workflows.md.")
-    note: Annotated[RowText, Field(max_length=1000)] = Field(default="", description="What is new in this version.")
+    name: Name
+    graph: JsonObject = Field(description="Nodes and edges: see docs/teams-tools-workflows.md.")
+    note: Annotated[str, Field(max_length=1000)] = Field(default="", description="What is new in this version.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Look it up", "graph": EXAMPLE}]})
 
@@ -59,8 +59,8 @@ class WorkflowChange(WorkflowBody):
         return {"description": "", "project": None, "metadata": {}, **super().columns()}
 
 
-class GraphBody(Body):
-    graph: RowJson
+class GraphBody(RowBody):
+    graph: JsonObject
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"graph": EXAMPLE}]})
 
@@ -145,6 +145,7 @@ async def create_workflow(
     row_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     new = Workflow(id=row_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
+    locate(response, "workflows", row_id)
     async with services.db.begin() as c:
         return _tagged(response, await workflows.add(c, new, note=body.note, by=caller.key_id))
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.auth import DEFAULT_WORKSPACE, Principal
 from gateway.deps import Admin, Caller, IdempotencyKey, Services, WithServices
 from gateway.openapi import errors
-from gateway.routes.answers import Page, Timestamp
-from gateway.routes.bodies import Body, RowJson, RowName, Version
+from gateway.routes.answers import Page, Timestamp, locate
+from gateway.routes.bodies import JsonObject, Name, RowBody, Version
 from gateway.routes.json_route import StrictJsonRoute
 from gateway.routes.paging import Cursor, Limit, page_of, place_of
 from gateway.routes.versions import IfMatch, expected_version, tag
@@ -27,18 +27,18 @@ router = APIRouter(prefix="/workspaces", tags=["workspaces"], route_class=Strict
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name in addresses.")]
 
 
-class WorkspaceBody(Body):
+class WorkspaceBody(RowBody):
     slug: Slug
-    name: RowName
-    metadata: RowJson = Field(default={}, description="Whatever the client wants to keep with it.")
+    name: Name
+    metadata: JsonObject = Field(default={}, description="Whatever the client wants to keep with it.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"slug": "acme", "name": "Acme Ltd"}]})
 
 
-class WorkspacePatch(Body):
+class WorkspacePatch(RowBody):
     slug: Slug | None = None
-    name: RowName | None = None
-    metadata: RowJson | None = Field(default=None, description="All of it anew.")
+    name: Name | None = None
+    metadata: JsonObject | None = Field(default=None, description="All of it anew.")
     expected_version: Version | None = Field(default=None, description="As `If-Match`.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Acme Limited"}]})
@@ -93,7 +93,7 @@ async def create_workspace(
     async with services.db.begin() as c:
         made = await workspaces.add(c, new)
     services.auth.workspaces.forget(made)
-    response.headers["Location"] = f"/api/workspaces/{made.id}"
+    locate(response, "workspaces", made.id)
     return _tagged(response, made)
 
 

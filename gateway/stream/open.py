@@ -52,9 +52,7 @@ class Streams:
             raise _no_such("run", run_id)
         return await self._answer(caller, *self._run(caller, run_id, last_id, projections.thread_sse))
 
-    async def of_run(
-        self, caller: Principal, run_id: str, last_id: str | None, show: Projection = projections.run_sse
-    ) -> Response:
+    async def of_run(self, caller: Principal, run_id: str, last_id: str | None, show: Projection) -> Response:
         """A run's stream. Raises AppError INVALID_REQUEST, NOT_FOUND."""
         return await self._answer(caller, *self._run(caller, run_id, last_id, show))
 

@@ -181,7 +181,7 @@ class LlmSettings(Section):
     )
     planning_model: Text | None = Field(
         default=None,
-        description="The model that plans. Unset: the same one. Checked now, in use from a later version on.",
+        description="A model for planning, which agents may give to those that they delegate to.",
         examples=["anthropic/claude-opus-5-5"],
     )
     api_key: SecretStr | None = Field(

@@ -55,7 +55,9 @@ async def _work(worker: Worker, gateway: Gateway) -> None:
 def _programs(url: str, run_id: str) -> None:
     with Trunkline(url, KEY) as client:
         client.runs.create(runnable_type="function", runnable_id="ask", input="really?")
+        bound = time.monotonic() + 20
         while not list(client.approvals.list()):
+            assert time.monotonic() < bound, "nothing waits for approval"
             time.sleep(0.05)
         names: dict[str, Any] = {"key": KEY, "trunkline": client}
         for program in PROGRAMS:

@@ -27,6 +27,9 @@ from shared.threads.store import ThreadStore
 from shared.threads.types import NewEvent
 from shared.types import JSON, RunStatus
 from tests.support.ports import free_port
+from tests.support.waiting import until
+
+__all__ = ["until"]
 
 KEY = "tl_a-key-for-tests-only"
 BOUND_SECONDS = 10
@@ -235,16 +238,6 @@ async def _migrate(settings: Settings) -> None:
     database = Database.from_settings(settings)
     await upgrade(database)
     await database.close()
-
-
-async def until(condition: Any, seconds: float = BOUND_SECONDS) -> None:
-    """Waits until the condition holds; a coroutine function is awaited."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = condition()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.01)
 
 
 BRIEF = StreamSettings(keep_alive_seconds=0.1, idle_timeout_seconds=0.35, max_seconds=0.6)

@@ -489,3 +489,13 @@ async def test_what_a_retry_names_too_outlives_the_run_before_it(house: House) -
     assert (await house.get(f"/steps/{retry}.1"))["output"] == "r" * 70_000
     assert (await client.delete(f"/api/runs/{retry}")).status_code == 204
     assert await house.clean() == 3
+
+
+async def test_a_flows_name_stands_for_its_thread_after_the_eviction_too(house: House) -> None:
+    pair, client = {"flowUuid": "f", "flowInputUuid": "i"}, house.gateway.client
+    thread_id = (await client.post("/api/agent/initiate", json=pair)).json()["thread_id"]
+    await house.run(thread_id)
+    await house.evict()
+    again = await client.post("/api/agent/initiate", json=pair)
+    assert again.status_code == 409
+    assert thread_id in again.json()["detail"]

@@ -78,14 +78,14 @@ async def test_classes_and_keys_have_limits_of_their_own(gateway: Gateway) -> No
     assert left(await gateway.client.post("/api/agent/initiate")) == ("write", LIMIT - 2)
     assert left(await gateway.client.get("/api/agent")) == ("read", 100 * LIMIT - 1)
     assert left(await gateway.client.post("/api/stream-tickets")) == ("read", 100 * LIMIT - 2)
+    assert left(await gateway.client.post("/api/workflows/validate", json={})) == ("read", 100 * LIMIT - 3)
 
 
 async def test_what_starts_a_run_and_what_reaches_one_are_classes_of_their_own(gateway: Gateway) -> None:
-    run_id = "no-run"
-    body = {"runnable_type": "function", "runnable_id": "f", "input": 1}
-    for remaining, (path, json) in enumerate([("", body), (f"/{run_id}/retry", {}), (f"/{run_id}/fork", {})], 1):
-        answer = await gateway.client.post(f"/api/runs{path}", json=json)
-        assert left(answer) == ("execute", LIMIT - remaining)
+    for used, path in enumerate(
+        ["runs", "runs/no-run/retry", "runs/no-run/fork", "tasks/no-task/runs", "tools/no-tool/test"], 1
+    ):
+        assert left(await gateway.client.post(f"/api/{path}", json={})) == ("execute", LIMIT - used), path
     for used, path in enumerate(
         [
             *("events", "steps/no-run.1/human-complete", "steps/no-run.1/resolve"),

@@ -1,5 +1,6 @@
 """Tasks over HTTP: work with a name, whose status is that of its last run."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -111,3 +112,14 @@ async def test_a_run_is_of_a_task_or_of_what_it_names(gateway: Gateway) -> None:
     both = await gateway.client.post("/api/runs", json={"task_id": task["id"], "runnable_id": "coder"})
     assert (both.status_code, both.json()["errors"][0]["place"]) == (400, "body.runnable_id")
     assert (await gateway.client.post("/api/runs", json={"task_id": "t"})).status_code == 404
+
+
+async def test_two_changes_at_once_never_make_what_each_alone_would_be_refused(catalogue: Gateway) -> None:
+    """A function's run heeds no model."""
+    a, b = {"runnable_type": "function", "runnable_id": "f"}, {"parameters": {"model": "openai/gpt-bare"}}
+    for _ in range(8):
+        path = f"/api/tasks/{(await a_task(catalogue))['id']}"
+        answers = await asyncio.gather(*(catalogue.client.patch(path, json=body) for body in (a, b)))
+        assert sorted(answer.status_code for answer in answers) in ([200, 400], [200, 409])
+        kept = (await catalogue.client.get(path)).json()
+        assert (kept["runnable_type"] == "agent") is bool(kept["parameters"])

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,9 @@ from typing import Any, Self
 import httpx
 
 from tests.support.ports import free_port
+from tests.support.waiting import until
+
+__all__ = ["until"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = ROOT / "scripts" / "stack" / "child.py"
@@ -144,11 +146,3 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 def ends_with_us(command: Sequence[str]) -> list[str]:
     """The command, which the kernel kills when this process dies, however it dies."""
     return [sys.executable, "-I", "-S", str(CHILD), str(int(signal.SIGKILL)), str(os.getpid()), *command]
-
-
-async def until(condition: Any, seconds: float) -> None:
-    """Waits until the condition holds; fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.05)

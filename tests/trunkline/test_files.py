@@ -2,37 +2,22 @@
 
 import asyncio
 import io
-import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from shared.config import SandboxSettings
-from tests.gateway.support import KEY, Gateway, serving, settings_for
-from tests.workflow.sandbox.support import Host
+from tests.gateway.sandboxes.conftest import gateway, host
+from tests.gateway.support import KEY, Gateway
 from trunkline import AsyncTrunkline, NotFound, PayloadTooLarge, PreconditionFailed, Trunkline
 from trunkline.cli import app
 
 LARGE = bytes(range(256)) * 8000  # many pieces, each way
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host("root" if os.geteuid() == 0 else "user") as running:
-        yield running
-
-
-@pytest.fixture
-async def gateway(redis_url: str, tmp_path: Path, host: Host) -> AsyncIterator[Gateway]:
-    sandbox = SandboxSettings(
-        host_url=host.settings.sandbox.host_url, token_file=host.settings.sandbox_token_file, upload_bytes=20_000_000
-    )
-    async with serving(settings_for(redis_url, tmp_path, sandbox=sandbox)) as gateway:
-        yield gateway
+__all__ = ["gateway", "host"]
 
 
 async def test_files_go_up_and_come_down_whole(trunkline: AsyncTrunkline, tmp_path: Path) -> None:

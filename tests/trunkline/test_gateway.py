@@ -10,6 +10,7 @@ from shared.config import StreamSettings
 from tests.gateway.support import BRIEF, KEY, Gateway, delta, finish, serving, settings_for
 from tests.support.cutting import cutting
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 from tests.trunkline.worker import ANSWER, Worker
 from trunkline import (
     AsyncEventStream,
@@ -133,8 +134,7 @@ async def test_a_stream_that_times_out_goes_on_unseen(redis_url: str, tmp_path: 
         async with client.threads.stream(thread_id, on_drop=drops.append) as events:
             assert [(await anext(events)).type for _ in range(2)] == ["run.queued", "run.started"]
             later = asyncio.create_task(anext(events))
-            while len(drops) < 2:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(drops) >= 2)
             await attempt.emit([delta("late")])
             assert (await later).data == {"text": "late"}
     assert all("idle or open for too long" in drop for drop in drops)

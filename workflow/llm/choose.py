@@ -58,7 +58,7 @@ class Chosen:
 
 
 def choose_model(settings: LlmSettings, environ: Mapping[str, str], name: str | None = None) -> Chosen:
-    """`name` (an agent's or a request's own, or `settings.planning_model`) goes before the settings' model.
+    """`name` (an agent's or a request's own) goes before the settings' model.
 
     Asks servers on the network, for 0.3 s at most each, only where no name and no key says what to use.
     """

@@ -1,7 +1,6 @@
 """The circuit breaker where its model (test_breaker_machine.py) does not reach: leases, Redis away, the reader."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from shared.errors import ErrorCode
 from shared.redis import connect
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 from workflow.llm.breaker.breaker import LONGEST_AWAY_SECONDS, Breaker, BreakerPolicy, HeldBack
 from workflow.llm.types import ModelError
 
@@ -49,12 +49,6 @@ class Provider:
 
     async def asking(self, seconds: float) -> str:
         raise later(seconds if await self.going_on() else 0)
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not (met if isinstance(met := condition(), bool) else await met):
-            await asyncio.sleep(0.005)
 
 
 async def opened(client: Redis, policy: BreakerPolicy = POLICY) -> Breaker:

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from shared.config import McpServerSettings, McpSettings
 from shared.net.guard import Guard
 from tests.support.ports import free_port
+from tests.support.waiting import until
 from tests.workflow.web.support import a_context, call
 from workflow.mcp import transport
 from workflow.mcp.servers import open_mcp_tools
@@ -280,12 +281,6 @@ def children() -> list[tuple[int, list[str]]]:
 
 def said(caplog: pytest.LogCaptureFixture, text: str, times: int) -> bool:
     return caplog.text.count(text) == times
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 @BOTH

@@ -1,6 +1,5 @@
 """A real sandbox host in a process of its own, and shorthand for talking to it."""
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -21,10 +20,13 @@ import httpx
 from shared.config import SandboxSettings, Settings
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
+from tests.support.waiting import until as eventually
 from workflow.sandbox import cgroups
 from workflow.sandbox.base import Command, ExecResult, Task
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 from workflow.sandbox.usage import descendants
+
+__all__ = ["eventually"]
 
 ROOT = Path(__file__).resolve().parents[3]
 USER_UID = 64322  # an ordinary user, who is not the sandbox user
@@ -171,9 +173,3 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold in time"
         time.sleep(0.02)
-
-
-async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.02)

@@ -182,7 +182,7 @@ async def test_a_connection_may_break_time_and_again_in_one_command(
     box = await new_box(own_provider)
     running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.3; done"))
     for seen in ("2\n", "5\n"):
-        await eventually(lambda seen=seen: seen in box.shown)  # type: ignore[misc]
+        await eventually(lambda seen=seen: seen in box.shown)
         await _cut(box.sandbox._connection)
     assert (await running).output.head == box.shown == "1\n2\n3\n4\n5\n6\n7\n8\n"
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.waiting import until
 from tests.workflow.tool.support import Caller
 from workflow.sandbox.base import FileMissing, Sandbox
 from workflow.tool.base import CallLimits
@@ -195,14 +196,12 @@ async def test_files_that_a_command_changed_under_the_model_are_named_once(call:
 async def test_a_command_survives_the_worker_that_began_it(call: Caller) -> None:
     command = "echo begun; until test -e go; do sleep 0.02; done; echo done >> log; cat log"
     running = asyncio.create_task(call.run("c", "bash", command=command))
-    while not call.shown:
-        await asyncio.sleep(0.01)
+    await until(lambda: call.shown)
     running.cancel()
     await asyncio.wait({running})
     call.shown.clear()
     recovering = asyncio.create_task(call.recover("c", "bash", command=command))
-    while not call.shown:
-        await asyncio.sleep(0.01)
+    await until(lambda: call.shown)
     await call("bash", command="touch go")
     result = await recovering
     assert result is not None

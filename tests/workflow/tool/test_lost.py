@@ -45,8 +45,9 @@ async def test_whatever_was_in_flight_is_unknown_and_the_next_attempt_is_told(
     await call("write_files", files=[{"file_path": "f", "content": "1\n"}])
     await call.run("edit", "edit_file", **EDIT)
     running = asyncio.create_task(call.run("bash", "bash", command="touch began; sleep 60"))
-    while "began" not in (await call("ls")).content:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):
+        while "began" not in (await call("ls")).content:
+            await asyncio.sleep(0.02)
     restart(mortal)
     with pytest.raises(OutcomeUnknown, match="bash was cut off") as unknown:
         await running
