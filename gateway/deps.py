@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header
+from pydantic import AfterValidator
 from redis.asyncio import Redis
 from starlette.requests import HTTPConnection
 
 from gateway.audit import PRINCIPAL, AuditLog
 from gateway.auth import Authenticator, Principal
-from gateway.idempotency import Idempotency
+from gateway.idempotency import Idempotency, a_key
 from gateway.limits import RateLimits, RouteClass, class_of
 from gateway.metrics import GatewayMetrics
 from gateway.open_streams import OpenStreams
@@ -185,7 +186,7 @@ async def has_room(services: WithServices, _: Annotated[Principal, Depends(ident
 BEGINS_WORK = [Depends(has_room)]
 """For endpoints whose work needs room in Redis."""
 IdempotencyKey = Annotated[
-    Annotated[str, looks_like(IDEMPOTENCY_KEY)] | None,
+    Annotated[str, AfterValidator(a_key), looks_like(IDEMPOTENCY_KEY)] | None,
     Header(
         alias="Idempotency-Key",
         description="Makes it safe to send the request again: the same key and body get the same answer for 24 hours. "

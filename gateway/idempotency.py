@@ -12,9 +12,8 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from gateway.errors import invalid
 from shared import keys
-from shared.errors import AppError, ErrorCode, FieldError
+from shared.errors import AppError, ErrorCode
 from shared.redis import patiently
 from shared.tenant import Tenant
 
@@ -30,19 +29,19 @@ class Idempotency:
     async def reserve(self, tenant: Tenant, key: str | None, request: list[Any], new_id: str) -> str:
         """The id to work with: `new_id`, or the one that the same request with this key was given before.
 
-        `request`: the operation and all that matters in its body. Raises AppError: INVALID_REQUEST (not a key),
-        IDEMPOTENCY_CONFLICT (the key was used for another request).
+        `request`: the operation and all that matters in its body. Raises AppError IDEMPOTENCY_CONFLICT where the key
+        was used for another request.
         """
         if key is None:
             return new_id
-        name, digest = _place(tenant, key), _digest(request)
+        name, digest = keys.idempotency(str(tenant), key), _digest(request)
         return _reserved(await self.first(name, f"{digest} {new_id}", seconds=KEPT_SECONDS), key, digest)
 
     async def reserved(self, tenant: Tenant, key: str | None, request: list[Any]) -> str | None:
         """The id that the same request was given before, if any. Raises as `reserve`."""
         if key is None:
             return None
-        name = _place(tenant, key)
+        name = keys.idempotency(str(tenant), key)
         kept = await patiently(lambda: self._client.get(name), self._patience_seconds)
         return None if kept is None else _reserved(str(kept), key, _digest(request))
 
@@ -54,16 +53,16 @@ class Idempotency:
         return str(kept or mine)
 
 
+def a_key(text: str) -> str:
+    """Returns it. Raises ValueError."""
+    if not KEY.fullmatch(text):
+        raise ValueError("should be 1 to 255 visible ASCII characters")
+    return text
+
+
 def token(key: str | None, request: list[Any]) -> str:
     """Names a request, the same each time that it is sent again; without a key each one is another."""
     return secrets.token_hex(16) if key is None else _digest([key, request])[:32]
-
-
-def _place(tenant: Tenant, key: str) -> str:
-    if not KEY.fullmatch(key):
-        detail = "should be 1 to 255 visible ASCII characters"
-        raise invalid([FieldError(place="header.Idempotency-Key", detail=detail)])
-    return keys.idempotency(str(tenant), key)
 
 
 def _digest(request: list[Any]) -> str:

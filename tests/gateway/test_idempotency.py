@@ -97,6 +97,11 @@ async def test_a_key_that_is_none_is_refused(gateway: Gateway, key: str) -> None
     assert answer.json()["errors"][0]["place"] == "header.Idempotency-Key"
 
 
+async def test_a_key_that_is_none_is_refused_before_anything_is_looked_up(gateway: Gateway) -> None:
+    answer = await post(gateway, "/api/chat/stream", "a b", {"agent": "nobody", "input": "x"})
+    assert answer.status_code == 400
+
+
 async def test_two_gateways_know_each_others_keys(gateway: Gateway, redis_url: str, tmp_path: Path) -> None:
     async with serving(settings_for(redis_url, tmp_path)) as second:
         path = f"/api/agent/{await gateway.thread()}/execute"
