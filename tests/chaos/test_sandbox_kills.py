@@ -114,6 +114,7 @@ def host_pause(killed: int) -> float:
     return (0.05, 0.4, 1.1, 0.2)[killed % 4]
 
 
+@pytest.mark.slow
 async def test_a_few_workers_killed_around_local_sandboxes_repeat_nothing(redis_url: str) -> None:
     await kill_around_local(redis_url, 20)
 

@@ -203,6 +203,7 @@ async def test_a_websocket_says_so_once_and_goes_on_exactly(gateway: Gateway, va
     assert [each["id"] for each in before + after] == written
 
 
+@pytest.mark.slow
 async def test_a_new_websocket_is_refused_until_redis_is_back(gateway: Gateway, valkey: Valkey) -> None:
     """And opened then, though nobody but those who are refused has asked Redis for anything meanwhile."""
     path = f"/ws/agent/{await gateway.thread()}"

@@ -65,6 +65,7 @@ def test_a_worker_whose_loop_hangs_says_where_and_exits(redis_url: str, tmp_path
     assert "not renewing" in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["logging", "computing"])
 def test_a_loop_that_hangs_with_a_lock_ends_its_process_too(how: str, redis_url: str, tmp_path: Path) -> None:
     with worker(how, redis_url, tmp_path) as process:

@@ -55,6 +55,7 @@ async def stack() -> AsyncIterator[Stack]:
         yield started
 
 
+@pytest.mark.slow
 async def test_a_second_start_on_the_folder_names_the_first(stack: Stack) -> None:
     second = await asyncio.to_thread(up, "--data", str(stack.data), "--port", "0")
     assert second.returncode == 1

@@ -32,7 +32,7 @@ from shared.types import EventType, RunStatus, StepStatus, WaitKind
 
 MAX_ATTEMPTS = 3
 SETTINGS = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 STATUS_AFTER = {
     "run.queued": RunStatus.PENDING,
@@ -376,13 +376,4 @@ async def _each(call: Any) -> Any:
 
 def test_no_order_of_crashes_and_repeats_breaks_a_thread(redis_url: str) -> None:
     Fleet.url = redis_url
-    run_state_machine_as_test(
-        Fleet,
-        settings=settings(
-            max_examples=100,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            database=None,
-        ),
-    )
+    run_state_machine_as_test(Fleet, settings=SETTINGS)
