@@ -130,6 +130,11 @@ class Step(Model):
     kind: str
     status: str
     tries: int = 0
+    parents: list[str] = []
+    started_at: Time | None = None
+    ended_at: Time | None = None
+    input: Any = None
+    input_ref: Reference | None = None
     output: Any = None
     output_ref: Reference | None = None
     error: JSON | None = None

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 from starlette.responses import Response
 
+from shared.history.steps import SeenStep
 from shared.payloads.blobs import Ref
-from shared.threads.steps import StepRecord, Wait
+from shared.threads.steps import Wait
 from shared.threads.types import Run, Thread, time_of
 from shared.types import JSON, Runnable, RunStatus, StepStatus, WaitKind
 
@@ -16,6 +17,10 @@ Item = TypeVar("Item")
 
 def _rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else time_of(str(milliseconds))
 
 
 Timestamp = Annotated[
@@ -192,9 +197,8 @@ class WaitAnswer(BaseModel):
 
     @classmethod
     def of(cls, wait: Wait) -> Self:
-        until = None if wait.until is None else time_of(str(wait.until))
         ref = Reference.of(wait.request_ref)
-        return cls(kind=wait.kind, name=wait.name, until=until, request=wait.request, request_ref=ref)
+        return cls(kind=wait.kind, name=wait.name, until=_time(wait.until), request=wait.request, request_ref=ref)
 
 
 class Published(BaseModel):
@@ -221,22 +225,39 @@ class StepAnswer(BaseModel):
     kind: str
     status: StepStatus
     tries: int
+    parents: list[str] = Field(
+        description="The steps that it follows, as far as that is known: of a tool's call the model's turn that asked "
+        "for it, of a turn the calls whose results it reads, in a run that another one called the step that called it."
+    )
+    started_at: Timestamp | None = Field(description="Null where nothing was recorded of it before its end yet.")
+    ended_at: Timestamp | None
+    input: Any = Field(
+        description="What it was given. Null in lists where it is large, as `output`; of a model's turn the number of "
+        "the thread's `messages` that went before it."
+    )
+    input_ref: Reference | None = Field(description="Of a tool's call: of the model's answer that has it.")
     output: Any = Field(description="Null in lists where it is large (`output_ref`): GET /api/steps/{step_id} has it.")
     output_ref: Reference | None
     error: JSON | None
-    duration_ms: int | None
+    duration_ms: int | None = Field(description="Of its last try.")
     wait: WaitAnswer | None = Field(description="What it waits for, or waited for.")
 
     @classmethod
-    def of(cls, run_id: str, step: StepRecord) -> Self:
+    def of(cls, seen: SeenStep) -> Self:
+        step = seen.record
         return cls(
-            step_id=f"{run_id}.{step.number}",
-            run_id=run_id,
+            step_id=f"{seen.run.id}.{step.number}",
+            run_id=seen.run.id,
             key=step.key,
             name=step.name,
             kind=step.kind,
             status=step.status,
             tries=step.tries,
+            parents=seen.parents,
+            started_at=_time(step.began_at),
+            ended_at=_time(step.ended_at),
+            input=seen.input,
+            input_ref=Reference.of(seen.input_ref),
             output=step.result,
             output_ref=Reference.of(step.payload),
             error=step.error,

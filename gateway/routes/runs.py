@@ -166,11 +166,14 @@ async def get_run(run_id: str, response: Response, services: WithServices, calle
 async def list_steps(
     run_id: str, services: WithServices, caller: Caller, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[StepAnswer]:
+    """One that is at work is there once something is recorded of it: for effects that must not be repeated its start,
+    else its end. Events tell of each.
+    """
     run = await services.run_of(caller, run_id)
     start = offset_of(cursor)
     steps = await services.history.steps(run.id, start, limit + 1)
     return Page(
-        items=[StepAnswer.of(run.id, step) for step in steps[:limit]],
+        items=[StepAnswer.of(seen) for seen in await services.history.seen(run, steps[:limit])],
         next_cursor=str(start + limit) if len(steps) > limit else None,
     )
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -22,7 +22,8 @@ from gateway.routes.paging import NEXT, Limit, bad_cursor
 from gateway.routes.runs import STEP_NUMBER
 from gateway.routes.whole import whole_step
 from shared.errors import AppError, ErrorCode
-from shared.threads.steps import Answer, StepRecord
+from shared.history.steps import SeenStep
+from shared.threads.steps import Answer
 from shared.types import StepStatus, WaitKind
 
 READ_AT_ONCE = 20
@@ -69,20 +70,19 @@ def _place_of(cursor: str | None) -> tuple[int, str] | None:
 async def _waiting(services: Services, caller: Principal, step_id: str) -> StepAnswer | None:
     """None for a step that does not wait any more, or that this release cannot read: the others are listed."""
     try:
-        run_id, step = await _step_of(services, caller, step_id)
+        step = await _step_of(services, caller, step_id)
     except AppError:
         return None
     except (ResponseError, ValueError, TypeError, KeyError):
         log.exception("step %s cannot be read", step_id)
         return None
-    return StepAnswer.of(run_id, step) if step.open else None
+    return StepAnswer.of(step) if step.record.open else None
 
 
 @router.get("/steps/{step_id}", operation_id="getStep", summary="A step", responses=errors(404))
 async def get_step(step_id: str, services: WithServices, caller: Caller) -> StepAnswer:
-    """With its output and its request, however large."""
-    run_id, step = await _step_of(services, caller, step_id)
-    return await whole_step(services.store.payloads, run_id, step)
+    """With its input, output and request, however large."""
+    return await whole_step(services.store.payloads, await _step_of(services, caller, step_id))
 
 
 @router.post(
@@ -125,21 +125,22 @@ class _Given:
 async def _answer(services: Services, caller: Principal, step_id: str, given: _Given, answer: Answer) -> StepAnswer:
     """The step as it is then. Raises AppError CONFLICT where it does not wait for this kind of answer."""
     await services.idempotency.reserve(caller.tenant, given.key, given.request, step_id)
-    run_id, step = await _step_of(services, caller, step_id)
+    step = await _step_of(services, caller, step_id)
     by = token(given.key, given.request)
-    signaled = await services.store.signal(run_id, step.key, answer, [given.kind], by=by)
-    now = await services.store.step_of(run_id, step.key) or step
+    signaled = await services.store.signal(step.run.id, step.record.key, answer, [given.kind], by=by)
+    now = replace(step, record=await services.store.step_of(step.run.id, step.record.key) or step.record)
     if signaled is None or not signaled.answered:
-        raise AppError(ErrorCode.CONFLICT, f"Step {step_id} is {now.status}: it waits for no such answer.")
+        raise AppError(ErrorCode.CONFLICT, f"Step {step_id} is {now.record.status}: it waits for no such answer.")
     services.in_background(services.queue.ring(signaled.ring))
-    return await whole_step(services.store.payloads, run_id, now)
+    return await whole_step(services.store.payloads, now)
 
 
-async def _step_of(services: Services, caller: Principal, step_id: str) -> tuple[str, StepRecord]:
+async def _step_of(services: Services, caller: Principal, step_id: str) -> SeenStep:
     """Raises AppError NOT_FOUND, for a step of somebody else too."""
     run_id, _, number = step_id.rpartition(".")
     run = await services.run_of(caller, run_id) if STEP_NUMBER.fullmatch(number) else None
     step = await services.history.step(run.id, int(number)) if run else None
     if run is None or step is None:
         raise AppError(ErrorCode.NOT_FOUND, f"There is no step {step_id[:100]}.")
-    return run.id, step
+    [seen] = await services.history.seen(run, [step])
+    return seen

@@ -10,6 +10,7 @@ import orjson
 
 from shared.db import history
 from shared.db.engine import Database
+from shared.history.steps import SeenStep, asker_of, seen
 from shared.ids import stream_position, thread_of
 from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore, after
@@ -85,6 +86,15 @@ class History:
             return None
         async with self._database.connect() as c:
             return await history.step(c, run_id, number)
+
+    async def seen(self, run: Run, steps: Sequence[StepRecord]) -> list[SeenStep]:
+        """Steps of the run with their inputs and what they follow. Reads no large values."""
+        known = {step.number: step for step in steps}
+        for number in {asker_of(step) for step in steps} - {None, *known}:
+            assert number is not None
+            if asker := await self.step(run.id, number):
+                known[number] = asker
+        return [seen(run, step, known.get(asker_of(step) or 0)) for step in steps]
 
     async def messages(self, thread_id: str, start: int = 0, count: int | None = None) -> list[JSON]:
         """The conversation as the model sees it, oldest first."""

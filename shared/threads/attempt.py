@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from shared.keys import ThreadKeys
-from shared.payloads.blobs import Ref
+from shared.payloads.blobs import Ref, TooLarge
 from shared.payloads.payloads import Payloads
 from shared.scripts import Scripts
 from shared.threads.brief import encode_brief
@@ -135,13 +135,22 @@ class Attempt:
         self.journal |= {step.key: step for step in steps}
 
     async def _by_reference(self, step: StepRecord) -> StepRecord:
-        """With what is large in it stored apart."""
+        """With what is large in it stored apart. An input that is too large is not kept: no replay needs it."""
+        if step.input is not None:
+            step = await self._with_input_apart(step)
         if ref := await self._kept(step.result, f"The result of step {step.key}"):
             step = replace(step, result=None, payload=ref)
         wait = step.wait
         if wait and (ref := await self._kept(wait.request, f"The request of step {step.key}")):
             step = replace(step, wait=replace(wait, request=None, request_ref=ref))
         return step
+
+    async def _with_input_apart(self, step: StepRecord) -> StepRecord:
+        try:
+            ref = await self._kept(step.input, f"The input of step {step.key}")
+        except TooLarge:
+            return replace(step, input=None)
+        return replace(step, input=None, input_ref=ref) if ref else step
 
     async def _kept(self, value: Any, what: str) -> Ref | None:
         if value is None:

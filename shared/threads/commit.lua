@@ -3,7 +3,8 @@
 -- ARGV 1 thread id, 2 run id, 3 epoch, 4 op, then counted lists: steps (key, status, JSON, and for one that waits: the
 --      kind of wait, when its time is up in ms or ''), messages (JSON), fields of the run (name, value), fields of the
 --      thread (name, value), events (type, step number, data), markers of the blobs that the steps name
--- A journal entry is `STATUS JSON`, and on a second line where in the conversation its messages begin, if it adds any.
+-- A journal entry is `STATUS JSON`, then on a line of its own where in the conversation its messages begin, if it adds
+-- any, and last its times.
 -- The record's `begin` is where the run's own do. Answers {ok, cancel, messages put in}, {fenced, epoch, status},
 --      {illegal, step key, from, to} or {missing, marker}: the blob must be written again.
 local refused = fence(KEYS[1], ARGV[3], ARGV[4])
@@ -39,7 +40,9 @@ local place = redis.call('LLEN', KEYS[5])
 local placed = #messages > 0 and '\n{"place":' .. place .. '}' or ''
 for i = 1, #steps, 5 do
   local key, status, kind, due = steps[i], steps[i + 1], steps[i + 3], steps[i + 4]
-  redis.call('HSET', KEYS[4], key, status .. ' ' .. steps[i + 2] .. placed)
+  local going_on = status == 'running' or kind ~= ''
+  local known = times(redis.call('HGET', KEYS[4], key), going_on, not going_on and status ~= 'pending')
+  redis.call('HSET', KEYS[4], key, status .. ' ' .. steps[i + 2] .. placed .. known)
   redis.call('ZADD', KEYS[8], string.match(steps[i + 2], '"number":(%d+)'), key)
   if status ~= 'running' and status ~= 'pending' then redis.call('HSET', KEYS[1], 'stalls', 0) end
   if kind ~= '' then

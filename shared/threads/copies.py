@@ -44,6 +44,8 @@ class Copies:
         """With what it names in that thread."""
         if step.payload and step.payload.thread_id != thread_id:
             step = replace(step, payload=await self._payloads.copy(step.payload, thread_id))
+        if step.input_ref and step.input_ref.thread_id != thread_id:
+            step = replace(step, input_ref=await self._payloads.copy(step.input_ref, thread_id))
         wait = step.wait
         if wait and wait.request_ref and wait.request_ref.thread_id != thread_id:
             request_ref = await self._payloads.copy(wait.request_ref, thread_id)

@@ -94,6 +94,17 @@ local function keys_of_run()
     timers = KEYS[7], messages = KEYS[8], journal = KEYS[9], waits = KEYS[10], inbox = KEYS[11], dirty = KEYS[12]}
 end
 
+-- The last line of a step's journal entry, which says when it was begun and when it ended. `entry`: what it was until
+-- now, if anything; `going_on`: it is at work or waits. Of what was not recorded before its end only that is known.
+local function times(entry, going_on, ended)
+  local now = string.format('%.0f', now_ms())
+  local started = entry and string.match(entry, '\n{"started_at":(%d+)') or going_on and now
+  local said = {}
+  if started then said[1] = '"started_at":' .. started end
+  if ended then said[#said + 1] = '"ended_at":' .. now end
+  return '\n{' .. table.concat(said, ',') .. '}'
+end
+
 -- A wait is over. What it left in other slots (an event's waiters, the list of approvals) is on the timers' agenda,
 -- due at once, until somebody has cleaned it up.
 local function close_wait(waits, timers, run_id, key)
@@ -109,7 +120,7 @@ end
 local function cancel_waits(k, run_id)
   for _, key in ipairs(redis.call('HKEYS', k.waits)) do
     local entry = redis.call('HGET', k.journal, key)
-    redis.call('HSET', k.journal, key, 'canceled ' .. string.match(entry, '^%S+ (.*)$'))
+    redis.call('HSET', k.journal, key, 'canceled ' .. string.match(entry, '^%S+ (.*)$') .. times(entry, false, true))
     if redis.call('HGET', k.waits, key) == 'child' then
       redis.call('ZADD', k.timers, now_ms(), 'drop|' .. run_id .. '|' .. key)
     end

@@ -5,7 +5,7 @@
 --      10 a name for who answers or '', 11 markers of the blobs that the answer names (counted)
 -- Answers {answered, the run to ring for or ''}: by this call or by an earlier one of the same name; {settled, the
 --      same}: it does not wait (any more), {not_found}, or {missing, marker}: the blob must be written again.
--- A journal entry is `STATUS JSON`; an answered one has the answer on a second line.
+-- A journal entry is `STATUS JSON`; an answered one has the answer on a second line, and its times on the last.
 local thread_id, run_id, key = ARGV[1], ARGV[2], ARGV[3]
 local status, epoch = unpack(redis.call('HMGET', KEYS[1], 'status', 'epoch'))
 local entry = redis.call('HGET', KEYS[4], key)
@@ -23,7 +23,8 @@ local gone = missing_blob(KEYS[8], blobs)
 if gone then return {'missing', gone} end
 name_blobs(KEYS[8], blobs)
 local k = {run = KEYS[1], live = KEYS[6], rings = KEYS[7], dirty = KEYS[9], ring_ms = tonumber(ARGV[8])}
-redis.call('HSET', KEYS[4], key, ARGV[4] .. ' ' .. string.match(entry, '^%S+ ([^\n]*)') .. '\n' .. ARGV[5])
+redis.call('HSET', KEYS[4], key, ARGV[4] .. ' ' .. string.match(entry, '^%S+ ([^\n]*)') .. '\n' .. ARGV[5]
+  .. times(entry, false, ARGV[4] ~= 'pending'))
 close_wait(KEYS[5], KEYS[8], run_id, key)
 append(KEYS[3], KEYS[2], thread_id, run_id, epoch, {ARGV[6], string.match(entry, '"number":(%d+)'), ARGV[7]})
 mark(KEYS[1], KEYS[9], run_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Self
 
 import orjson
@@ -9,6 +10,18 @@ import orjson
 from shared.payloads.blobs import Ref
 from shared.threads.types import time_of
 from shared.types import JSON, StepStatus, WaitKind
+
+LONGEST_ID = 64
+
+
+def call_key(call_id: str) -> str:
+    """Names a model's call within its run. Some providers' ids are kilobytes long (Gemini's carry a signature)."""
+    return call_id if len(call_id) <= LONGEST_ID else sha256(call_id.encode()).hexdigest()[:32]
+
+
+def tool_step(call_id: str) -> str:
+    """The key of the step that makes the call."""
+    return f"tool:{call_key(call_id)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +50,26 @@ class StepRecord:
     """Its effect was under way in the run that this one begins with: what became of it, nobody knows."""
     asks: bool = False
     """Where its outcome is not known, a human decides."""
+    input: Any = None
+    """For those who look: what nothing else of its run tells (shared/history/steps.py)."""
+    input_ref: Ref | None = None
+    """Where the input is, if it is large; then `input` is None."""
+    parents: Sequence[int] = ()
+    """The numbers of the steps that it follows, as far as that is known."""
+    started_at: int | None = None
+    """The store's to give, as `ended_at`, in Redis' milliseconds. None: nothing was recorded of it before its end."""
+    ended_at: int | None = None
 
     @property
     def refs(self) -> list[Ref]:
         """The blobs that it names."""
-        return [ref for ref in (self.payload, self.wait and self.wait.request_ref) if ref]
+        return [ref for ref in (self.payload, self.input_ref, self.wait and self.wait.request_ref) if ref]
+
+    @property
+    def began_at(self) -> int | None:
+        if self.started_at is None and self.ended_at is not None and self.duration_ms is not None:
+            return self.ended_at - self.duration_ms
+        return self.started_at
 
     @property
     def open(self) -> bool:
@@ -57,13 +85,13 @@ class StepRecord:
     def parse(cls, key: str, entry: str) -> Self:
         status, _, text = entry.partition(" ")
         record: JSON = {}
-        for line in text.split("\n"):  # the step as its run wrote it, then its place, or the answer from outside
+        for line in text.split("\n"):  # the step as its run wrote it; then its place, an outside answer, its times
             record |= orjson.loads(line)
         # A newer release may have written fields that this one does not know.
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
         if known.get("wait"):
             known["wait"] = Wait.parse(known["wait"])
-        known["payload"] = Ref.parse_known(known.get("payload"))
+        known |= {name: Ref.parse_known(known.get(name)) for name in ("payload", "input_ref")}
         return cls(key=key, status=StepStatus(status), **known)
 
     def encode(self) -> bytes:
@@ -80,6 +108,9 @@ class StepRecord:
                 "messages": self.messages,
                 "wait": self.wait and self.wait.as_json(),
                 **({"payload": self.payload.as_json()} if self.payload else {}),
+                **({"input": self.input} if self.input is not None else {}),
+                **({"input_ref": self.input_ref.as_json()} if self.input_ref else {}),
+                **({"parents": self.parents} if self.parents else {}),
                 **({"inherited": True} if self.inherited else {}),
                 **({"asks": True} if self.asks else {}),
                 **({"place": self.place} if self.place else {}),
@@ -88,7 +119,9 @@ class StepRecord:
 
     def entry(self) -> bytes:
         """As the journal has it."""
-        return b"%s %s" % (self.status.encode(), self.encode())
+        times = {"started_at": self.started_at, "ended_at": self.ended_at}
+        known = orjson.dumps({name: at for name, at in times.items() if at is not None})
+        return b"%s %s\n%s" % (self.status.encode(), self.encode(), known)
 
     def row(self) -> tuple[str, str, bytes, str, str | int]:
         """As `commit` takes it: key, status, JSON, and for an open wait its kind and when its time is up."""

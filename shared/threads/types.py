@@ -106,6 +106,8 @@ class NewRun:
     """
     parent: str | None = None
     """`RUN STEP_KEY` of the step that waits for this run's end."""
+    parent_step: int | None = None
+    """That step's number."""
     depth: int = 0
     """How many runs stand above it, each of which called the next."""
     project: str | None = None
@@ -122,6 +124,7 @@ class NewRun:
             "key_id": self.key_id,
             "agent_id": (self.definition or {}).get("agent_id"),
             "parent": self.parent,
+            "parent_step": self.parent_step,
             "depth": self.depth or None,
             "request_id": self.correlation.request_id,
             "traceparent": self.correlation.traceparent,
@@ -200,6 +203,8 @@ class Run:
     user_uuid: str | None
     key_id: str | None
     parent: str | None
+    parent_step: int | None
+    """As of a new run."""
     depth: int
     retried_from: str | None
     forked_from: str | None
@@ -271,6 +276,7 @@ class Run:
             user_uuid=record.get("user_uuid"),
             key_id=record.get("key_id"),
             parent=record.get("parent"),
+            parent_step=int(record["parent_step"]) if "parent_step" in record else None,
             depth=int(record.get("depth", 0)),
             retried_from=record.get("retried_from"),
             forked_from=record.get("forked_from"),

@@ -5,7 +5,6 @@ it: its result, "never began" (then it runs), or nobody can tell. Then the model
 says, the run waits for a human.
 """
 
-import hashlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ import orjson
 
 from shared.links import PortLinks
 from shared.permissions import Permissions
+from shared.threads.steps import call_key, tool_step
 from shared.types import JSON, EventType, StepStatus
 from workflow.agent.budget import RunBudget
 from workflow.agent.delegate import run_child
@@ -37,7 +37,6 @@ BEGAN_ELSEWHERE = (
     "This call was under way when an earlier run of this work ended. Whether it took effect, fully or in part, is not "
     "known. Look at the state of things before you repeat it."
 )
-LONGEST_ID = 64
 
 
 class ToolCaller:
@@ -95,7 +94,7 @@ class ToolCaller:
         What has finished is as it was, whatever became of its tool and of the rules since.
         """
         request = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
-        spec = StepSpec(_key(call), call.name, "tool", request)
+        spec = StepSpec(tool_step(call.id), call.name, "tool", request)
         self._visit(call)
         known = self._step.journal.known(spec.key)
         message: JSON
@@ -109,7 +108,7 @@ class ToolCaller:
 
     async def _made(self, call: ToolCall, spec: StepSpec) -> JSON:
         parsed = self._tools.parse(call.name, call.arguments)
-        refusal = await self._gate.refusal(call, parsed, key=_short(call.id), begun=self._begun(call))
+        refusal = await self._gate.refusal(call, parsed, key=call_key(call.id), begun=self._begun(call))
         answer = None if refusal else await self._answer(call, parsed)
         child = None if refusal else await self._child(call, parsed)
         taken = Taken.by(child.usage) if child and child.usage is not None else Taken()
@@ -140,7 +139,7 @@ class ToolCaller:
     def _visit(self, call: ToolCall) -> None:
         """The steps before the call's own, which are asked for only while its tool and its rules are what they were."""
         journal, name = self._step.journal, _name(call)
-        for key in (f"approve:{permit_name(_short(call.id))}", f"approve:{name}", f"call:{name}"):
+        for key in (f"approve:{permit_name(call_key(call.id))}", f"approve:{name}", f"call:{name}"):
             journal.visit(key)
         key = f"emit:{name}"
         for nth in itertools.count(2):
@@ -153,7 +152,7 @@ class ToolCaller:
         """A human's, where the tool has a question. A call that was begun without one is not asked about any more."""
         name = _name(call)
         asked = self._step.journal.known(f"approve:{name}") is not None
-        begun = self._step.journal.known(_key(call)) is not None
+        begun = self._step.journal.known(tool_step(call.id)) is not None
         if isinstance(parsed, str) or (begun and not asked):
             return None
         question = parsed.tool.question(parsed.args, self._memory, asked=asked)
@@ -164,7 +163,7 @@ class ToolCaller:
         return Answer(await self._step.approve(question.request, name=name))
 
     def _begun(self, call: ToolCall) -> bool:
-        keys = (_key(call), f"call:{_name(call)}")
+        keys = (tool_step(call.id), f"call:{_name(call)}")
         return any(self._step.journal.known(key) is not None for key in keys)
 
     async def _child(self, call: ToolCall, parsed: Call | str) -> ChildEnd | None:
@@ -229,18 +228,9 @@ async def _began_elsewhere(_: ToolContext) -> ToolResult | None:
     raise OutcomeUnknown(BEGAN_ELSEWHERE)
 
 
-def _key(call: ToolCall) -> str:
-    return f"tool:{_short(call.id)}"
-
-
 def _name(call: ToolCall) -> str:
     """Of the steps before the call's own."""
-    return f"{call.name}:{_short(call.id)}"
-
-
-def _short(call_id: str) -> str:
-    """Some providers' ids are kilobytes long (Gemini's carry a signature)."""
-    return call_id if len(call_id) <= LONGEST_ID else hashlib.sha256(call_id.encode()).hexdigest()[:32]
+    return f"{call.name}:{call_key(call.id)}"
 
 
 def _found_out(call: ToolCall, decision: JSON) -> ToolResult:

@@ -13,6 +13,7 @@ from typing import Any
 from shared.links import PortLinks
 from shared.tasks import cancel
 from shared.threads.attempt import Attempt, Change
+from shared.threads.steps import tool_step
 from shared.threads.types import NewEvent, Run
 from shared.types import JSON, EventType
 from workflow.agent.act import ToolCaller
@@ -23,7 +24,8 @@ from workflow.agent.context import Window, system_message, user_message
 from workflow.agent.conversation import Conversation
 from workflow.agent.inbox import Inbox
 from workflow.agent.sandbox import ThreadSandbox
-from workflow.agent.think import Thinker
+from workflow.agent.think import Thinker, llm_step
+from workflow.engine.journal import Journal
 from workflow.engine.step import Step
 from workflow.llm.types import Model, ModelRequest, ModelResponse
 from workflow.runtime import Runtime
@@ -66,10 +68,13 @@ async def _prepared(
     caller = ToolCaller(step, tools, runtime, sandbox=sandbox, links=links, messages=messages, budget=budget)
     agent = Agent(
         budget,
-        Inbox(attempt, step),
-        Compactor(step.journal, asker, budget, window, compact_at=settings.agent.compact_at, standing=caller.standing),
-        Thinker(asker, budget, window, system=system, request=request, coalesce_ms=settings.agent.coalesce_ms),
-        caller,
+        step.journal,
+        inbox=Inbox(attempt, step),
+        compactor=Compactor(
+            step.journal, asker, budget, window, compact_at=settings.agent.compact_at, standing=caller.standing
+        ),
+        thinker=Thinker(asker, budget, window, system=system, request=request, coalesce_ms=settings.agent.coalesce_ms),
+        caller=caller,
     )
     own = len(messages) + sum(known.messages for known in attempt.journal.values() if known.finished)
     return agent, Conversation(messages, own=own, others=max(0, len(attempt.messages) - own))
@@ -99,9 +104,17 @@ class Agent:
     """One run's loop."""
 
     def __init__(
-        self, budget: RunBudget, inbox: Inbox, compactor: Compactor, thinker: Thinker, caller: ToolCaller
+        self,
+        budget: RunBudget,
+        journal: Journal,
+        *,
+        inbox: Inbox,
+        compactor: Compactor,
+        thinker: Thinker,
+        caller: ToolCaller,
     ) -> None:
         self._budget = budget
+        self._journal = journal
         self._inbox = inbox
         self._compactor = compactor
         self._thinker = thinker
@@ -113,10 +126,12 @@ class Agent:
             conversation.extend(await self._inbox.take(turn))
             await self._compactor.make_room(turn, conversation)
             response = await self._thinker.think(turn, conversation)
+            self._journal.follow([llm_step(turn)])
             conversation.add(response.as_message())
             if not response.tool_calls and not self._inbox.waiting:
                 return {"output": response.content, **self._budget.bill()}
             conversation.extend(await self._act(response))
+            self._journal.follow([tool_step(call.id) for call in response.tool_calls] or [llm_step(turn)])
         raise AssertionError("unreachable: itertools.count does not end")
 
     async def _act(self, response: ModelResponse) -> list[JSON]:

@@ -44,7 +44,7 @@ class Thinker:
             )
 
         seen = hashlib.sha256(orjson.dumps(conversation.last)).hexdigest()[:16]
-        spec = StepSpec(f"llm:{turn}", "llm", "llm", {"messages": conversation.count, "last": seen})
+        spec = StepSpec(llm_step(turn), "llm", "llm", {"messages": conversation.count, "last": seen})
         response = _from_json(await self._asker.perform(spec, body))
         self._budget.count(response.usage)
         self._window.learn(response.usage.input_tokens, conversation.tokens)
@@ -71,6 +71,11 @@ class Thinker:
                 scope, request, input_tokens=input_tokens, on_delta=on_delta, on_retry=on_retry
             )
             return _with_unique_ids(response, conversation), await stream.rest()
+
+
+def llm_step(turn: int) -> str:
+    """The key of a turn's step."""
+    return f"llm:{turn}"
 
 
 def _delta_event(label: str, text: str) -> tuple[str, JSON]:

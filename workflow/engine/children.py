@@ -70,6 +70,7 @@ class Children:
             user_uuid=parent.user_uuid,
             key_id=parent.key_id,
             parent=f"{parent.id} {record.key}",
+            parent_step=record.number,
             depth=parent.depth + 1,
         )
         submitted = await self._outside.store.submit(new, queued={"parent_run_id": parent.id})

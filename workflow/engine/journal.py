@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ class StepSpec:
     """What a step is. `key` is its identity within the run (`llm:4`, `tool:<id>`), whatever the order of steps.
 
     `input` (JSON) is what the step is done with: a replay whose input differs is refused.
+    `shown` (JSON) is recorded as its input, where nothing else of the run tells it.
     `intent`: the start is committed before the body runs, whose effects must not be repeated unseen.
     `asks`: it is recorded with the start that a human decides where the outcome is not known.
     `effect`: the key that names the effect to the world outside, where several tries are one effect; else `key`.
@@ -36,6 +38,7 @@ class StepSpec:
     intent: bool = False
     asks: bool = False
     effect: str | None = None
+    shown: Any = None
 
 
 class Journal:
@@ -45,6 +48,7 @@ class Journal:
         self._attempt = attempt
         self._parking = parking
         self._closed = False
+        self._parents: list[int] = []
         recorded = attempt.journal.values()
         self._steps = dict(attempt.journal)
         self._numbers = max((step.number for step in recorded), default=0)
@@ -84,7 +88,16 @@ class Journal:
                 if self._parking.alone():
                     self.check_replayed()
             self._numbers += 1
-            known = StepRecord(spec.key, self._numbers, spec.name, spec.kind, StepStatus.PENDING, digest)
+            known = StepRecord(
+                spec.key,
+                self._numbers,
+                spec.name,
+                spec.kind,
+                StepStatus.PENDING,
+                digest,
+                input=orjson.loads(orjson.dumps(spec.shown)),  # as it is now, whatever the flow does with it
+                parents=self._parents,
+            )
             self._steps[spec.key] = known
         elif known.input_hash != digest:
             raise AppError(
@@ -95,6 +108,10 @@ class Journal:
             )
         self._unvisited.discard(spec.key)
         return known
+
+    def follow(self, keys: Iterable[str]) -> None:
+        """New steps follow these, which are known, from now on."""
+        self._parents = [self._steps[key].number for key in keys]
 
     def visit(self, key: str) -> None:
         """The code need not ask for the step any more: what it was for is asked for by another one."""

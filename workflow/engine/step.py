@@ -85,7 +85,7 @@ class Step:
 
         while True:
             this_try = key if tries == 1 else f"{key}~{tries}"
-            spec = StepSpec(this_try, name, "function", input, intent=not repeat, effect=key)
+            spec = StepSpec(this_try, name, "function", input, intent=not repeat, effect=key, shown=input)
             try:
                 return await self.perform(spec, body, recover=None if repeat else _nobody_knows)
             except AppError as error:
@@ -211,7 +211,8 @@ class Step:
         async def body(scope: StepScope) -> Outcome:
             return Outcome(await self.waits.publish(name, payload, key, scope.effect_key))
 
-        await self.perform(StepSpec(self._key(f"publish:{name}"), name, "publish", [payload, key]), body)
+        shown = {"name": name, "key": key, "payload": payload}
+        await self.perform(StepSpec(self._key(f"publish:{name}"), name, "publish", [payload, key], shown=shown), body)
 
     async def emit(self, kind: str, data: JSON, *, name: str | None = None) -> None:
         """An event of the flow's own type on the thread's stream, once. Large data is the step's output too.
@@ -219,10 +220,13 @@ class Step:
         `name` is the step's, by default the event's type.
         """
 
-        async def body(_: StepScope) -> Outcome:
-            return Outcome(data if self._attempt.payloads.large(data) else None, events=[(kind, data)])
+        large = self._attempt.payloads.large(data)
 
-        await self.perform(StepSpec(self._key(f"emit:{name or kind}"), kind, "emit", data), body)
+        async def body(_: StepScope) -> Outcome:
+            return Outcome(data if large else None, events=[(kind, data)])
+
+        shown = None if large else data
+        await self.perform(StepSpec(self._key(f"emit:{name or kind}"), kind, "emit", data, shown=shown), body)
 
     def _key(self, base: str) -> str:
         self._names[base] += 1
