@@ -1,5 +1,5 @@
-"""Ends what is open for a key that is revoked, or for credentials that have expired: each gateway looks now and then,
-for all that it has open at once."""
+"""Ends what is open for a key that is revoked or a session that is over, or for credentials that have expired: each
+gateway looks now and then, for all that it has open at once."""
 
 import asyncio
 from typing import Protocol
@@ -28,8 +28,8 @@ class Revocations:
         self._open[stream] = caller
 
     def asked_of(self) -> set[str]:
-        """The keys of all that is open."""
-        return {caller.key_id for caller in self._open.values()}
+        """The keys and sessions of all that is open."""
+        return {each for caller in self._open.values() for each in caller.revocable}
 
     async def keep(self) -> None:
         """Asks until cancelled."""
@@ -46,5 +46,5 @@ class Revocations:
         for stream, caller in list(self._open.items()):
             if caller.ended:
                 stream.end(credentials_ended())
-            elif caller.key_id in revoked:
+            elif caller.revocable & revoked:
                 stream.end(key_revoked())

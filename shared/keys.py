@@ -267,7 +267,8 @@ def session(tenant: str, name: str) -> str:
 
 
 def revoked(key_id: str) -> str:
-    """STRING: that an API key is revoked, for longer than any gateway remembers the key."""
+    """STRING: that an API key is revoked, for longer than any gateway remembers the key; or that a session was signed
+    out, for as long as its cookie would count."""
     return f"revoked:{{{key_id}}}"
 
 

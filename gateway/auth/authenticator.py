@@ -2,11 +2,13 @@
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from dataclasses import replace
 from typing import Self
 
+from redis.asyncio import Redis
 from starlette.requests import HTTPConnection
 
 from gateway.auth.failures import Failures, address_of
@@ -21,7 +23,8 @@ from shared.config import Settings
 from shared.config.types import LEAST_KEY_CHARS
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
-from shared.key_format import digest
+from shared.ids import new_id
+from shared.key_format import digest, is_key
 
 SESSION_SECONDS = 14 * 24 * 3600
 STREAM_TICKET_SECONDS = 60
@@ -72,10 +75,10 @@ class Authenticator:
         self._pages = Pages(settings)
         self._enabled = settings.auth.enabled
         self._digests = [digest(key) for key in keys]
-        self._first_key_id = _key_id(self._digests[0]) if keys else LOCAL
+        self._key_ids = [_key_id(each) for each in self._digests] or [LOCAL]
         # Without a key nobody is asked for a ticket or a cookie, so a secret that no other gateway knows will do.
         secret = keys[0].encode() if keys else secrets.token_bytes(32)
-        self._sessions = Signer(secret, "session")
+        self._sessions = Signer(secret, "session of a key")
         self._tickets = Signer(secret, "stream ticket")
         # Cookies are shared by all ports of a host, so that two stacks on one machine need two names.
         self.cookie_name = f"trunkline_{hashlib.sha256(b'cookie ' + secret).hexdigest()[:8]}"
@@ -98,9 +101,39 @@ class Authenticator:
         """Raises AppError UNAUTHORIZED, FORBIDDEN, NOT_FOUND (the workspace), RATE_LIMITED, UNAVAILABLE."""
         return await self.workspaces.selected(connection, await self._identified(connection, ticket))
 
-    def new_session(self, workspace: str) -> str:
-        """The value of a session cookie."""
-        return self._sessions.sign({"workspace": workspace}, seconds=SESSION_SECONDS)
+    async def signed_in(self, connection: HTTPConnection, key: str | None) -> Principal:
+        """Whose key it is, in a new session. None: the key is that of the headers. A cookie makes no other one.
+
+        Raises AppError as `caller`, and INVALID_REQUEST for a token: where and how long it counts its issuer says.
+        """
+        self._pages.check_sign_in(connection)
+        presented = key or _presented_key(connection)
+        if not self._enabled:
+            caller = await self._identified(connection, None)
+        elif presented is None:
+            raise AppError(ErrorCode.UNAUTHORIZED, "To sign in, send an API key: as `key` in the body, or as a header.")
+        else:
+            caller = await self._of_presented(presented, address_of(connection))
+        if not caller.operator and not is_key(presented or ""):
+            raise AppError(ErrorCode.INVALID_REQUEST, "A session is for an API key. Send a token with each request.")
+        ends_at = min(caller.ends_at or math.inf, time.time() + SESSION_SECONDS)
+        return replace(await self.workspaces.selected(connection, caller), session=new_id(), ends_at=ends_at)
+
+    def cookie_of(self, workspace: str, key_id: str | None = None, session: str | None = None) -> str:
+        """The value of a session's cookie. Without a key's id it is for who has the printed link.
+
+        The link stands for the first key of the settings, and so does what is done by it: a key's budget has no second
+        door.
+        """
+        claims = {"workspace": workspace, "key_id": key_id or self._key_ids[0], "session": session or new_id()}
+        return self._sessions.sign(claims, seconds=SESSION_SECONDS)
+
+    async def sign_out(self, connection: HTTPConnection, redis: Redis) -> None:
+        """Ends the session of the cookie at once, where there is one. Raises AppError FORBIDDEN; RedisError."""
+        claims = self._sessions.verify(connection.cookies.get(self.cookie_name, ""))
+        if claims is not None:
+            self._pages.check_cookie(connection)
+            await self.ring.end_session(redis, claims["session"], claims["expires"] - time.time())
 
     def new_stream_ticket(self, caller: Principal) -> tuple[str, int]:
         """And for how many seconds it is good: no longer than the caller's credentials."""
@@ -113,7 +146,7 @@ class Authenticator:
         """That the credentials of somebody who came in before still count. Raises AppError UNAUTHORIZED."""
         if caller.ended:
             raise credentials_ended()
-        await self.ring.check_not_revoked(caller.key_id)
+        await self.ring.check_not_revoked(*caller.revocable)
 
     async def _identified(self, connection: HTTPConnection, ticket: str | None) -> Principal:
         if not self._enabled:
@@ -124,7 +157,7 @@ class Authenticator:
         if ticket is not None:
             return await self._of_ticket(ticket)
         if cookie := connection.cookies.get(self.cookie_name):
-            return self._of_cookie(connection, cookie)
+            return await self._of_cookie(connection, cookie)
         raise AppError(
             ErrorCode.UNAUTHORIZED, "This needs an API key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
         )
@@ -158,13 +191,21 @@ class Authenticator:
         await self.check(caller)
         return caller
 
-    def _of_cookie(self, connection: HTTPConnection, cookie: str) -> Principal:
+    async def _of_cookie(self, connection: HTTPConnection, cookie: str) -> Principal:
+        """As the session's key is now."""
         claims = self._sessions.verify(cookie)
         if claims is None:
-            raise AppError(ErrorCode.UNAUTHORIZED, "The session has ended. Open a new link, or send an API key.")
+            raise AppError(ErrorCode.UNAUTHORIZED, "The session has ended. Sign in again, or send an API key.")
         self._pages.check_cookie(connection)
-        # The link stands for the first key, and so does what is done by it: a key's budget has no second door.
-        return replace(_operator(self._first_key_id, claims["workspace"]), ends_at=claims["expires"])
+        workspace, key_id = claims["workspace"], claims["key_id"]
+        if key_id in self._key_ids:
+            caller = _operator(key_id, workspace)
+        else:
+            caller = await self.ring.of_id(workspace, key_id)
+        ends_at = min(caller.ends_at or math.inf, claims["expires"])
+        caller = replace(caller, session=claims["session"], ends_at=ends_at)
+        await self.check(caller)
+        return caller
 
 
 def credentials_ended() -> AppError:

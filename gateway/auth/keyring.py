@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 
 from redis.asyncio import Redis
 
@@ -37,6 +38,7 @@ class KeyRing:
         self._failures = failures
         self._remember_seconds = remember_seconds
         self._keys = Remembered(self._load, max_seconds=remember_seconds)
+        self._by_id = Remembered(self._load_id, max_seconds=remember_seconds)
         self._used: dict[str, datetime] = {}
 
     async def principal(self, key: str, address: str) -> Principal:
@@ -46,7 +48,13 @@ class KeyRing:
         name = digest(key).hex()
         if not self._keys.knows(name):
             await self._failures.check(address)
-        found = await self._keys.get(name)
+        return await self._caller(await self._keys.get(name))
+
+    async def of_id(self, workspace: str, key_id: str) -> Principal:
+        """Of a key that was shown before. Raises AppError UNAUTHORIZED, UNAVAILABLE."""
+        return await self._caller(await self._by_id.get(f"{workspace} {key_id}"))
+
+    async def _caller(self, found: Key | None) -> Principal:
         if found is None:
             raise AppError(ErrorCode.UNAUTHORIZED, "This API key is not known here.")
         await self._check(found)
@@ -54,13 +62,13 @@ class KeyRing:
         ends_at = found.expires_at.timestamp() if found.expires_at else None
         return Principal(found.workspace, found.id, found.scopes, found.project, ends_at=ends_at)
 
-    async def check_not_revoked(self, key_id: str) -> None:
-        """Raises AppError UNAUTHORIZED. A Redis that is away says nothing."""
-        if await self.revoked([key_id]):
+    async def check_not_revoked(self, *ids: str) -> None:
+        """Of keys and sessions. Raises AppError UNAUTHORIZED. A Redis that is away says nothing."""
+        if await self.revoked(ids):
             raise key_revoked()
 
     async def revoked(self, key_ids: Iterable[str]) -> set[str]:
-        """Those of the keys that are, by questions that are sent together. A Redis that is away says nothing."""
+        """Those of the keys and sessions that are, by questions sent together. A Redis that is away says nothing."""
         asked = list(key_ids)
         questions = asyncio.gather(*(self._counters.get(names.revoked(key_id)) for key_id in asked))
         marks = await unless_away(self._counters, questions) or [None] * len(asked)
@@ -81,6 +89,10 @@ class KeyRing:
         seconds = int(self._remember_seconds + 4 * FRESH_SECONDS)
         for key_id in revoked:
             await patiently(partial(client.set, names.revoked(key_id), "1", ex=seconds), PATIENCE_SECONDS)
+
+    async def end_session(self, client: Redis, session: str, seconds: float) -> None:
+        """Tells all gateways, for as long as its cookie would count."""
+        await patiently(partial(client.set, names.revoked(session), "1", ex=ceil(seconds)), PATIENCE_SECONDS)
 
     async def keep(self) -> None:
         """Writes when keys were used, until cancelled."""
@@ -104,6 +116,11 @@ class KeyRing:
         async with self._db.connect() as c:
             return await keys.by_digest(c, name)
 
+    async def _load_id(self, name: str) -> Key | None:
+        workspace, _, key_id = name.partition(" ")
+        async with self._db.connect() as c:
+            return await keys.get(c, workspace, key_id)
+
     async def _check(self, key: Key) -> None:
         if key.revoked_at is not None:
             raise key_revoked()
@@ -113,4 +130,4 @@ class KeyRing:
 
 
 def key_revoked() -> AppError:
-    return AppError(ErrorCode.UNAUTHORIZED, "This API key was revoked.")
+    return AppError(ErrorCode.UNAUTHORIZED, "This API key was revoked, or the session signed out.")

@@ -27,6 +27,11 @@ class Pages:
         if connection.scope.get("method") not in SAFE_METHODS and not self._is_own(connection):
             raise AppError(ErrorCode.FORBIDDEN, "With a cookie, only the gateway's own pages may do this.")
 
+    def check_sign_in(self, connection: HTTPConnection) -> None:
+        """Raises AppError FORBIDDEN for another's page: its visitor would work under its key. Who is no page may."""
+        if "origin" in connection.headers and not self._is_own(connection):
+            raise AppError(ErrorCode.FORBIDDEN, "Only the gateway's own pages may sign somebody in.")
+
     def check_open(self, connection: HTTPConnection) -> None:
         """Where no key is asked for, any web page that its user visits could reach the gateway through the browser.
 

@@ -27,6 +27,8 @@ class Principal:
     """For whom, where the credentials say so."""
     workspaces: frozenset[str] | None = frozenset()
     """Those that may be selected beside `workspace`; None: all that there are."""
+    session: str | None = None
+    """The id of the browser's session that the credentials are of: it can be ended for itself."""
     ends_at: float | None = None
     """When the credentials count no more (Unix time), and what is open with them ends; None: when they are revoked."""
 
@@ -34,6 +36,11 @@ class Principal:
     def operator(self) -> bool:
         """Who has a key of the settings runs the installation, and has all of its workspaces."""
         return self.workspaces is None
+
+    @property
+    def revocable(self) -> frozenset[str]:
+        """The ids of what ends the caller's access when it is revoked."""
+        return frozenset({self.key_id, self.session} - {None})  # type: ignore[arg-type]
 
     @property
     def ended(self) -> bool:
@@ -85,6 +92,7 @@ class Principal:
             "scopes": sorted(self.scopes),
             "project": self.project,
             "user": self.user,
+            "session": self.session,
             "ends_at": self.ends_at,
         }
 
@@ -96,5 +104,6 @@ class Principal:
             scopes=frozenset(scope for scope in Scope if scope in claims["scopes"]),
             project=claims["project"],
             user=claims["user"],
+            session=claims.get("session"),
             ends_at=claims["ends_at"],
         )

@@ -1,7 +1,7 @@
 """A run's steps as the thread store keeps them, what they wait for, and what answers that."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Self
 
@@ -56,9 +56,9 @@ class StepRecord:
     """Where the input is, if it is large; then `input` is None."""
     parents: Sequence[int] = ()
     """The numbers of the steps that it follows, as far as that is known."""
-    started_at: int | None = None
+    started_at: int | None = field(default=None, compare=False)
     """The store's to give, as `ended_at`, in Redis' milliseconds. None: nothing was recorded of it before its end."""
-    ended_at: int | None = None
+    ended_at: int | None = field(default=None, compare=False)
 
     @property
     def refs(self) -> list[Ref]:

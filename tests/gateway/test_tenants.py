@@ -42,6 +42,7 @@ PUBLIC = {
     "/health/ready": "for orchestrators",
     "/metrics": "asks for `metrics.token`, where there is one",
     "/session": "takes a one-time ticket",
+    "/api/session": "takes a key, in the body if need be; signing out needs none",
 }
 """Paths that ask nobody for a key, and why."""
 NO_TENANTS: dict[str, str] = {}

@@ -290,7 +290,7 @@ async def test_a_cookie_opens_it_for_the_gateways_own_pages_only(gateway: Gatewa
     """A browser sends the cookie from any page, and no CORS rule holds for WebSockets."""
     thread_id = await gateway.thread()
     auth = gateway.app.state.services.auth
-    cookie = {"cookie": f"{auth.cookie_name}={auth.new_session('default')}"}
+    cookie = {"cookie": f"{auth.cookie_name}={auth.cookie_of('default')}"}
     own = {**cookie, "origin": f"http://127.0.0.1:{gateway.port}"}
     async with websocket(gateway, f"/ws/agent/{thread_id}", own) as client:
         assert (await client.next())["type"] == "waiting"
