@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,31 @@ async def test_a_thread_reads_the_same_live_archived_and_evicted(house: House) -
         await change()
         assert [await house.get(path) for path in paths] == live
         assert [events_in(await house.gateway.body_of(path)) for path in streams] == followed
+
+
+async def test_steps_show_their_inputs_times_and_parents_wherever_they_are(house: House) -> None:
+    run_id = await house.gateway.execute(await house.gateway.thread())
+    attempt = await house.gateway.attempt(run_id)
+    call = {"id": "c", "name": "bash", "arguments": "x" * 100_000}
+    asked = StepRecord("llm:1", 1, "llm", "llm", StepStatus.SUCCEEDED, "h", result={"tool_calls": [call]})
+    made = StepRecord("tool:c", 2, "bash", "tool", StepStatus.RUNNING, "h", parents=[1])
+    given = StepRecord("f", 3, "f", "function", StepStatus.SUCCEEDED, "h", duration_ms=5, input="y" * 100_000)
+    for step in (asked, made, replace(made, status=StepStatus.SUCCEEDED), given):
+        await attempt.commit(Change([step]))
+    await attempt.end(RunStatus.SUCCEEDED, {}, {})
+    paths = [
+        f"/runs/{run_id}/steps",
+        f"/runs/{run_id}/steps?limit=1&cursor=1",
+        f"/steps/{run_id}.2",
+        f"/steps/{run_id}.3",
+    ]
+    live = [await house.get(path) for path in paths]
+    assert (live[2]["input"]["arguments"], live[3]["input"]) == ("x" * 100_000, "y" * 100_000)
+    assert live[2]["parents"] == [f"{run_id}.1"]
+    assert all(step["started_at"] <= step["ended_at"] for step in live[2:])
+    for change in (house.archive, house.evict):
+        await change()
+        assert [await house.get(path) for path in paths] == live
 
 
 async def test_a_stream_resumes_after_every_id_wherever_its_events_are(house: House) -> None:
