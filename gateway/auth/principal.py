@@ -40,7 +40,7 @@ class Principal:
     @property
     def revocable(self) -> frozenset[str]:
         """The ids of what ends the caller's access when it is revoked."""
-        return frozenset({self.key_id, self.session} - {None})  # type: ignore[arg-type]
+        return frozenset(each for each in (self.key_id, self.session) if each)
 
     @property
     def ended(self) -> bool:

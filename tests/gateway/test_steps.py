@@ -134,8 +134,10 @@ async def test_a_large_input_stands_apart_and_one_above_the_limit_nowhere(gatewa
     assert (found["large"]["input"], found["large"]["input_ref"]["bytes"]) == (None, INLINE_BYTES + 2)
     assert (found["huge"]["input"], found["huge"]["input_ref"]) == (None, None)
     assert found["emit:progress"]["input_ref"] == found["emit:progress"]["output_ref"]
-    whole = (await gateway.client.get(f"/api/steps/{found['large']['step_id']}")).json()
-    assert whole["input"] == "x" * INLINE_BYTES
+    forked = (await gateway.client.post(f"/api/runs/{run_id}/fork")).json()["run_id"]
+    for step_id in (found["large"]["step_id"], f"{forked}.1"):
+        whole = (await gateway.client.get(f"/api/steps/{step_id}")).json()
+        assert whole["input"] == "x" * INLINE_BYTES
 
 
 BOOK = {
