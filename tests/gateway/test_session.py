@@ -165,3 +165,11 @@ async def test_the_audit_log_has_who_signed_in_and_never_the_key(gateway: Gatewa
     [entry] = answer.json()["items"]
     assert (entry["actor"], entry["outcome"]) == (key["id"], "done")
     assert key["key"] not in answer.text
+
+
+async def test_where_nobody_is_asked_for_a_key_anybody_here_signs_in(redis_url: str, tmp_path: Path) -> None:
+    settings = settings_for(redis_url, tmp_path, auth=AuthSettings(enabled=False))
+    async with serving(settings) as gateway, browser(gateway) as client:
+        assert (await client.post("/api/session")).status_code == 200
+        assert (await client.delete("/api/session")).status_code == 204
+        assert (await client.post("/api/session", headers={"origin": "https://evil.example"})).status_code == 403

@@ -39,9 +39,9 @@ async def work(gateway: Gateway, runtime: Runtime, *run_ids: str) -> None:
         await Runner(out, runtime).execute(run_id, "w1", Signals())
 
 
-async def of_function(gateway: Gateway, flow: Any, input: Any = None) -> tuple[str, Runtime]:
-    runtime = a_runtime(Playbook([]), functions=[durable("flow")(flow)])
-    body = {"runnable_type": "function", "runnable_id": "flow", "input": input}
+async def of_function(gateway: Gateway, flow: Any, *others: Any) -> tuple[str, Runtime]:
+    runtime = a_runtime(Playbook([]), functions=[durable(each.__name__)(each) for each in (flow, *others)])
+    body = {"runnable_type": "function", "runnable_id": "flow"}
     run_id: str = (await gateway.client.post("/api/runs", json=body)).json()["run_id"]
     await work(gateway, runtime, run_id)
     return run_id, runtime
@@ -185,6 +185,22 @@ async def test_an_agents_steps_follow_one_another(gateway: Gateway) -> None:
     of_child = await steps(gateway, child_id)
     assert of_child["llm:1"]["parents"] == [asking["step_id"]]
     assert of_child["llm:2"]["parents"] == [of_child["tool:d"]["step_id"]]
+
+
+async def test_a_called_functions_steps_follow_the_one_that_called_it(gateway: Gateway) -> None:
+    async def child(step: Step, _: Any) -> None:
+        await step.emit("progress", {})
+        await step.emit("progress", {})
+
+    async def flow(step: Step, _: Any) -> None:
+        await step.call("function:child", {"of": 7})
+
+    run_id, runtime = await of_function(gateway, flow, child)
+    [call] = (await steps(gateway, run_id)).values()
+    assert (call["input"]["id"], call["input"]["input"]) == ("child", {"of": 7})
+    await work(gateway, runtime, call["wait"]["name"])
+    found = await steps(gateway, call["wait"]["name"])
+    assert [step["parents"] for step in found.values()] == [[call["step_id"]]] * 2
 
 
 async def test_a_call_is_shown_on_whichever_page_it_is(gateway: Gateway) -> None:
