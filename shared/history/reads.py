@@ -90,7 +90,7 @@ class History:
     async def seen(self, run: Run, steps: Sequence[StepRecord]) -> list[SeenStep]:
         """Steps of the run with their inputs and what they follow. Reads no large values."""
         known = {step.number: step for step in steps}
-        for number in {asker for step in steps if (asker := asker_of(step)) and asker not in known}:
+        for number in {number for step in steps if (number := asker_of(step)) and number not in known}:
             if asker := await self.step(run.id, number):
                 known[number] = asker
         return [seen(run, step, known.get(asker_of(step) or 0)) for step in steps]
