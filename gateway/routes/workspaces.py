@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.auth import DEFAULT_WORKSPACE, Principal
-from gateway.deps import Admin, Caller, IdempotencyKey, Services, WithServices
+from gateway.deps import Admin, Caller, IdempotencyKey, Operator, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp, locate
 from gateway.routes.bodies import JsonObject, Name, RowBody, Version
@@ -80,12 +80,11 @@ async def list_workspaces(
 async def create_workspace(
     body: WorkspaceBody,
     services: WithServices,
-    caller: Admin,
+    caller: Operator,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> WorkspaceAnswer:
     """For the operator's keys only. Select it by `X-Workspace-Id` to make its first key."""
-    caller.check_operator()
     request = ["workspace", body.model_dump()]
     workspace_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
@@ -140,12 +139,11 @@ async def change_workspace(
     status_code=204,
     responses=errors(404, 409),
 )
-async def delete_workspace(workspace_id: str, services: WithServices, caller: Admin) -> None:
+async def delete_workspace(workspace_id: str, services: WithServices, caller: Operator) -> None:
     """With its keys, projects, agents and all else, for ever. 409 while it has threads.
 
     For the operator's keys only.
     """
-    caller.check_operator()
     known = await _workspace_of(services, caller, workspace_id)
     if known.id == DEFAULT_WORKSPACE:
         raise AppError(ErrorCode.CONFLICT, "The default workspace stays.")
