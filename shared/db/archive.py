@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import ColumnElement, Table, and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.db import names
 from shared.db.rows import insert as insert_into
 from shared.db.tables.archive import blobs, events, messages, runs, steps, threads
 from shared.ids import stream_position, thread_of
@@ -88,6 +89,7 @@ async def _forget_thread(c: AsyncConnection, thread_id: str) -> None:
     await c.execute(delete(steps).where(steps.c.run_id.in_(select(runs.c.id).where(runs.c.thread_id == thread_id))))
     for table in (events, runs, messages, blobs):
         await c.execute(delete(table).where(table.c.thread_id == thread_id))
+    await names.forget(c, thread_id)
 
 
 async def _forget_run(c: AsyncConnection, run_id: str) -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 from modem.lease import Lease
 from shared import keys
-from shared.types import Scope
 from shared.config import RedisSettings, WorkerSettings
+from shared.types import Scope
 from tests.gateway.support import Gateway
 from tests.gateway.tenants import client_of, new_key
 

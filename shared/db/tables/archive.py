@@ -101,6 +101,15 @@ events = Table(
     Index("ix_events_ms", "ms"),
 )
 
+# What clients call their threads: hashes (SHA-256) of the tenant and the name. Given before a thread is archived.
+names = Table(
+    "thread_names",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("thread_id", ID, nullable=False),
+    Index("ix_thread_names_thread_id", "thread_id"),
+)
+
 messages = Table(
     "thread_messages",
     metadata,

@@ -14,6 +14,7 @@ def upgrade() -> None:
     _create_runs()
     _create_steps()
     _create_events()
+    _create_thread_names()
     _create_thread_messages()
     _create_thread_blobs()
 
@@ -111,6 +112,16 @@ def _create_events() -> None:
     op.create_index("ix_events_run_id", "events", ["run_id", "ms", "n"])
 
 
+def _create_thread_names() -> None:
+    op.create_table(
+        "thread_names",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("thread_id", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_thread_names"),
+    )
+    op.create_index("ix_thread_names_thread_id", "thread_names", ["thread_id"])
+
+
 def _create_thread_messages() -> None:
     op.create_table(
         "thread_messages",
@@ -134,5 +145,5 @@ def _create_thread_blobs() -> None:
 
 
 def downgrade() -> None:
-    for table in ("thread_blobs", "thread_messages", "events", "steps", "runs", "threads"):
+    for table in ("thread_blobs", "thread_messages", "thread_names", "events", "steps", "runs", "threads"):
         op.drop_table(table)
