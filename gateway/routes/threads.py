@@ -51,7 +51,7 @@ async def initiate(
     project = body.project_id
     request = ["initiate", body.model_dump()]
     thread_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_thread_id())
-    if body.agent_id is not None:
+    if body.agent_id is not None and not await services.history.is_there(thread_id):
         found = await agent_named(services, caller, body.agent_id)
         project = project or (found.project if isinstance(found, Agent) else None)
     project = await services.auth.workspaces.project_of(caller, project)
