@@ -105,11 +105,11 @@ async def get_workspace(
 
 @router.patch(
     "/{workspace_id}",
-    operation_id="changeWorkspace",
+    operation_id="updateWorkspace",
     summary="Change a workspace",
     responses=errors(400, 404, 409, 413),
 )
-async def change_workspace(
+async def update_workspace(
     workspace_id: str,
     body: WorkspacePatch,
     *,
@@ -137,13 +137,16 @@ async def change_workspace(
     operation_id="deleteWorkspace",
     summary="Delete a workspace",
     status_code=204,
-    responses=errors(404, 409),
+    responses=errors(400, 404, 409),
 )
-async def delete_workspace(workspace_id: str, services: WithServices, caller: Operator) -> None:
+async def delete_workspace(
+    workspace_id: str, services: WithServices, caller: Operator, if_match: IfMatch = None
+) -> None:
     """With its keys, projects, agents and all else, for ever. 409 while it has threads.
 
     For the operator's keys only.
     """
+    expected = expected_version(if_match)
     known = await _workspace_of(services, caller, workspace_id)
     if known.id == DEFAULT_WORKSPACE:
         raise AppError(ErrorCode.CONFLICT, "The default workspace stays.")
@@ -151,7 +154,7 @@ async def delete_workspace(workspace_id: str, services: WithServices, caller: Op
         raise AppError(ErrorCode.CONFLICT, "The workspace has threads: delete them first.")
     async with services.db.begin() as c:
         revoked = await keys.of_workspace(c, known.id)
-        await workspaces.remove(c, known.id)
+        await workspaces.remove(c, known.id, expected=expected)
     await services.auth.ring.revoke(services.redis, revoked)
     services.auth.workspaces.forget(known)
 
