@@ -33,8 +33,8 @@ WRITE_SECONDS = 1.0
 AWAY_SECONDS = 5.0
 BATCH = 500
 FORGET_SECONDS = 3600.0
-NOT_AUDITED = frozenset({"createStreamTicket"})
-"""Changes nothing, and comes before each stream of a page."""
+NOT_AUDITED = frozenset({"createStreamTicket", "validateWorkflow"})
+"""They change nothing; the first comes before each stream of a page."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 REFUSED = frozenset({401, 403})
 ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
@@ -43,6 +43,8 @@ ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
 LEFT_OUT = "leftOut"
 """The action of the entry that stands for those that were left out."""
 
+KINDS = {"agent": "thread"}
+"""What is at addresses that call it something else."""
 _ID_CHARS, _ACTION_CHARS = 200, 100
 
 
@@ -174,8 +176,8 @@ def _of_answer(scope: Scope, start: Message) -> Entry | None:
     action, status = _operation(scope), start["status"]
     read = scope.get("method", "GET") in READS
     outcome = _outcome(status, changes=not read and PRINCIPAL in scope and action not in NOT_AUDITED)
-    resource = _resource(scope, Headers(raw=start["headers"]).get("location", ""))
-    return _entry(scope, action, resource, status, outcome) if outcome else None
+    made = Headers(raw=start["headers"]).get("location")
+    return _entry(scope, action, _resource(scope, made or ""), status, outcome, made=made) if outcome else None
 
 
 def _outcome(status: int, *, changes: bool) -> Outcome | None:
@@ -189,7 +191,16 @@ def _outcome(status: int, *, changes: bool) -> Outcome | None:
     return "failed" if status >= 500 else None
 
 
-def _entry(scope: Scope, action: str, resource: tuple[str | None, str | None], status: int, outcome: Outcome) -> Entry:
+def _entry(
+    scope: Scope,
+    action: str,
+    resource: tuple[str | None, str | None],
+    status: int,
+    outcome: Outcome,
+    *,
+    made: str | None = None,
+) -> Entry:
+    """`made`: where what was made is."""
     caller: Principal | None = scope.get(PRINCIPAL)
     path = None if caller else {"path": _text(scope["path"], _ID_CHARS)}
     kind, resource_id = resource
@@ -206,7 +217,7 @@ def _entry(scope: Scope, action: str, resource: tuple[str | None, str | None], s
         outcome=outcome,
         request_id=scope.get(REQUEST_ID),
         address=str(scope["client"][0])[:64] if scope.get("client") else None,
-        detail={"status": status, **(path or {})},
+        detail={"status": status, **(path or {}), **({"made": made} if made else {})},
     )
 
 
@@ -224,7 +235,7 @@ def _resource(scope: Scope, location: str) -> tuple[str | None, str | None]:
         return name.removesuffix("_id")[:50], str(value)
     _, _, place = location.rpartition("/api/")
     kind, _, made = place.partition("/")
-    return (kind.removesuffix("s")[:50], made) if made else (None, None)
+    return (KINDS.get(kind, kind.removesuffix("s"))[:50], made) if made else (None, None)
 
 
 def _text(value: str, most_chars: int) -> str:

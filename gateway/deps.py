@@ -144,12 +144,15 @@ async def _identified(connection: HTTPConnection, services: Services, ticket: st
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Whoever calls with this scope."""
+    """Whoever calls with this scope; who runs the installation, where that is asked for."""
 
     scope: Scope
+    operator: bool = False
 
     async def __call__(self, principal: Annotated[Principal, Depends(identified)]) -> Principal:
         principal.check(self.scope)
+        if self.operator:
+            principal.check_operator()
         return principal
 
 
@@ -176,6 +179,8 @@ Caller = Annotated[Principal, Depends(Needs(Scope.READ))]
 Runner = Annotated[Principal, Depends(Needs(Scope.RUN))]
 Writer = Annotated[Principal, Depends(Needs(Scope.WRITE))]
 Admin = Annotated[Principal, Depends(Needs(Scope.ADMIN))]
+Operator = Annotated[Principal, Depends(Needs(Scope.ADMIN, operator=True))]
+"""For what concerns all workspaces: no key of one of them does."""
 StreamCaller = Annotated[Principal, Depends(StreamNeeds(Scope.READ))]
 
 

@@ -1,4 +1,4 @@
-"""What can be asked next: where made things are, and OpenAPI links to whatever takes their ids."""
+"""What can be asked next: where made things are, their version, and OpenAPI links to whatever takes their ids."""
 
 from shared.types import JSON
 
@@ -12,7 +12,17 @@ _MAKES = {
 }
 """Operations that make something, beside POST to a collection, and the parameter that is its id elsewhere."""
 
+_OPENED = ("initiateThread", "forkThread")
+"""Those of them that say where it is though they answer 200."""
 _LOCATION: JSON = {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}}
+
+_TAG: JSON = {
+    "description": "Its version, which a change takes as `If-Match`.",
+    "schema": {"type": "string"},
+}
+_DONE = ("200", "201")
+_UNTAGGED = {"/api/runs"}
+"""Collections whose POST answers without one."""
 
 
 def add_links(description: JSON) -> None:
@@ -22,12 +32,31 @@ def add_links(description: JSON) -> None:
         operation = methods.get("post", {})
         if parameter := _MAKES.get(operation.get("operationId")) or _item_of(path, paths):
             made = operation.get("responses", {}).get("201")
-            if made is not None:
-                made["headers"] = {"Location": _LOCATION}
             answer = made or operation.get("responses", {}).get("200")
+            if made is not None or operation.get("operationId") in _OPENED:
+                answer.setdefault("headers", {})["Location"] = _LOCATION
             if answer is not None:
                 link = {parameter: f"$response.body#/{_member(answer, parameter, description)}"}
                 answer["links"] = {taker: {"operationId": taker, "parameters": link} for taker in takers[parameter]}
+
+
+def describe_tags(description: JSON) -> None:
+    """`ETag` on the answers of whatever takes it as `If-Match`, and of what reads or makes the same things."""
+    paths: JSON = description["paths"]
+    description["components"]["headers"] = {"ETag": _TAG}
+    versioned = {path for path, methods in paths.items() if any(map(_takes_tag, methods.values()))}
+    collections = {path.rpartition("/")[0] for path in versioned if path.endswith("}")} - _UNTAGGED
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            reads = method == "get" and path in versioned
+            makes = method == "post" and path in collections and "201" in operation["responses"]
+            answer = next((found for status in _DONE if (found := operation["responses"].get(status))), None)
+            if answer is not None and (reads or makes or _takes_tag(operation)):
+                answer.setdefault("headers", {})["ETag"] = {"$ref": "#/components/headers/ETag"}
+
+
+def _takes_tag(operation: JSON) -> bool:
+    return any(each.get("name") == "If-Match" for each in operation.get("parameters", ()))
 
 
 def _takers(paths: JSON) -> dict[str, list[str]]:

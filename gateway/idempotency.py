@@ -35,7 +35,11 @@ class Idempotency:
         if key is None:
             return new_id
         name, digest = keys.idempotency(str(tenant), key), _digest(request)
-        return _reserved(await self.first(name, f"{digest} {new_id}", seconds=KEPT_SECONDS), key, digest)
+        mine = f"{digest} {new_id}"
+        kept = await patiently(
+            lambda: self._client.set(name, mine, nx=True, get=True, ex=KEPT_SECONDS), self._patience_seconds
+        )
+        return _reserved(str(kept or mine), key, digest)
 
     async def reserved(self, tenant: Tenant, key: str | None, request: list[Any]) -> str | None:
         """The id that the same request was given before, if any. Raises as `reserve`."""
@@ -44,13 +48,6 @@ class Idempotency:
         name = keys.idempotency(str(tenant), key)
         kept = await patiently(lambda: self._client.get(name), self._patience_seconds)
         return None if kept is None else _reserved(str(kept), key, _digest(request))
-
-    async def first(self, name: str, mine: str, *, seconds: int | None = None) -> str:
-        """What Redis keeps under a name, for so long (None: for ever): `mine`, or what was there before."""
-        kept = await patiently(
-            lambda: self._client.set(name, mine, nx=True, get=True, ex=seconds), self._patience_seconds
-        )
-        return str(kept or mine)
 
 
 def a_key(text: str) -> str:

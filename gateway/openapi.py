@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from gateway.errors import PROBLEM_JSON
-from gateway.follow_ups import add_links
+from gateway.follow_ups import add_links, describe_tags
 from gateway.patterns import EVENT_ID
 from gateway.scopes import scope_of
 from shared.errors import ErrorCode
@@ -193,6 +193,7 @@ def describe(app: FastAPI) -> None:
                     _without_null(operation.get("parameters", []))
                     _state_access(operation, scopes[operation["operationId"]])
             add_links(schema)
+            describe_tags(schema)
         assert app.openapi_schema is not None
         return app.openapi_schema
 

@@ -257,12 +257,12 @@ def channel_end(workspace: str) -> str:
 
 
 def flow(tenant: str, flow_uuid: str, flow_input_uuid: str) -> str:
-    """STRING: the thread that a legacy stream's name stands for."""
+    """STRING: the thread that a legacy stream's name stands for, for some time after its last use. SQL has it too."""
     return f"stream:{{{tenant}}}:{quote(flow_uuid, safe='')}:{quote(flow_input_uuid, safe='')}"
 
 
 def session(tenant: str, name: str) -> str:
-    """STRING: the thread of a client's session."""
+    """STRING: the thread of a client's session. As `flow`."""
     return f"session:{{{tenant}:{name}}}"
 
 

@@ -1,6 +1,7 @@
-"""OpenTelemetry's semantic conventions for generative AI: every name of theirs that our spans have.
+"""OpenTelemetry's semantic conventions for generative AI (1.41.0): every name of theirs that our spans have.
 
-They are in development: names may change with a new version of them, and change here then.
+They are in development: names may change with a new version of them, and change here then. That version is the last one
+in which they stand beside all others; they have a repository of their own since.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,6 @@ import orjson
 from shared.tracing import Attributes
 from shared.types import JSON
 from workflow.llm.types import ModelRequest, ModelResponse
-
-VERSION = "1.41.0"
-"""Of the conventions. The last one in which they stand beside all others; they have a repository of their own since."""
 
 AGENT = "invoke_agent"
 CHAT = "chat"

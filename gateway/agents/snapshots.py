@@ -38,14 +38,14 @@ async def agent_named(services: Services, caller: Principal, name: str) -> Agent
 async def snapshot(
     services: Services, caller: Principal, name: str | None, parameters: JSON, *, run_id: str
 ) -> tuple[JSON | None, JSON]:
-    """For the `definition` and `parameters` of a new run of the agent, or of none; nothing for one that is
-    there already.
+    """For the `definition` and `parameters` of a new run of the agent, or of none. A run that is there already, as that
+    of a request that is sent again, is not judged anew, and carries what it carries.
 
     Raises AppError as `agent_named` and `with_tools`, and CONFLICT for an agent that takes no runs.
     """
     if name is None and not parameters.get("tools"):
         return None, parameters
-    if await services.store.run(run_id) is not None:
+    if await services.history.is_there(run_id):
         return None, parameters
     definition = await snapshot_of(services, caller, name) if name is not None else None
     return await with_tools(services, caller, definition, parameters)

@@ -1,11 +1,12 @@
 """What requests about agents, their contexts and their messages may say, in the words of the source designs too."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from gateway.routes.agent_servers import McpServers
 from gateway.routes.bodies import INTEGRAL, Body, JsonObject, LineName, Name, RowBody, Rules, Text, Version
+from gateway.routes.row_bodies import RowFields, RowPatch, aliases
 from shared.config.sandboxes import Network, Provider
 from shared.config.types import MIB, HostPattern
 from shared.db.agents import AgentStatus
@@ -15,11 +16,6 @@ PROMPT_CHARS = 100_000
 DEFAULT_DEFINITION = "agent"
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
-
-
-def _aliases(*names: str) -> Any:
-    """The first is ours."""
-    return AliasChoices(*names)
 
 
 class Limits(Body):
@@ -52,7 +48,7 @@ class ModelConfig(Body):
     """Source design 000's way to name a model."""
 
     provider: Name | None = None
-    name: Name = Field(validation_alias=_aliases("name", "id", "model"))
+    name: Name = Field(validation_alias=aliases("name", "id", "model"))
     temperature: Temperature | None = None
 
 
@@ -62,27 +58,34 @@ class ToolConfig(Body):
     tools: list[Name]
 
 
-class AgentFields(RowBody):
+_OTHERWISE = frozenset(
+    {
+        *("definition_id", "activate", "status"),
+        *("model", "model_provider", "model_name", "of_model", "tools", "tool_config", "mcp_servers"),
+    }
+)
+"""Fields that are no columns as they are."""
+
+
+class AgentFields(RowFields):
     """What an agent is made of. What is null or not given is as its definition says."""
 
-    description: Annotated[str, Field(max_length=10_000)] | None = None
-    project_id: Name | None = Field(default=None, validation_alias=_aliases("project_id", "projectId"))
     model: Name | None = Field(default=None, description="A LiteLLM model name.")
     model_provider: Name | None = Field(
         default=None,
-        validation_alias=_aliases("model_provider", "modelProvider"),
+        validation_alias=aliases("model_provider", "modelProvider"),
         description="With model_name, in place of model. `local` is the server at llm.base_url, or Ollama.",
     )
-    model_name: Name | None = Field(default=None, validation_alias=_aliases("model_name", "modelName"))
-    of_model: ModelConfig | None = Field(default=None, validation_alias=_aliases("model_config", "modelConfig"))
+    model_name: Name | None = Field(default=None, validation_alias=aliases("model_name", "modelName"))
+    of_model: ModelConfig | None = Field(default=None, validation_alias=aliases("model_config", "modelConfig"))
     prompt: Annotated[Text, Field(max_length=PROMPT_CHARS)] | None = Field(
         default=None,
-        validation_alias=_aliases("prompt", "system_prompt", "systemPrompt"),
+        validation_alias=aliases("prompt", "system_prompt", "systemPrompt"),
         description="Its system prompt.",
     )
     temperature: Temperature | None = None
     tools: list[Name] | None = Field(default=None, description="Those that it may use; none if empty.")
-    tool_config: ToolConfig | None = Field(default=None, validation_alias=_aliases("tool_config", "toolConfig"))
+    tool_config: ToolConfig | None = Field(default=None, validation_alias=aliases("tool_config", "toolConfig"))
     limits: Limits | None = None
     permissions: Rules | None = Field(
         default=None,
@@ -95,15 +98,14 @@ class AgentFields(RowBody):
     sandbox: AgentSandbox | None = None
     knowledge_config: JsonObject | None = Field(
         default=None,
-        validation_alias=_aliases("knowledge_config", "knowledgeConfig"),
+        validation_alias=aliases("knowledge_config", "knowledgeConfig"),
         description="Kept for you and for the hooks of its definition: no run reads it.",
     )
     storage_config: JsonObject | None = Field(
         default=None,
-        validation_alias=_aliases("storage_config", "storageConfig"),
+        validation_alias=aliases("storage_config", "storageConfig"),
         description="Kept for you and for the hooks of its definition: no run reads it.",
     )
-    metadata: JsonObject | None = Field(default=None, description="Whatever you want to keep with the agent.")
 
     @model_validator(mode="after")
     def _says_each_once(self) -> Self:
@@ -118,12 +120,7 @@ class AgentFields(RowBody):
     def values(self, *, base_url: str | None) -> JSON:
         """The columns that the request gives, in our words. `base_url`: of the server for local models."""
         given = self.model_fields_set
-        found: JSON = {}
-        for name in ("description", "prompt", "temperature", "metadata", "limits", "sandbox", "permissions"):
-            if name in given:
-                found[name] = self._column(name)
-        renamed = {"project_id": "project", "knowledge_config": "knowledge", "storage_config": "storage"}
-        found |= {column: self._column(name) for name, column in renamed.items() if name in given}
+        found = {name: value for name, value in self.columns().items() if name not in _OTHERWISE}
         if given & {"model", "model_name", "of_model"}:
             found["model"] = self._model(base_url)
         if self.of_model is not None and self.of_model.temperature is not None:
@@ -133,15 +130,6 @@ class AgentFields(RowBody):
         if given & {"tools", "tool_config"}:
             found["tools"] = self.tool_config.tools if self.tool_config else self.tools
         return found
-
-    def _column(self, name: str) -> Any:
-        value = getattr(self, name)
-        if isinstance(value, Body):
-            return value.model_dump(exclude_none=True)
-        if value is None and name == "description":
-            return ""
-        nullable = name in ("project_id", "prompt", "temperature", "permissions")
-        return value if value is not None or nullable else {}
 
     def _model(self, base_url: str | None) -> str | None:
         if self.of_model is not None:
@@ -161,7 +149,7 @@ class NewAgentBody(AgentFields):
     name: Name
     definition_id: Name = Field(
         default=DEFAULT_DEFINITION,
-        validation_alias=_aliases("definition_id", "definitionId", "definition"),
+        validation_alias=aliases("definition_id", "definitionId", "definition"),
         description="What kind of agent it is: see GET /api/agents/definitions.",
     )
     activate: bool | None = Field(
@@ -188,23 +176,15 @@ class NewAgentBody(AgentFields):
         return "definition_id" not in self.model_fields_set if self.activate is None else self.activate
 
 
-class AgentPatch(AgentFields):
+class AgentPatch(AgentFields, RowPatch):
     name: Name | None = None
     status: AgentStatus | None = Field(default=None, strict=False, description="As by activate, deactivate, shutdown.")
-    expected_version: Version | None = Field(default=None, description="409 where the agent has another one.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"temperature": 0.2, "expected_version": 3}]})
 
-    @model_validator(mode="after")
-    def _keeps_its_name(self) -> Self:
-        for name in ("name", "status"):
-            if name in self.model_fields_set and getattr(self, name) is None:
-                raise ValueError(f"{name} cannot be null")
-        return self
-
-    def values(self, *, base_url: str | None) -> JSON:
-        named = {"name": self.name} if self.name is not None else {}
-        return super().values(base_url=base_url) | named
+    @classmethod
+    def needed(cls) -> frozenset[str]:
+        return frozenset({"name", "status"})
 
 
 class ContextBody(RowBody):
@@ -232,7 +212,7 @@ class NewMessageBody(RowBody):
     role: Literal["user", "agent", "system"] = "user"
     sender: Name | None = Field(default=None, description="Who says it, in the client's own terms.")
     data: JsonObject = Field(
-        default={}, validation_alias=_aliases("data", "metadata"), description="What programs should know of it."
+        default={}, validation_alias=aliases("data", "metadata"), description="What programs should know of it."
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"content": "The deploy is through.", "sender": "ci"}]})
@@ -243,7 +223,7 @@ class ChatBody(Body):
     input: Annotated[Text, Field(max_length=1_000_000)]
     session_id: LineName | None = Field(
         default=None,
-        validation_alias=_aliases("session_id", "sessionId"),
+        validation_alias=aliases("session_id", "sessionId"),
         description="What is said under it is one conversation. Unset: a new one.",
     )
 

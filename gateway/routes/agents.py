@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gateway.agents.known import catalogue_of, check_enabled, check_named
 from gateway.agents.moves import announce_move, check_move, hook_run, hook_values, move, submit_hooks
 from gateway.auth import Principal
+from gateway.catalogue.begun import begun
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.agent_answers import AgentAnswer, DefinitionAnswer
@@ -24,7 +25,6 @@ from shared.db import agents
 from shared.db.agents import Agent, AgentFilter, AgentStatus
 from shared.db.rows import Place
 from shared.errors import AppError, ErrorCode
-from shared.ids import new_id
 
 router = APIRouter(
     prefix="/agents", tags=["agents"], route_class=StrictJsonRoute, dependencies=[Depends(check_enabled)]
@@ -79,20 +79,24 @@ async def create_agent(
     idempotency_key: IdempotencyKey = None,
 ) -> AgentAnswer:
     """Of a definition; what the agent says itself goes before it, and what a run's request says before both."""
-    values = body.values(base_url=services.settings.llm.base_url)
-    await check_named(services, caller, {"definition": body.definition_id, **values})
-    values |= {"mcp_servers": with_kept(values["mcp_servers"], None)} if values.get("mcp_servers") else {}
-    values = await services.auth.workspaces.in_project(caller, values, new=True)
-    request = ["agent", body.model_dump()]
-    agent_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
-    now = datetime.now(UTC)
-    new = Agent(agent_id, caller.workspace, body.definition_id, body.name, now, now)
-    async with services.db.begin() as c:
-        agent = await agents.add(c, replace(new, **values))
+    agent_id, agent = await begun(services, caller, agents.get, idempotency_key, ["agent", body.model_dump()])
+    agent = agent or await _made(services, caller, agent_id, body)
     if body.begins_active and agent.version == 1:
         agent = await move(services, caller, agent.id, AgentStatus.ACTIVE)
     locate(response, "agents", agent.id)
     return await _answer(services, agent, response)
+
+
+async def _made(services: Services, caller: Principal, agent_id: str, body: NewAgentBody) -> Agent:
+    """Raises AppError INVALID_REQUEST, CONFLICT, NOT_FOUND."""
+    values = body.values(base_url=services.settings.llm.base_url)
+    await check_named(services, caller, {"definition": body.definition_id, **values})
+    values |= {"mcp_servers": with_kept(values["mcp_servers"], None)} if values.get("mcp_servers") else {}
+    values = await services.auth.workspaces.in_project(caller, values, new=True)
+    now = datetime.now(UTC)
+    new = Agent(agent_id, caller.workspace, body.definition_id, body.name, now, now)
+    async with services.db.begin() as c:
+        return await agents.add(c, replace(new, **values))
 
 
 @router.get("/{agent_id}", operation_id="getAgent", summary="An agent", responses=errors(404, 501))

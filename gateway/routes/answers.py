@@ -181,7 +181,7 @@ class UsageAnswer(BaseModel):
     runnable_type: str | None = None
     runnable_id: str | None = None
     model: str | None = None
-    project: str | None = None
+    project_id: str | None = None
     runs: int
     input_tokens: int
     output_tokens: int

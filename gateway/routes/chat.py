@@ -56,9 +56,11 @@ async def chat(
 
     501 where there is no such agent, 503 with `Retry-After` while its model's provider is left alone.
     """
-    definition = await _definition(services, caller, body.agent)
-    thread_id = await _thread(services, caller, body.session_id)
     request = ["chat", body.model_dump()]
+    before = await services.idempotency.reserved(caller.tenant, idempotency_key, request)
+    known = before is not None and await services.history.is_there(before)
+    definition = None if known else await _definition(services, caller, body.agent)
+    thread_id = await _thread(services, caller, body.session_id)
     project = await project_for(services, caller, None, definition)
     run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread_id))
     metadata = {"session_id": body.session_id} if body.session_id else {}

@@ -27,9 +27,11 @@ MAX_DEPTH = 10
 MAX_ENTRIES = 2000
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
+_TAG: JSON = {"description": "Its SHA-256, in quotes, unless it has more than 64 MiB.", "schema": {"type": "string"}}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file, as an attachment; or, with `archive`, the folder.",
+        "headers": {"ETag": _TAG},
         "content": {"application/octet-stream": _BYTES, "application/gzip": _BYTES},
     },
     206: {"description": "The part of it that `Range` asked for.", "content": {"application/octet-stream": _BYTES}},
@@ -108,7 +110,6 @@ async def download_file(
     archive: Archive = None,
     asked_range: Annotated[str | None, Header(alias="Range", examples=["bytes=0-1023"])] = None,
 ) -> Response:
-    """`ETag` is the file's sha256, in quotes, unless it has more than 64 MiB."""
     sandbox = await services.sandbox_of(caller, thread_id)
     target = _inside(path)
     if not await services.sandboxes.exists(sandbox):

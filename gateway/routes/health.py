@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from gateway.checks import Finding, findings
-from gateway.deps import Admin, WithServices
+from gateway.deps import Operator, WithServices
 from gateway.errors import RETRY_SECONDS, status_of
 from gateway.openapi import errors, public_errors
 from gateway.routes.answers import Timestamp
@@ -117,8 +117,8 @@ async def ready(services: WithServices) -> Alive:
 @router.get(
     "/health/status", operation_id="getHealthStatus", summary="The state of the whole, in detail", responses=errors()
 )
-async def status(services: WithServices, _: Admin) -> HealthDetails:
-    """For those who run it. 200 whatever it finds."""
+async def status(services: WithServices, _: Operator) -> HealthDetails:
+    """For the operator's keys only. 200 whatever it finds."""
     found = await findings(services)
     return HealthDetails(
         **_report(found, services).model_dump(),

@@ -110,9 +110,9 @@ async def get_project(project_id: str, services: WithServices, caller: Caller, r
 
 
 @router.patch(
-    "/{project_id}", operation_id="changeProject", summary="Change a project", responses=errors(400, 404, 409, 413)
+    "/{project_id}", operation_id="updateProject", summary="Change a project", responses=errors(400, 404, 409, 413)
 )
-async def change_project(
+async def update_project(
     project_id: str,
     body: ProjectPatch,
     *,
@@ -134,17 +134,19 @@ async def change_project(
     operation_id="deleteProject",
     summary="Delete a project",
     status_code=204,
-    responses=errors(404, 409),
+    responses=errors(400, 404, 409),
 )
-async def delete_project(project_id: str, services: WithServices, caller: Writer) -> None:
+async def delete_project(project_id: str, services: WithServices, caller: Writer, if_match: IfMatch = None) -> None:
     """With its revoked keys. 409 while something else is in it: threads, keys that count, agents."""
+    expected = expected_version(if_match)
     caller.check_whole_workspace()
     async with services.db.connect() as c:
         known = await projects.existing(c, caller.tenant, project_id)
     if await services.lists.has_threads(Tenant(known.workspace, known.id)):
         raise AppError(ErrorCode.CONFLICT, "The project has threads: delete them first.")
     async with services.db.begin() as c:
-        await projects.remove(c, known)
+        known = await projects.existing(c, caller.tenant, project_id, to_change=True)
+        await projects.remove(c, known, expected=expected)
     services.auth.workspaces.forget_project(known.workspace, known.id)
 
 

@@ -16,7 +16,10 @@ COLUMNS = {
 }
 """Those that have another name in requests."""
 TEXTS = ("description", "instructions")
-NULLABLE = ("project_id", "output_schema", "timeout_seconds", "runnable_id", "input")
+NULLABLE = (
+    *("project_id", "output_schema", "timeout_seconds", "runnable_id", "input"),
+    *("prompt", "temperature", "permissions"),
+)
 
 
 def aliases(*names: str) -> Any:

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from gateway.agents.snapshots import agent_named
 from gateway.auth import Principal
+from gateway.catalogue.begun import begun
 from gateway.catalogue.runs import RUNNABLE, run_of_task, submit_task
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
 from gateway.errors import invalid
@@ -26,7 +27,6 @@ from shared.db.history import RunFilter
 from shared.db.rows import Place
 from shared.db.tasks import Task
 from shared.errors import AppError, ErrorCode, FieldError
-from shared.ids import new_id
 from shared.threads.types import Run
 from shared.types import JSON, Runnable, RunStatus
 
@@ -136,17 +136,20 @@ async def create_task(
     body: TaskBody, response: Response, services: WithServices, caller: Writer, idempotency_key: IdempotencyKey = None
 ) -> TaskAnswer:
     """Work to be done by an agent, a function, a team or a workflow, as often as runs of it are made."""
-    request = ["task", body.model_dump()]
-    task_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
+    task_id, task = await begun(services, caller, tasks.ROWS.get, idempotency_key, ["task", body.model_dump()])
+    locate(response, "tasks", task_id)
+    return await _answer(services, task or await _made(services, caller, task_id, body), response)
+
+
+async def _made(services: Services, caller: Principal, task_id: str, body: TaskBody) -> Task:
+    """Raises AppError INVALID_REQUEST, NOT_FOUND, NOT_IMPLEMENTED."""
     now = datetime.now(UTC)
     columns = {"runnable_type": body.runnable_type.value, **_plain(body.columns())}
     given = await services.auth.workspaces.in_project(caller, columns, new=True)
     new = Task(id=task_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     await _check(services, caller, new)
     async with services.db.begin() as c:
-        task = await tasks.ROWS.add(c, new)
-    locate(response, "tasks", task.id)
-    return await _answer(services, task, response)
+        return await tasks.ROWS.add(c, new)
 
 
 @router.get("/{task_id}", operation_id="getTask", summary="A task", responses=errors(404))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.agents.known import check_enabled
 from gateway.auth import Principal
+from gateway.catalogue.begun import begun
 from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import errors
@@ -23,7 +24,6 @@ from shared.db import agents, teams
 from shared.db.rows import Place
 from shared.db.teams import Mode, Team, TeamRow
 from shared.errors import FieldError
-from shared.ids import new_id
 from shared.types import JSON
 
 router = APIRouter(prefix="/teams", tags=["teams"], route_class=StrictJsonRoute, dependencies=[Depends(check_enabled)])
@@ -147,16 +147,19 @@ async def create_team(
     body: TeamBody, response: Response, services: WithServices, caller: Writer, idempotency_key: IdempotencyKey = None
 ) -> TeamAnswer:
     """Of agents of the workspace. None of them can be deleted while it is in the team."""
+    team_id, team = await begun(services, caller, teams.get, idempotency_key, ["team", body.model_dump()])
+    locate(response, "teams", team_id)
+    return _tagged(response, team or await _made(services, caller, team_id, body))
+
+
+async def _made(services: Services, caller: Principal, team_id: str, body: TeamBody) -> Team:
+    """Raises AppError INVALID_REQUEST, NOT_FOUND."""
     given = await services.auth.workspaces.in_project(caller, {"mode": body.mode, **body.columns()}, new=True)
     await _check_agents(services, caller, body.leader_agent_id, body.member_agent_ids)
-    request = ["team", body.model_dump()]
-    team_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     row = TeamRow(id=team_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     async with services.db.begin() as c:
-        team = await teams.add(c, Team(row, body.member_agent_ids or []))
-    locate(response, "teams", row.id)
-    return _tagged(response, team)
+        return await teams.add(c, Team(row, body.member_agent_ids or []))
 
 
 @router.get("/{team_id}", operation_id="getTeam", summary="A team", responses=errors(404, 501))

@@ -18,6 +18,7 @@ from gateway.routes.answers import (
     ThreadAnswer,
     ThreadCanceled,
     ThreadOpened,
+    locate,
 )
 from gateway.routes.bodies import ExecuteBody, ForkThreadBody, InitiateBody, MessageBody, NoBody, ThreadPatch
 from gateway.routes.flows import name_stream
@@ -45,20 +46,28 @@ router = APIRouter(prefix="/agent", tags=["threads"], route_class=StrictJsonRout
     responses=errors(400, 404, 409, 413, 501),
 )
 async def initiate(
-    services: WithServices, caller: Runner, idempotency_key: IdempotencyKey = None, body: InitiateBody | None = None
+    response: Response,
+    services: WithServices,
+    caller: Runner,
+    idempotency_key: IdempotencyKey = None,
+    body: InitiateBody | None = None,
 ) -> ThreadOpened:
     body = body or InitiateBody()
     project = body.project_id
     request = ["initiate", body.model_dump()]
     thread_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_thread_id())
-    if body.agent_id is not None:
+    if body.agent_id is not None and not await services.history.is_there(thread_id):
         found = await agent_named(services, caller, body.agent_id)
         project = project or (found.project if isinstance(found, Agent) else None)
     project = await services.auth.workspaces.project_of(caller, project)
     if body.flow_uuid and body.flow_input_uuid:
         thread_id = await name_stream(services, caller, body.flow_uuid, body.flow_input_uuid, thread_id)
     new = NewThread(thread_id, caller.workspace, body.metadata, body.context, agent=body.agent_id, project=project)
-    thread = await services.store.create_thread(new)
+    return _opened(response, await services.store.create_thread(new))
+
+
+def _opened(response: Response, thread: Thread) -> ThreadOpened:
+    locate(response, "agent", thread.id)
     return ThreadOpened(thread_id=thread.id, created_at=thread.created_at, status=thread.status)
 
 
@@ -168,6 +177,8 @@ async def cancel_thread(
 )
 async def fork_thread(
     thread_id: str,
+    *,
+    response: Response,
     services: WithServices,
     caller: Runner,
     idempotency_key: IdempotencyKey = None,
@@ -195,8 +206,7 @@ async def fork_thread(
     await services.copy_files(thread.id, new_thread, up_to=up_to)
     metadata = {**thread.metadata, "forked_from": thread.id}
     new = NewThread(new_thread, caller.workspace, metadata, thread.context, agent=thread.agent, project=thread.project)
-    forked = await services.store.create_thread(new, messages)
-    return ThreadOpened(thread_id=forked.id, created_at=forked.created_at, status=forked.status)
+    return _opened(response, await services.store.create_thread(new, messages))
 
 
 @router.get("", operation_id="listThreads", summary="List threads, newest first", responses=errors(400))

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
+from gateway.catalogue.begun import begun
 from gateway.catalogue.tools import check_tool
 from gateway.catalogue.trials import trial_of
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, WithServices, Writer
@@ -21,7 +22,6 @@ from shared.db import tools
 from shared.db.rows import Place
 from shared.db.tools import Tool
 from shared.errors import AppError, ErrorCode
-from shared.ids import new_id
 from shared.workers.tools import ToolCard, ToolType, told_tools
 
 router = APIRouter(prefix="/tools", tags=["tools"], route_class=StrictJsonRoute)
@@ -60,15 +60,19 @@ async def create_tool(
     body: ToolBody, response: Response, services: WithServices, caller: Writer, idempotency_key: IdempotencyKey = None
 ) -> ToolAnswer:
     """Agents that name it in their `tools`, and runs that do in their `parameters`, may use it from then on."""
-    request = ["tool", body.model_dump()]
-    tool_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
+    tool_id, tool = await begun(services, caller, tools.ROWS.get, idempotency_key, ["tool", body.model_dump()])
+    locate(response, "tools", tool_id)
+    return _tagged(response, tool or await _made(services, caller, tool_id, body))
+
+
+async def _made(services: Services, caller: Principal, tool_id: str, body: ToolBody) -> Tool:
+    """Raises AppError INVALID_REQUEST, CONFLICT, NOT_FOUND."""
     now = datetime.now(UTC)
     given = await services.auth.workspaces.in_project(caller, body.columns(), new=True)
     new = Tool(id=tool_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
     await check_tool(services, new)
-    locate(response, "tools", tool_id)
     async with services.db.begin() as c:
-        return _tagged(response, await tools.ROWS.add(c, new))
+        return await tools.ROWS.add(c, new)
 
 
 @router.get("/{tool_id}", operation_id="getTool", summary="A tool", responses=errors(400, 404))

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/usage", tags=["runs"], route_class=StrictJsonRoute)
 
 
 class UsageWanted(RunsWanted):
-    by: list[Literal["day", "model", "runnable_type", "runnable_id", "project"]] = Field(
+    by: list[Literal["day", "model", "runnable_type", "runnable_id", "project_id"]] = Field(
         default=["day"], max_length=5, description="What is summed up together."
     )
 

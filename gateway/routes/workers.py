@@ -5,7 +5,7 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from gateway.deps import Admin, WithServices
+from gateway.deps import Operator, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp
 from gateway.routes.json_route import StrictJsonRoute
@@ -29,9 +29,9 @@ class WorkerAnswer(BaseModel):
 
 @router.get("", operation_id="listWorkers", summary="The workers", responses=errors(400))
 async def list_workers(
-    services: WithServices, _: Admin, limit: Limit = 50, cursor: NumberCursor = None
+    services: WithServices, _: Operator, limit: Limit = 50, cursor: NumberCursor = None
 ) -> Page[WorkerAnswer]:
-    """By name."""
+    """By name. For the operator's keys only."""
     start = offset_of(cursor)
     cards = await services.workers.cards()
     held = await services.workers.runs_held()

@@ -6,8 +6,10 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.auth import Principal
+from gateway.catalogue.begun import begun
 from gateway.catalogue.graphs import check_graph, graph_problems
-from gateway.deps import Caller, IdempotencyKey, WithServices, Writer
+from gateway.deps import Caller, IdempotencyKey, Services, WithServices, Writer
 from gateway.openapi import errors
 from gateway.routes.answers import Page, RunAnswer, Timestamp, locate
 from gateway.routes.bodies import JsonObject, Name, RowBody, Version
@@ -21,7 +23,6 @@ from shared.db.history import RunFilter
 from shared.db.rows import Place
 from shared.db.workflows import GraphVersion, Workflow
 from shared.graph import Graph
-from shared.ids import new_id
 from shared.types import JSON, Runnable
 
 router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=StrictJsonRoute)
@@ -139,15 +140,20 @@ async def create_workflow(
     idempotency_key: IdempotencyKey = None,
 ) -> WorkflowAnswer:
     """Its graph is checked, with the agents and tools that it names."""
+    request = ["workflow", body.model_dump()]
+    row_id, workflow = await begun(services, caller, workflows.ROWS.get, idempotency_key, request)
+    locate(response, "workflows", row_id)
+    return _tagged(response, workflow or await _made(services, caller, row_id, body))
+
+
+async def _made(services: Services, caller: Principal, row_id: str, body: WorkflowBody) -> Workflow:
+    """Raises AppError INVALID_REQUEST, NOT_FOUND."""
     given = await services.auth.workspaces.in_project(caller, body.columns(), new=True)
     given["graph"] = await check_graph(services, caller, body.graph)
-    request = ["workflow", body.model_dump()]
-    row_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
     new = Workflow(id=row_id, workspace=caller.workspace, created_at=now, updated_at=now, **given)
-    locate(response, "workflows", row_id)
     async with services.db.begin() as c:
-        return _tagged(response, await workflows.add(c, new, note=body.note, by=caller.key_id))
+        return await workflows.add(c, new, note=body.note, by=caller.key_id)
 
 
 @router.post(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.auth import DEFAULT_WORKSPACE, Principal
-from gateway.deps import Admin, Caller, IdempotencyKey, Services, WithServices
+from gateway.deps import Admin, Caller, IdempotencyKey, Operator, Services, WithServices
 from gateway.openapi import errors
 from gateway.routes.answers import Page, Timestamp, locate
 from gateway.routes.bodies import JsonObject, Name, RowBody, Version
@@ -80,12 +80,11 @@ async def list_workspaces(
 async def create_workspace(
     body: WorkspaceBody,
     services: WithServices,
-    caller: Admin,
+    caller: Operator,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> WorkspaceAnswer:
     """For the operator's keys only. Select it by `X-Workspace-Id` to make its first key."""
-    caller.check_operator()
     request = ["workspace", body.model_dump()]
     workspace_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_id())
     now = datetime.now(UTC)
@@ -106,11 +105,11 @@ async def get_workspace(
 
 @router.patch(
     "/{workspace_id}",
-    operation_id="changeWorkspace",
+    operation_id="updateWorkspace",
     summary="Change a workspace",
     responses=errors(400, 404, 409, 413),
 )
-async def change_workspace(
+async def update_workspace(
     workspace_id: str,
     body: WorkspacePatch,
     *,
@@ -138,14 +137,16 @@ async def change_workspace(
     operation_id="deleteWorkspace",
     summary="Delete a workspace",
     status_code=204,
-    responses=errors(404, 409),
+    responses=errors(400, 404, 409),
 )
-async def delete_workspace(workspace_id: str, services: WithServices, caller: Admin) -> None:
+async def delete_workspace(
+    workspace_id: str, services: WithServices, caller: Operator, if_match: IfMatch = None
+) -> None:
     """With its keys, projects, agents and all else, for ever. 409 while it has threads.
 
     For the operator's keys only.
     """
-    caller.check_operator()
+    expected = expected_version(if_match)
     known = await _workspace_of(services, caller, workspace_id)
     if known.id == DEFAULT_WORKSPACE:
         raise AppError(ErrorCode.CONFLICT, "The default workspace stays.")
@@ -153,7 +154,7 @@ async def delete_workspace(workspace_id: str, services: WithServices, caller: Ad
         raise AppError(ErrorCode.CONFLICT, "The workspace has threads: delete them first.")
     async with services.db.begin() as c:
         revoked = await keys.of_workspace(c, known.id)
-        await workspaces.remove(c, known.id)
+        await workspaces.remove(c, known.id, expected=expected)
     await services.auth.ring.revoke(services.redis, revoked)
     services.auth.workspaces.forget(known)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.stream.entries import Entry, Gap, Position
-from shared.db import history
+from shared.db import history, names
 from shared.db.engine import Database
 from shared.threads.archiving import RecordCopy
 from shared.threads.types import StreamEntry
@@ -24,6 +24,11 @@ class Older:
         """As `thread`, of an evicted run."""
         async with self._database.connect() as c:
             return _fields(await history.run(c, run_id), fields)
+
+    async def named(self, name: str) -> str | None:
+        """The thread that a name of a client's stands for."""
+        async with self._database.connect() as c:
+            return await names.named(c, name)
 
     async def end(self, thread_id: str) -> Position | None:
         """An evicted thread's last event."""

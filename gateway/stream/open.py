@@ -180,10 +180,15 @@ class Streams:
         return await self.fanout.follow(Source.of_thread(thread_of(run_id)), position, wake, owners={run_id})
 
     async def _open_flow(self, caller: Principal, alias: str, position: Position, wake: Wake) -> Cursor:
-        ask = self.fanout.reader.ask
-        while (thread_id := await ask("GET", alias)) is None:  # noqa: ASYNC110 - what is waited for is in Redis
+        thread_id = await self._named(alias) or await self.fanout.older.named(alias)
+        while not thread_id:  # whoever gives the name from now on also tells Redis
             await asyncio.sleep(ALIAS_SECONDS)
-        return await self._open_thread(caller, thread_id.decode(), position, wake)
+            thread_id = await self._named(alias)
+        return await self._open_thread(caller, thread_id, position, wake)
+
+    async def _named(self, alias: str) -> str | None:
+        found = await self.fanout.reader.ask("GET", alias)
+        return found.decode() if found else None
 
 
 def parse_last_id(last_id: str | None) -> Position:

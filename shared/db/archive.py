@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import ColumnElement, Table, and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.db import names
 from shared.db.rows import insert as insert_into
 from shared.db.tables.archive import blobs, events, messages, runs, steps, threads
 from shared.ids import stream_position, thread_of
@@ -82,19 +83,19 @@ async def forget(c: AsyncConnection, members: Iterable[str]) -> None:
 
 
 async def _forget_thread(c: AsyncConnection, thread_id: str) -> None:
-    void = {"record": "{}", "snapshots": "[]", "name": None, "seq": LAST_SEQ, "deleted_at": datetime.now(UTC)}
+    void = {"record": "{}", "snapshots": "[]", "seq": LAST_SEQ, "deleted_at": datetime.now(UTC)}
     await _upsert(c, threads, [_unknown_thread(thread_id)], None)
     await c.execute(update(threads).where(threads.c.id == thread_id).values(**void))
     await c.execute(delete(steps).where(steps.c.run_id.in_(select(runs.c.id).where(runs.c.thread_id == thread_id))))
     for table in (events, runs, messages, blobs):
         await c.execute(delete(table).where(table.c.thread_id == thread_id))
+    await names.forget(c, thread_id)
 
 
 async def _forget_run(c: AsyncConnection, run_id: str) -> None:
     void: dict[str, Any] = {
         "record": "{}",
         "labels": {},
-        "name": None,
         "seq": LAST_SEQ,
         "deleted_at": datetime.now(UTC),
     }
@@ -165,7 +166,6 @@ def _thread_row(thread: RecordCopy) -> dict[str, Any]:
         "id": thread.id,
         "workspace": record["workspace"],
         "project": _text(record.get("project")),
-        "name": _text(record.get("name")),
         "status": record["status"],
         "created_at": time_of(record["created_at"]),
         "record": _json(record),
@@ -182,8 +182,7 @@ def _run_row(run: RecordCopy) -> dict[str, Any]:
         "id": run.id,
         "thread_id": thread_of(run.id),
         "workspace": record["workspace"],
-        **{name: _text(record.get(name)) for name in ("project", "runnable_id", "task_id", "key_id", "user_uuid")},
-        **{name: _text(record.get(name)) for name in ("name", "model")},
+        **{name: _text(record.get(name)) for name in ("project", "runnable_id", "task_id", "user_uuid", "model")},
         "runnable_type": record["runnable_type"],
         "status": record["status"],
         "input_tokens": int(usage.get("input_tokens") or 0),
@@ -202,7 +201,6 @@ def _step_row(step: StepCopy) -> dict[str, Any]:
         "run_id": step.run_id,
         "key": step.key.replace("\0", "\ufffd"),
         "number": step.number,
-        "status": step.status,
         "entry": step.entry,
         "seq": step.seq,
     }

@@ -195,11 +195,12 @@ async def blob(c: AsyncConnection, thread_id: str, name: str) -> bytes | None:
 
 
 async def usage(c: AsyncConnection, tenant: Tenant, wanted: RunFilter, by: Sequence[str]) -> list[dict[str, Any]]:
-    """What runs have cost, summed up by columns (`runnable_id`, `model`, ...) and `day` (UTC)."""
+    """What runs have cost, summed up by columns (`runnable_id`, `model`, ...), `project_id` and `day` (UTC)."""
     text_of_day = func.strftime("%Y-%m-%d", runs.c.created_at)
     if c.dialect.name == "postgresql":
         text_of_day = func.to_char(func.timezone("UTC", runs.c.created_at), "YYYY-MM-DD")
-    groups = [text_of_day.label("day") if name == "day" else runs.c[name] for name in by]
+    other = {"day": text_of_day, "project_id": runs.c.project}
+    groups = [other[name].label(name) if name in other else runs.c[name] for name in by]
     sums = [func.coalesce(func.sum(runs.c[name]), 0).label(name) for name in ("input_tokens", "output_tokens", "cost")]
     query = select(*groups, func.count().label("runs"), *sums)
     query = query.where(of_tenant(runs, tenant), runs.c.deleted_at.is_(None), *_conditions(wanted))

@@ -27,8 +27,8 @@ ROWS = Rows(projects, Project, "project", project="id")
 add, get, existing, page, change = ROWS.add, ROWS.get, ROWS.existing, ROWS.page, ROWS.change
 
 
-async def remove(c: AsyncConnection, project: Project) -> None:
-    """With its revoked keys. Raises AppError CONFLICT where something is still in it."""
+async def remove(c: AsyncConnection, project: Project, *, expected: int | None = None) -> None:
+    """With its revoked keys. Raises AppError CONFLICT where something is still in it, or as `Rows.delete`."""
     mine = (keys.c.workspace == project.workspace, keys.c.project == project.id)
     await c.execute(delete(keys).where(*mine, keys.c.revoked_at.is_not(None)))
-    await ROWS.delete(c, project)
+    await ROWS.delete(c, project, expected=expected)

@@ -1,8 +1,9 @@
 """What queries about rows share: whose they are, pages of them, newest first, and what is stale."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, Select, Table, and_, or_
 from sqlalchemy.dialects import postgresql, sqlite
@@ -10,6 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.errors import AppError, ErrorCode
 from shared.tenant import Tenant
+
+T = TypeVar("T")
+
+Get: TypeAlias = Callable[[AsyncConnection, Tenant, str], Awaitable[T | None]]
+"""A row by its id, as a tenant sees it."""
 
 
 @dataclass(frozen=True, slots=True)

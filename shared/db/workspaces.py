@@ -59,11 +59,9 @@ async def change(c: AsyncConnection, id: str, values: Mapping[str, Any], *, expe
     """`expected`: the version that the caller has read. Raises AppError CONFLICT: it has another one by now, or another
     workspace has the slug."""
     this = workspaces.c.id == id
-    now = (await c.execute(select(workspaces.c.version).where(this).with_for_update())).scalar_one_or_none()
+    now = await _version(c, id, expected)
     if now is None:
         return None
-    if expected not in (None, now):
-        raise rows.stale(expected, now)
     changed = update(workspaces).where(this).values(**values, version=now + 1).returning(workspaces)
     try:
         return _workspace((await c.execute(changed)).one())
@@ -71,8 +69,18 @@ async def change(c: AsyncConnection, id: str, values: Mapping[str, Any], *, expe
         raise _slug_taken(values["slug"]) from error
 
 
-async def remove(c: AsyncConnection, id: str) -> bool:
-    """With all rows of it."""
+async def _version(c: AsyncConnection, id: str, expected: int | None) -> int | None:
+    """It stays that of the workspace for this transaction. Raises AppError CONFLICT where another one is expected."""
+    query = select(workspaces.c.version).where(workspaces.c.id == id).with_for_update()
+    now: int | None = (await c.execute(query)).scalar_one_or_none()
+    if now is not None and expected not in (None, now):
+        raise rows.stale(expected, now)
+    return now
+
+
+async def remove(c: AsyncConnection, id: str, *, expected: int | None = None) -> bool:
+    """With all rows of it. Raises AppError CONFLICT where it is of another version than expected."""
+    await _version(c, id, expected)
     return (await c.execute(delete(workspaces).where(workspaces.c.id == id))).rowcount > 0
 
 

@@ -4,6 +4,7 @@ Redis knows each live thread, run and recent event better than SQL, and is alway
 longer has something, SQL had it before: nothing leaves Redis that is not archived.
 """
 
+import time
 from collections.abc import Sequence
 
 import orjson
@@ -11,9 +12,10 @@ import orjson
 from shared.db import history
 from shared.db.engine import Database
 from shared.history.steps import SeenStep, asker_of, seen
-from shared.ids import stream_position, thread_of
+from shared.ids import minted_ms, stream_position, thread_of
 from shared.threads.steps import StepRecord
 from shared.threads.store import ThreadStore, after
+from shared.threads.submitting import YOUNG_MS
 from shared.threads.types import Run, StreamEntry, Thread
 from shared.types import JSON
 
@@ -33,6 +35,12 @@ class History:
         if archived is None or await self._store.was_deleted(thread_id):
             return None
         return Thread.parse(thread_id, {**archived.record, "evicted_at": ""})
+
+    async def is_there(self, member: str) -> bool:
+        """A thread or a run, evicted or not. SQL is not asked for one that is too young to have been evicted."""
+        old = minted_ms(member) < time.time() * 1000 - YOUNG_MS
+        where: History | ThreadStore = self if old else self._store
+        return await (where.run(member) if "." in member else where.thread(member)) is not None
 
     async def was_deleted(self, thread_id: str) -> bool:
         """And is nowhere now. Raises AppError UNAVAILABLE where neither the thread nor its deletion is in Redis."""

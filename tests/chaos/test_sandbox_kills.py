@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from shared.keys import ThreadKeys
 from tests.support.e2b_double import E2BDouble
 from tests.support.stack import ROOT
-from tests.workflow.sandbox.support import Host, eventually
+from tests.support.waiting import until
+from tests.workflow.sandbox.support import Host
 
 MODE = "root" if os.geteuid() == 0 else "user"
 WRONG = (
@@ -78,7 +79,7 @@ async def kill_around_local(redis_url: str, times: int) -> None:
         assert_exact(await kill(redis_url, local(host), times), times)
         assert living(host), "nothing was seen, so nothing is proved"
         await assert_wanted(living(host), redis_url)
-        await eventually(lambda: not living(host), 30)
+        await until(lambda: not living(host), 30)
 
 
 async def kill_around_e2b(redis_url: str, times: int) -> None:

@@ -13,8 +13,9 @@ from shared.config import LlmSettings, RateLimitSettings
 from shared.threads.types import NewEvent, Run
 from shared.types import AGENT_HOOKS, JSON, RunStatus
 from shared.workers.catalogue import DefinitionCard
-from tests.gateway.support import Gateway, delta, serving, settings_for, until
+from tests.gateway.support import Gateway, delta, finish, serving, settings_for, until
 from tests.gateway.test_agents import HOOKED, made, tell
+from tests.support.archive import House
 from tests.support.databases import put_database
 
 
@@ -245,6 +246,18 @@ async def test_a_session_whose_thread_was_deleted_begins_anew(agents: Gateway) -
     assert threads[0] != threads[1] == threads[2]
 
 
+async def test_a_chat_that_is_sent_again_is_the_same_one_whatever_its_agent_is_now(agents: Gateway) -> None:
+    agent = (await made(agents, definition_id="chat", activate=True))["id"]
+    agents.client.headers["Idempotency-Key"] = "k"
+    hellos = []
+    for _ in range(2):
+        async with chatting(agents, agent=agent) as chat:
+            assert chat.status == 200
+            hellos.append(await chat.next())
+        await agents.client.post(f"/api/agents/{agent}/shutdown")
+    assert hellos[0] == hellos[1]
+
+
 async def test_the_decision_tree_of_a_chat(redis_url: str, tmp_path: Path) -> None:
     put_database(tmp_path)
     limits = RateLimitSettings(max_requests=3)
@@ -278,3 +291,30 @@ async def test_a_client_that_leaves_gives_its_place_back_and_the_run_goes_on(age
 
 async def _none_open(gateway: Gateway) -> bool:
     return not await gateway.redis.keys("streams:*")
+
+
+async def test_a_run_that_was_evicted_is_the_answer_whatever_its_agent_is_now(
+    agents: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("shared.threads.store", "shared.history.reads"):
+        monkeypatch.setattr(f"{module}.YOUNG_MS", -1000)  # as after half a minute
+    agent = (await made(agents, definition_id="chat", activate=True))["id"]
+    opened = await agents.client.post("/api/agent/initiate", json={"agent_id": agent})
+    paths: dict[str, JSON] = {
+        f"/api/agent/{opened.json()['thread_id']}/execute": {"task": "x"},
+        "/api/runs": {"runnable_type": "agent", "runnable_id": agent, "input": {"task": "x"}},
+    }
+    house = House(agents.redis, agents.app.state.services.db)
+    first = {}
+    for path, body in paths.items():
+        answer = await agents.client.post(path, json=body, headers={"Idempotency-Key": path})
+        first[path] = answer.json()["run_id"]
+        await finish(await agents.attempt(first[path]))
+    await house.evict()
+    assert (await agents.client.post(f"/api/agents/{agent}/shutdown")).status_code == 200
+    await agents.client.delete(f"/api/agents/{agent}")
+    for path, body in paths.items():
+        again = await agents.client.post(path, json=body, headers={"Idempotency-Key": path})
+        assert again.is_success, again.text
+        assert again.json()["run_id"] == first[path]
+        assert (await agents.client.get(f"/api/runs/{first[path]}")).json()["status"] == "succeeded"

@@ -49,10 +49,14 @@ async def test_changes_are_written_down_with_who_and_what(sql_gateway: Gateway) 
     await sql_gateway.client.get(f"/api/agent/{thread}")
     await sql_gateway.client.post(f"/api/agent/{thread}/execute", json={"nonsense": 1})
     await sql_gateway.client.post("/api/stream-tickets")
-    execute, initiate, create = await logged(sql_gateway)
+    await sql_gateway.client.post("/api/workflows/validate", json={"graph": {"nodes": [], "edges": []}})
+    forked = (await sql_gateway.client.post(f"/api/agent/{thread}/fork")).json()["thread_id"]
+    fork, execute, initiate, create = await logged(sql_gateway)
     assert [create["action"], initiate["action"], execute["action"]] == ["createKey", "initiateThread", "execute"]
     assert (create["resource_type"], create["resource_id"]) == ("key", made["id"])
-    assert (execute["resource_type"], execute["resource_id"]) == ("thread", thread)
+    for each in (initiate, execute, fork):
+        assert (each["resource_type"], each["resource_id"]) == ("thread", thread)
+    assert fork["detail"] == {"status": 200, "made": f"/api/agent/{forked}"}
     assert (create["request_id"], create["address"], create["outcome"]) == ("request-0001", "127.0.0.1", "done")
     assert create["actor"] == made["created_by"] == execute["actor"]
     assert made["key"] not in str(create)

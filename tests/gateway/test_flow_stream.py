@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared import keys
+from shared.db import names
 from shared.ids import new_thread_id
 from tests.gateway.support import BRIEF, Gateway, events_in, finish, frames_of, ids_in, serving, settings_for
 
@@ -84,7 +85,8 @@ async def test_a_request_that_is_sent_again_gets_the_same_thread(gateway: Gatewa
 async def test_a_thread_that_was_named_but_never_made_is_made_by_the_next_who_asks(gateway: Gateway) -> None:
     """Its gateway died between the two."""
     named = new_thread_id()
-    await gateway.redis.set(keys.flow("default", *PAIR.values()), named)
+    async with gateway.app.state.services.db.begin() as c:
+        await names.claim(c, keys.flow("default", *PAIR.values()), named)
     assert await opened(gateway) == named
 
 

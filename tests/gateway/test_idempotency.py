@@ -10,7 +10,10 @@ import pytest
 from gateway.idempotency import KEPT_SECONDS, Idempotency
 from shared import keys
 from shared.tenant import Tenant
+from shared.types import JSON
+from shared.workers.tools import ToolCard, tell_tools
 from tests.gateway.support import Gateway, serving, settings_for
+from tests.gateway.test_agents import HOOKED, made, tell
 
 
 async def post(gateway: Gateway, path: str, key: str, body: Any = None) -> httpx.Response:
@@ -107,3 +110,32 @@ async def test_two_gateways_know_each_others_keys(gateway: Gateway, redis_url: s
         path = f"/api/agent/{await gateway.thread()}/execute"
         answers = await asyncio.gather(*(post(g, path, "k", {"task": "x"}) for g in (gateway, second) * 10))
         assert len({answer.content for answer in answers}) == 1
+
+
+async def test_what_was_made_is_the_answer_also_when_what_it_names_is_gone(gateway: Gateway) -> None:
+    await tell(gateway, HOOKED)
+    [leader, gone] = [(await made(gateway))["id"] for _ in range(2)]
+    nodes = [{"id": "start", "type": "start"}, {"id": "end", "type": "end"}]
+    nodes.insert(1, {"id": "a", "type": "agent", "agent_id": gone})
+    edges = [{"id": a + b, "from_node_id": a, "to_node_id": b} for a, b in (("start", "a"), ("a", "end"))]
+    tool = {"name": "later", "type": "http", "config": {"url": "https://a.test/"}}
+    bodies: dict[str, JSON] = {
+        "/api/agents": {"name": "B", "definition_id": HOOKED.id},
+        "/api/teams": {"name": "T", "leader_agent_id": leader, "member_agent_ids": [gone]},
+        "/api/workflows": {"name": "W", "graph": {"nodes": nodes, "edges": edges}},
+        "/api/tasks": {"name": "K", "runnable_type": "agent", "runnable_id": gone},
+        "/api/tools": tool,
+        "/api/agent/initiate": {"agent_id": gone},
+    }
+    first = {path: await post(gateway, path, path, body) for path, body in bodies.items()}
+    assert {answer.status_code for answer in first.values()} <= {200, 201}, [answer.text for answer in first.values()]
+    team = f"/api/teams/{first['/api/teams'].json()['id']}"
+    assert (await gateway.client.patch(team, json={"member_agent_ids": []})).status_code == 200
+    assert (await gateway.client.delete(f"/api/agents/{gone}")).status_code == 204
+    await tell(gateway)
+    await tell_tools(gateway.redis, [ToolCard("later", "Now a worker's.", "custom", "read", True, {})])
+    for path, body in bodies.items():
+        again = await post(gateway, path, path, body)
+        assert again.status_code == first[path].status_code, again.text
+        same = "thread_id" if path.endswith("initiate") else "id"
+        assert again.json()[same] == first[path].json()[same]

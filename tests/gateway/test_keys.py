@@ -20,10 +20,11 @@ from shared.key_format import checked, digest, is_key, new_key
 from tests.gateway.support import KEY, Gateway, serving, settings_for, until
 from tests.gateway.tenants import client_of, new_project
 from tests.gateway.tenants import new_key as made_key
+from tests.gateway.test_agents import tell
 from tests.support.databases import PostgresDatabases, put_database
 from tests.support.postgres import Postgres
 
-WORKERS = "/api/workers"  # which SQL is not asked for
+DEFINITIONS = "/api/agents/definitions"  # which SQL is not asked for
 
 
 async def status(gateway: Gateway, key: str, path: str = "/api/agent", **headers: str) -> int:
@@ -222,13 +223,14 @@ async def test_while_postgres_is_away_known_keys_work_and_others_are_asked_to_wa
     monkeypatch.setattr(remembered, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(remembered, "RETRY_SECONDS", 0.0)
     async with on_postgres(own_postgres, redis_url, tmp_path) as gateway:
+        await tell(gateway)
         known = (await create(gateway, scopes=["admin"])).json()
         assert await status(gateway, known["key"]) == 200
         own_postgres.stop()
         began = time.monotonic()
-        assert await status(gateway, known["key"], WORKERS) == 200
-        assert await status(gateway, KEY, WORKERS) == 200
-        assert await status(gateway, new_key(), WORKERS) == 503
+        assert await status(gateway, known["key"], DEFINITIONS) == 200
+        assert await status(gateway, KEY, DEFINITIONS) == 200
+        assert await status(gateway, new_key(), DEFINITIONS) == 503
         async with client_of(gateway, known["key"]) as client:
             thread = await client.post("/api/agent/initiate")
             assert thread.status_code == 200
@@ -236,9 +238,9 @@ async def test_while_postgres_is_away_known_keys_work_and_others_are_asked_to_wa
             assert (away.status_code, away.headers["retry-after"]) == (503, "2")
         assert time.monotonic() - began < 15
         own_postgres.start()
-        assert await status(gateway, known["key"], WORKERS) == 200
+        assert await status(gateway, known["key"], DEFINITIONS) == 200
         assert (await gateway.client.delete(f"/api/keys/{known['id']}")).status_code == 200
-        assert await status(gateway, known["key"], WORKERS) == 401
+        assert await status(gateway, known["key"], DEFINITIONS) == 401
 
 
 async def test_an_address_that_guesses_is_told_to_stop_and_locks_nobody_out(redis_url: str, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ async def test_usage_counts_the_projects_runs(sides: Sides) -> None:
     async with sides.gateway.app.state.services.db.begin() as c:
         await c.execute(update(runs).values(cost=1))
     assert [(row["runs"], row["cost"]) for row in await one.get("/api/usage")] == [(1, 1)]
-    assert [row["project"] for row in await one.get("/api/usage", by="project")] == [one.project]
+    assert [row["project_id"] for row in await one.get("/api/usage", by="project_id")] == [one.project]
     assert await one.get("/api/usage", project_id=two.project) == []
     assert [row["runs"] for row in await sides.whole.get("/api/usage")] == [3]
 

@@ -5,7 +5,9 @@ import asyncio
 from modem.lease import Lease
 from shared import keys
 from shared.config import RedisSettings, WorkerSettings
+from shared.types import Scope
 from tests.gateway.support import Gateway
+from tests.gateway.tenants import client_of, new_key
 
 
 async def test_workers_are_listed_with_what_they_tell_and_the_runs_in_their_hands(
@@ -24,6 +26,16 @@ async def test_workers_are_listed_with_what_they_tell_and_the_runs_in_their_hand
     assert worker["since"].endswith("Z")
     assert worker["pid"] > 0
     assert answer["next_cursor"] is None
+
+
+async def test_workers_and_the_state_of_the_whole_are_for_the_operator_alone(gateway: Gateway) -> None:
+    tenant = await new_key(gateway, "default", scopes=list(Scope))
+    for path in ("/api/workers", "/health/status"):
+        assert (await gateway.client.get(path)).status_code == 200
+        async with client_of(gateway, tenant) as client:
+            refused = await client.get(path)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "a key of the settings" in refused.json()["detail"]
 
 
 async def test_a_worker_of_an_older_release_and_a_dead_one_are_listed_too(gateway: Gateway) -> None:

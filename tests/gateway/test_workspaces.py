@@ -46,7 +46,8 @@ async def test_a_workspace_is_made_changed_and_deleted(sql_gateway: Gateway) -> 
     assert (await client.patch(path, json={"name": "x", "expected_version": 1})).status_code == 409
     for no_tag in ("x", "", "null"):  # an empty one is a client's mistake: it must not change what it has not read
         assert (await client.patch(path, json={}, headers={"If-Match": no_tag})).status_code == 400
-    assert (await client.delete(path)).status_code == 204
+    assert (await client.delete(path, headers=tag)).status_code == 409
+    assert (await client.delete(path, headers={"If-Match": changed.headers["etag"]})).status_code == 204
     assert (await client.get(path)).status_code == 404
     assert (await client.delete(path)).status_code == 404
 
@@ -193,7 +194,8 @@ async def test_a_project_in_use_stays(sql_gateway: Gateway) -> None:
     await sql_gateway.client.post("/api/agent/initiate", json={"project_id": project})
     assert (await sql_gateway.client.delete(path)).status_code == 409
     empty = await new_project(sql_gateway, "default", "two")
-    assert (await sql_gateway.client.delete(f"/api/projects/{empty}")).status_code == 204
+    assert (await sql_gateway.client.delete(f"/api/projects/{empty}", headers={"If-Match": "2"})).status_code == 409
+    assert (await sql_gateway.client.delete(f"/api/projects/{empty}", headers={"If-Match": "1"})).status_code == 204
     assert (await sql_gateway.client.post("/api/agent/initiate", json={"project_id": empty})).status_code == 404
     patched = await sql_gateway.client.patch(path, json={"description": "of one", "metadata": {"a": None}})
     assert (patched.json()["name"], patched.json()["description"]) == ("one", "of one")

@@ -47,7 +47,6 @@ LEASE = f"{HOME}/.lease"
 LATE_SECONDS = 5.0
 REQUEST_SECONDS = 60
 TRANSFER_SECONDS = 120.0
-STOP_SECONDS = 2
 TAR_BYTES = 2 * tarfile.RECORDSIZE  # around a file: its header, and what fills the last record
 TMPFS_SHARE = 4  # of the memory, for /tmp
 CALLS_AT_ONCE = 128

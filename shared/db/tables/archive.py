@@ -19,7 +19,6 @@ threads = Table(
     Column("id", ID, primary_key=True),
     Column("workspace", ID, nullable=False),
     Column("project", NAME, nullable=True),
-    Column("name", NAME, nullable=True),
     Column("status", String(20), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("record", Text, nullable=False),
@@ -46,9 +45,7 @@ runs = Table(
     Column("runnable_type", String(20), nullable=False),
     Column("runnable_id", NAME, nullable=True),
     Column("task_id", NAME, nullable=True),
-    Column("key_id", NAME, nullable=True),
     Column("user_uuid", NAME, nullable=True),
-    Column("name", NAME, nullable=True),
     Column("status", String(20), nullable=False),
     Column("model", NAME, nullable=True),
     Column("input_tokens", BigInteger, nullable=False, default=0),
@@ -80,7 +77,6 @@ steps = Table(
     Column("run_id", RUN_ID, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("number", Integer, nullable=False),
-    Column("status", String(20), nullable=False),
     Column("entry", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
@@ -99,6 +95,15 @@ events = Table(
     ForeignKeyConstraint(["thread_id"], ["threads.id"], ondelete="CASCADE"),
     Index("ix_events_run_id", "run_id", "ms", "n"),
     Index("ix_events_ms", "ms"),
+)
+
+# What clients call their threads: hashes (SHA-256) of the tenant and the name. Given before a thread is archived.
+names = Table(
+    "thread_names",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("thread_id", ID, nullable=False),
+    Index("ix_thread_names_thread_id", "thread_id"),
 )
 
 messages = Table(

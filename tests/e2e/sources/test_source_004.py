@@ -42,8 +42,10 @@ async def test_health_is_for_everybody(stack: Stack, path: str) -> None:
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
-async def test_health_in_detail(http: Http) -> None:
-    assert (await http.expect(200, "GET", "/health/status"))["workers"]["alive"] == 1
+async def test_health_in_detail_is_for_those_who_run_it(stack: Stack, http: Http) -> None:
+    async with Http(stack, OPERATOR) as operator:
+        assert (await operator.expect(200, "GET", "/health/status"))["workers"]["alive"] == 1
+    await http.expect(403, "GET", "/health/status")
 
 
 async def test_definitions_are_built_in_or_a_users_own(http: Http) -> None:

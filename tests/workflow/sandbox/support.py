@@ -20,13 +20,10 @@ import httpx
 from shared.config import SandboxSettings, Settings
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
-from tests.support.waiting import until as eventually
 from workflow.sandbox import cgroups
 from workflow.sandbox.base import Command, ExecResult, Task
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 from workflow.sandbox.usage import descendants
-
-__all__ = ["eventually"]
 
 ROOT = Path(__file__).resolve().parents[3]
 USER_UID = 64322  # an ordinary user, who is not the sandbox user

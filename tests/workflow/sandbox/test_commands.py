@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.sandbox.support import Box, Host, eventually, new_box, stopped_sandboxds
+from tests.support.waiting import until
+from tests.workflow.sandbox.support import Box, Host, new_box, stopped_sandboxds
 from workflow.sandbox.base import ExecStatus
 from workflow.sandbox.local import LocalProvider
 
@@ -43,7 +44,7 @@ async def test_an_agent_that_kills_sandboxd_loses_its_sandbox_and_gets_another(b
 
 async def test_an_agent_that_stops_sandboxd_cannot_hold_up_a_cancellation(host: Host, box: Box) -> None:
     stopped = asyncio.create_task(box.run("echo x > kept; kill -STOP -1; sleep 60"))
-    await eventually(lambda: bool(stopped_sandboxds(host)))
+    await until(lambda: bool(stopped_sandboxds(host)))
     began = time.monotonic()
     await box.sandbox.cancel(box.run_id, 1)
     assert time.monotonic() - began < 15

@@ -15,8 +15,9 @@ import pytest
 
 from tests.shared.net.test_client import certified
 from tests.support.ports import free_port
+from tests.support.waiting import until
 from tests.support.web_server import Answer, Asked, WebServer, web_server
-from tests.workflow.sandbox.support import Box, Host, eventually, new_box
+from tests.workflow.sandbox.support import Box, Host, new_box
 from workflow.sandbox.base import Narrowable, Network, SandboxRefused
 from workflow.sandbox.local import LocalProvider
 
@@ -315,7 +316,7 @@ async def test_past_the_proxy_there_is_no_way_out(box: Box, site: WebServer) -> 
 async def test_refusals_and_traffic_are_in_the_log(open_host: Host, box: Box, site: WebServer) -> None:
     await box.text(f"curl -sS {SITE}/; curl -sS http://10.1.2.3/; curl -sS http://10.1.2.3/; kill -9 -1")
     name = box.run_id.partition(".")[0]
-    await eventually(lambda: f"sandbox {name} sent" in open_host.log.read_text())
+    await until(lambda: f"sandbox {name} sent" in open_host.log.read_text())
     lines = [line for line in open_host.log.read_text().splitlines() if name in line]
     assert sum("may not reach 10.1.2.3" in line for line in lines) == 1
     assert any(" sent 2" in line or " sent 3" in line for line in lines)  # some 250 bytes of requests
@@ -386,7 +387,7 @@ async def test_what_one_run_gave_up_the_next_one_has_again(strict_host: Host, st
 async def test_a_silent_connection_is_closed(strict: Box) -> None:
     async with asyncio.timeout(10), silent_server() as open_connections:
         await strict.text(asks(f"CONNECT {ADDRESS}:{PORT} HTTP/1.1\r\nHost: x"))
-        await eventually(lambda: not open_connections)
+        await until(lambda: not open_connections)
 
 
 async def test_connections_out_of_a_sandbox_are_bounded_and_others_wait_their_turn(strict: Box) -> None:
@@ -406,9 +407,9 @@ async def test_connections_out_of_a_sandbox_are_bounded_and_others_wait_their_tu
 async def test_the_end_of_a_sandbox_closes_its_connections(box: Box) -> None:
     async with silent_server() as open_connections:
         await box.run(asks(f"CONNECT {ADDRESS}:{PORT} HTTP/1.1\r\nHost: x"), background=True)
-        await eventually(lambda: len(open_connections) == 1)
+        await until(lambda: len(open_connections) == 1)
         await box.run("kill -9 -1")
-        await eventually(lambda: not open_connections)
+        await until(lambda: not open_connections)
 
 
 class silent_server:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import until
 from tests.workflow.sandbox.conftest import SECRET
-from tests.workflow.sandbox.support import Box, Host, eventually, new_box
+from tests.workflow.sandbox.support import Box, Host, new_box
 from workflow.sandbox.base import ExecStatus, FileError, FileMissing, FileWrite, NotRegular
 from workflow.sandbox.local import LocalProvider
 from workflow.sandbox.usage import descendants
@@ -234,8 +235,8 @@ async def test_killing_the_host_ends_every_sandbox(mode: str) -> None:
         for _ in range(2):
             box = await new_box(provider)
             await box.run("trap '' TERM; setsid sleep 71 & sleep 72", background=True)
-        await eventually(lambda: len(_sleepers(host)) == 2)
+        await until(lambda: len(_sleepers(host)) == 2)
         inside = list(host.processes())
         host.kill()
-        await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
+        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
         await provider.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.sandbox.support import Box, Host, eventually
+from tests.support.waiting import until
+from tests.workflow.sandbox.support import Box, Host
 from workflow.sandbox.fairness import CROWD, LOWEST, STEP, nice_of
 
 FEW = 4  # not a crowd for any machine
@@ -37,7 +38,7 @@ def _by_group(host: Host) -> bool:
 async def _at_work(host: Host, box: Box, word: str, number: int, start: str = "") -> Sequence[int]:
     loop = f"{start} bash -c 'while :; do :; done' {word}"
     await box.run(f"for i in $(seq {number}); do {loop} & done; wait", background=True)
-    await eventually(lambda: len(_loops(host, word)) == number)
+    await until(lambda: len(_loops(host, word)) == number)
     return _loops(host, word)
 
 
@@ -48,7 +49,7 @@ async def test_processes_at_work_share_what_one_would_have(host: Host, box: Box)
         assert all(group in Path(f"/proc/{pid}/cgroup").read_text() for pid in loops)
     else:
         lowered = min(LOWEST, _nice(host.process.pid) + nice_of(FEW))
-        await eventually(lambda: min(map(_nice, loops)) >= lowered)
+        await until(lambda: min(map(_nice, loops)) >= lowered)
     assert await box.text("nice") == f"{_nice(host.process.pid)}\n"
 
 
@@ -57,7 +58,7 @@ async def test_a_crowd_at_work_gets_what_nobody_else_wants(host: Host, box: Box)
     if _by_group(host) or number > host.settings.sandbox.processes / 2:
         pytest.skip("control groups share out the processors, or there are too many of them for this test")
     crowd = await _at_work(host, box, "crowd", number)
-    await eventually(lambda: {os.sched_getscheduler(pid) for pid in crowd} == {os.SCHED_IDLE})
+    await until(lambda: {os.sched_getscheduler(pid) for pid in crowd} == {os.SCHED_IDLE})
 
 
 async def test_one_process_at_work_keeps_its_weight(host: Host, box: Box) -> None:
@@ -76,4 +77,4 @@ async def test_sessions_at_work_share_what_one_would_have(host: Host, box: Box) 
             Path(f"/proc/{pid}/autogroup").read_text().endswith(f" nice {nice_of(len(loops))}\n") for pid in loops
         )
 
-    await eventually(lowered)
+    await until(lowered)

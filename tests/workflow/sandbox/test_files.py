@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.workflow.sandbox.support import Box, Host, eventually, stopped_sandboxds
+from tests.support.waiting import until
+from tests.workflow.sandbox.support import Box, Host, stopped_sandboxds
 from workflow.sandbox.base import (
     FileWrite,
     SandboxLost,
@@ -16,10 +17,10 @@ from workflow.sandbox.base import (
 async def test_of_a_write_that_the_sandbox_ended_under_nobody_says_that_it_never_was(host: Host, box: Box) -> None:
     key = box.key()
     await box.run("kill -STOP 2 & sleep 0.1", background=True)
-    await eventually(lambda: bool(stopped_sandboxds(host)))
+    await until(lambda: bool(stopped_sandboxds(host)))
     writing = asyncio.create_task(box.sandbox.write([FileWrite("x", b"")], key, 1, b""))
     logbook = host.settings.workspaces / ".host" / f"{box.run_id.partition('.')[0]}.jsonl"
-    await eventually(lambda: key in logbook.read_text())
+    await until(lambda: key in logbook.read_text())
     for pid in stopped_sandboxds(host):
         os.kill(pid, signal.SIGKILL)
     with pytest.raises(SandboxLost):

@@ -18,7 +18,8 @@ from shared.config import SandboxSettings, Settings
 from shared.errors import ErrorCode
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
-from tests.workflow.sandbox.support import ROOT, Box, Host, eventually, new_box
+from tests.support.waiting import until
+from tests.workflow.sandbox.support import ROOT, Box, Host, new_box
 from workflow.sandbox import connection as module
 from workflow.sandbox.base import FileError, FileWrite, SandboxLost, SandboxRefused, SandboxUnavailable
 from workflow.sandbox.connection import HostConnection
@@ -141,7 +142,7 @@ async def test_a_command_in_flight_when_the_host_is_killed_is_lost_not_repeated(
     box = await new_box(own_provider)
     running = asyncio.create_task(box.run("echo once >> log; sleep 60"))
     log = own_host.settings.workspaces / box.run_id.partition(".")[0] / "log"
-    await eventually(log.exists)
+    await until(log.exists)
     own_host.kill()
     await asyncio.to_thread(own_host.start)
     with pytest.raises(SandboxLost):
@@ -157,7 +158,7 @@ async def test_whoever_holds_a_sandbox_hears_that_its_host_was_killed(
     before = box.sandbox.ref
     await box.run("sleep 60", background=True)
     running = asyncio.create_task(box.run("echo on; sleep 60" if under_a_command else "echo on"))
-    await eventually(lambda: box.shown == "on\n")
+    await until(lambda: box.shown == "on\n")
     own_host.kill()
     await asyncio.to_thread(own_host.start)
     await asyncio.wait([running])
@@ -170,7 +171,7 @@ async def test_whoever_holds_a_sandbox_hears_that_its_host_was_killed(
 async def test_a_connection_that_breaks_is_taken_up_again_where_it_broke(own_provider: LocalProvider) -> None:
     box = await new_box(own_provider)
     running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done"))
-    await eventually(lambda: "2\n" in box.shown)
+    await until(lambda: "2\n" in box.shown)
     await _cut(box.sandbox._connection)
     assert (await running).output.head == box.shown == "1\n2\n3\n4\n5\n6\n"
 
@@ -182,7 +183,7 @@ async def test_a_connection_may_break_time_and_again_in_one_command(
     box = await new_box(own_provider)
     running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.3; done"))
     for seen in ("2\n", "5\n"):
-        await eventually(lambda seen=seen: seen in box.shown)
+        await until(lambda seen=seen: seen in box.shown)
         await _cut(box.sandbox._connection)
     assert (await running).output.head == box.shown == "1\n2\n3\n4\n5\n6\n7\n8\n"
 
@@ -208,7 +209,7 @@ async def test_to_cancel_while_the_host_is_away_is_worth_another_try(
 async def test_sigterm_ends_every_process_and_tells_those_who_wait(own_host: Host, own_provider: LocalProvider) -> None:
     boxes = [await new_box(own_provider) for _ in range(3)]
     waiting = [asyncio.create_task(box.run("trap '' TERM; echo on; sleep 60")) for box in boxes]
-    await eventually(lambda: all(box.shown for box in boxes))
+    await until(lambda: all(box.shown for box in boxes))
     inside = list(own_host.processes())
     await asyncio.to_thread(own_host.stop)
     assert own_host.process.returncode == 0
@@ -294,7 +295,7 @@ async def test_sandboxes_become_available_once_the_cause_is_cured() -> None:
         with pytest.raises(SandboxUnavailable, match="not installed"):
             await provider.acquire(new_thread_id(), None)
         (folder / "bwrap").symlink_to("/usr/bin/bwrap")
-        await eventually(lambda: (host.health() or {})["status"] == "ok")
+        await until(lambda: (host.health() or {})["status"] == "ok")
         assert await (await new_box(provider)).text("echo alive") == "alive\n"
         await provider.close()
     shutil.rmtree(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.sandbox.support import eventually
+from tests.support.waiting import until
 from workflow.sandbox.base import NotListening
 from workflow.sandbox.bwrap import Started
 from workflow.sandbox.frames import encode
@@ -59,7 +59,7 @@ async def impostor() -> AsyncIterator[Impostor]:
     await impostor.inside.link.open()
     yield impostor
     await impostor.close()
-    await eventually(lambda: _open_descriptors() == before)
+    await until(lambda: _open_descriptors() == before)
 
 
 def _open_descriptors() -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.sandbox.support import Box, Host, eventually, new_box
+from tests.support.waiting import until
+from tests.workflow.sandbox.support import Box, Host, new_box
 from workflow.sandbox.base import Command, ExecStatus, FileWrite, SandboxUnavailable
 from workflow.sandbox.local import LocalProvider
 
@@ -103,7 +104,7 @@ async def test_background_tasks_that_nobody_asked_after_for_long_give_their_plac
 async def test_where_all_are_busy_the_caller_waits_for_the_first_that_is_done() -> None:
     async with boxes(2, max_running=1) as (busy, waiting):
         running = asyncio.create_task(busy.run("echo on; sleep 0.7"))
-        await eventually(lambda: bool(busy.shown))
+        await until(lambda: bool(busy.shown))
         began = asyncio.get_running_loop().time()
         await waiting.sandbox.write([FileWrite("x", b"y")], waiting.key(), 1, b"")
         assert asyncio.get_running_loop().time() - began > 0.4
@@ -113,7 +114,7 @@ async def test_where_all_are_busy_the_caller_waits_for_the_first_that_is_done() 
 async def test_the_wait_for_a_place_is_no_part_of_a_commands_time() -> None:
     async with boxes(2, max_running=1) as (busy, waiting):
         running = asyncio.create_task(busy.run("echo on; sleep 0.7"))
-        await eventually(lambda: bool(busy.shown))
+        await until(lambda: bool(busy.shown))
         result = await waiting.run("sleep 0.2; echo out", timeout_seconds=0.5)
         assert (result.status, result.output.head) == (ExecStatus.EXITED, "out\n")
         await running
@@ -122,7 +123,7 @@ async def test_the_wait_for_a_place_is_no_part_of_a_commands_time() -> None:
 async def test_who_finds_no_place_in_time_is_told_what_to_raise_and_may_come_again() -> None:
     async with boxes(2, {"TEST_PLACE_SECONDS": "0.3"}, max_running=1) as (busy, late):
         running = asyncio.create_task(busy.run("echo on; until [ -e over ]; do sleep 0.05; done"))
-        await eventually(lambda: bool(busy.shown))
+        await until(lambda: bool(busy.shown))
         key = late.key()
         with pytest.raises(SandboxUnavailable, match=r"sandbox\.max_running"):
             await late.run("echo in", key=key)
@@ -136,7 +137,7 @@ async def test_who_finds_no_place_in_time_is_told_what_to_raise_and_may_come_aga
 async def test_a_command_canceled_while_it_waits_for_a_place_never_begins() -> None:
     async with boxes(2, max_running=1) as (busy, waiting):
         running = asyncio.create_task(busy.run("echo on; until [ -e over ]; do sleep 0.05; done"))
-        await eventually(lambda: bool(busy.shown))
+        await until(lambda: bool(busy.shown))
         begun = asyncio.create_task(waiting.run("touch begun"))
         await eventually_canceled(waiting, begun)
         assert (await begun).killed_by == "cancellation"
@@ -159,7 +160,7 @@ async def test_what_needs_no_process_waits_for_no_place() -> None:
         task = await resting.run("true", background=True)
         await resting.sandbox.task_output(str(task.task_id), block_seconds=5)
         running = asyncio.create_task(busy.run("echo on; until [ -e over ]; do sleep 0.05; done"))
-        await eventually(lambda: bool(busy.shown))
+        await until(lambda: bool(busy.shown))
         async with asyncio.timeout(5):
             await resting.sandbox.cancel(resting.run_id, 1)
             assert await resting.sandbox.attach(f"{resting.run_id}/done", 1, resting.show)

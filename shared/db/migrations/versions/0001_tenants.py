@@ -12,6 +12,13 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _create_workspaces()
+    _create_projects()
+    _create_keys()
+    _create_audit()
+
+
+def _create_workspaces() -> None:
     workspaces = op.create_table(
         "workspaces",
         sa.Column("id", sa.String(64), nullable=False),
@@ -25,6 +32,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("slug", name="uq_workspaces_slug"),
         sa.CheckConstraint("slug <> ''", name="ck_workspaces_slug"),
     )
+    now = datetime.now(UTC)
+    first = {"id": "default", "slug": "default", "name": "Default", "metadata": {}, "version": 1}
+    op.bulk_insert(workspaces, [{**first, "created_at": now, "updated_at": now}])
+
+
+def _create_projects() -> None:
     op.create_table(
         "projects",
         sa.Column("id", sa.String(64), nullable=False),
@@ -41,6 +54,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("workspace", "name", name="uq_projects_workspace_name"),
     )
     op.create_index("ix_projects_workspace", "projects", ["workspace"])
+
+
+def _create_keys() -> None:
     op.create_table(
         "keys",
         sa.Column("id", sa.String(64), nullable=False),
@@ -63,6 +79,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name="uq_keys_digest"),
     )
     op.create_index("ix_keys_workspace", "keys", ["workspace"])
+
+
+def _create_audit() -> None:
     op.create_table(
         "audit",
         sa.Column("id", sa.String(64), nullable=False),
@@ -82,9 +101,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_at", "audit", ["at"])
     op.create_index("ix_audit_workspace_at", "audit", ["workspace", "at", "id"])
-    now = datetime.now(UTC)
-    first = {"id": "default", "slug": "default", "name": "Default", "metadata": {}, "version": 1}
-    op.bulk_insert(workspaces, [{**first, "created_at": now, "updated_at": now}])
 
 
 def downgrade() -> None:

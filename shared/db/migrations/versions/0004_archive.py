@@ -14,6 +14,7 @@ def upgrade() -> None:
     _create_runs()
     _create_steps()
     _create_events()
+    _create_thread_names()
     _create_thread_messages()
     _create_thread_blobs()
 
@@ -24,7 +25,6 @@ def _create_threads() -> None:
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("workspace", sa.String(64), nullable=False),
         sa.Column("project", sa.String(200), nullable=True),
-        sa.Column("name", sa.String(200), nullable=True),
         sa.Column("status", sa.String(20), nullable=False),
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("record", sa.Text, nullable=False),
@@ -51,9 +51,7 @@ def _create_runs() -> None:
         sa.Column("runnable_type", sa.String(20), nullable=False),
         sa.Column("runnable_id", sa.String(200), nullable=True),
         sa.Column("task_id", sa.String(200), nullable=True),
-        sa.Column("key_id", sa.String(200), nullable=True),
         sa.Column("user_uuid", sa.String(200), nullable=True),
-        sa.Column("name", sa.String(200), nullable=True),
         sa.Column("status", sa.String(20), nullable=False),
         sa.Column("model", sa.String(200), nullable=True),
         sa.Column("input_tokens", sa.BigInteger, nullable=False),
@@ -86,7 +84,6 @@ def _create_steps() -> None:
         sa.Column("run_id", sa.String(64), nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("number", sa.Integer, nullable=False),
-        sa.Column("status", sa.String(20), nullable=False),
         sa.Column("entry", sa.Text, nullable=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("run_id", "key", name="pk_steps"),
@@ -109,6 +106,16 @@ def _create_events() -> None:
     )
     op.create_index("ix_events_ms", "events", ["ms"])
     op.create_index("ix_events_run_id", "events", ["run_id", "ms", "n"])
+
+
+def _create_thread_names() -> None:
+    op.create_table(
+        "thread_names",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("thread_id", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_thread_names"),
+    )
+    op.create_index("ix_thread_names_thread_id", "thread_names", ["thread_id"])
 
 
 def _create_thread_messages() -> None:
@@ -134,5 +141,5 @@ def _create_thread_blobs() -> None:
 
 
 def downgrade() -> None:
-    for table in ("thread_blobs", "thread_messages", "events", "steps", "runs", "threads"):
+    for table in ("thread_blobs", "thread_messages", "thread_names", "events", "steps", "runs", "threads"):
         op.drop_table(table)

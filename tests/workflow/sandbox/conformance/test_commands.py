@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tests.support.waiting import until
 from tests.workflow.sandbox.conformance.box import Box
-from tests.workflow.sandbox.support import eventually
 from workflow.sandbox.base import Command, ExecStatus, SandboxFenced, SandboxRefused
 
 
@@ -31,7 +31,7 @@ async def test_output_comes_in_order_and_as_it_is_written(box: Box) -> None:
 async def test_a_repeated_key_attaches_to_its_command(box: Box) -> None:
     key = box.key()
     first = asyncio.create_task(box.run("echo once | tee -a count; sleep 0.5; wc -l < count", key=key))
-    await eventually(lambda: box.shown == "once\n")
+    await until(lambda: box.shown == "once\n")
     second = await box.run("echo something else", key=key)
     assert (await first) == second
     assert second.output.head == "once\n1\n"
@@ -41,7 +41,7 @@ async def test_a_repeated_key_attaches_to_its_command(box: Box) -> None:
 async def test_a_command_goes_on_when_its_caller_is_gone(box: Box) -> None:
     key = box.key()
     caller = asyncio.create_task(box.run("echo before; sleep 0.6; echo after | tee -a log", key=key))
-    await eventually(lambda: box.shown == "before\n")
+    await until(lambda: box.shown == "before\n")
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(caller), 5)
@@ -158,7 +158,7 @@ async def test_cancelling_a_run_ends_its_foreground_commands_only(box: Box) -> N
 async def test_an_older_attempt_ends_nothing_of_a_newer_one(box: Box) -> None:
     running = asyncio.create_task(box.sandbox.exec(Command(box.key(), 2, "echo on; sleep 0.7; echo off"), box.show))
     task = await box.sandbox.exec(Command(box.key(), 2, "sleep 60", background=True), _ignore)
-    await eventually(lambda: box.shown == "on\n")
+    await until(lambda: box.shown == "on\n")
     with pytest.raises(SandboxFenced):
         await box.sandbox.cancel(box.run_id, 1)
     with pytest.raises(SandboxFenced):

@@ -11,12 +11,11 @@ from shared.config import ApiSettings
 from shared.ids import new_thread_id
 from shared.install import Install
 from shared.types import JSON
-from tests.gateway.support import until
 from tests.support.cloud import Fault, rate_limit
 from tests.support.e2b_double import E2BDouble
+from tests.support.waiting import until
 from tests.workflow.sandbox.conformance.box import Box, new_box
 from tests.workflow.sandbox.conformance.conftest import e2b_settings
-from tests.workflow.sandbox.support import eventually
 from workflow.sandbox import line, orphans
 from workflow.sandbox.base import Command, ExecStatus, FileMissing, FileWrite, SandboxLost, SandboxUnavailable
 from workflow.sandbox.choose import choose_provider
@@ -122,7 +121,7 @@ async def test_a_machine_that_is_gone_is_replaced_when_there_is_something_to_do(
 
 async def test_a_machine_that_goes_under_a_command_loses_it(box: Box, double: E2BDouble) -> None:
     running = asyncio.create_task(box.run("echo on; sleep 60"))
-    await eventually(lambda: box.shown == "on\n")
+    await until(lambda: box.shown == "on\n")
     await double.kill(double.boxes[box.sandbox.ref["id"]])
     with pytest.raises(SandboxLost):
         await running
@@ -197,9 +196,9 @@ async def test_a_machine_lives_on_while_somebody_holds_it(double: E2BDouble) -> 
     provider.cloud.extend_seconds = 0.05  # type: ignore[misc]
     box = await new_box(provider)
     extended = double.called(r"POST /sandboxes/\w+/timeout")
-    await eventually(lambda: double.called(r"POST /sandboxes/\w+/timeout") > extended + 2)
+    await until(lambda: double.called(r"POST /sandboxes/\w+/timeout") > extended + 2)
     del box
-    await eventually(lambda: gc.collect() >= 0 and not list(provider._held))
+    await until(lambda: gc.collect() >= 0 and not list(provider._held))
     await provider.close()
 
 
@@ -214,9 +213,9 @@ async def test_others_live_on_where_one_fails_in_a_way_that_nobody_thought_of(
         raise KeyError("surprise")
 
     monkeypatch.setattr(broken.sandbox, "keep_alive", fail)
-    await eventually(lambda: caplog.text.count("surprise") > 1)
+    await until(lambda: caplog.text.count("surprise") > 1)
     extended = double.called(r"POST /sandboxes/\w+/timeout")
-    await eventually(lambda: double.called(r"POST /sandboxes/\w+/timeout") > extended + 2)
+    await until(lambda: double.called(r"POST /sandboxes/\w+/timeout") > extended + 2)
     await provider.close()
 
 

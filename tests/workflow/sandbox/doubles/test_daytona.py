@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.support.cloud import Fault, rate_limit
 from tests.support.daytona_double import DaytonaDouble
-from tests.workflow.sandbox.support import eventually
+from tests.support.waiting import until
 
 daytona = pytest.importorskip("daytona")
 
@@ -96,7 +96,7 @@ async def test_the_output_of_a_session_command_streams_with_both_outputs_apart(b
         await box.process.get_session_command_logs_async("s", command.cmd_id, into("out"), into("err"))
 
     following = asyncio.create_task(follow())
-    await eventually(lambda: seen == {"out": "one\n", "err": "two\n"})
+    await until(lambda: seen == {"out": "one\n", "err": "two\n"})
     assert (await box.process.get_session_command("s", command.cmd_id)).exit_code is None
     await box.fs.upload_file(b"", "go")
     await following
@@ -274,7 +274,7 @@ async def test_only_calls_keep_a_sandbox_from_stopping() -> None:
 async def test_an_ephemeral_sandbox_is_deleted_when_it_stops() -> None:
     async with DaytonaDouble(minute=1) as double, client_of(double) as client:
         sandbox = await client.create(wanted(auto_stop_interval=1, ephemeral=True))
-        await eventually(lambda: sandbox.id not in double.alive())
+        await until(lambda: sandbox.id not in double.alive())
 
 
 async def test_a_wrong_key_is_refused(double: DaytonaDouble) -> None:

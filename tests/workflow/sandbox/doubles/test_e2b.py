@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.support.cloud import Fault, rate_limit, slow
 from tests.support.e2b_double import E2BDouble
-from tests.workflow.sandbox.support import eventually
+from tests.support.waiting import until
 
 e2b = pytest.importorskip("e2b")
 
@@ -56,7 +56,7 @@ async def test_output_comes_while_the_command_runs(box: Any) -> None:
     handle = await box.commands.run(
         "echo first; until [ -e go ]; do sleep 0.02; done", background=True, on_stdout=seen.append
     )
-    await eventually(lambda: seen == ["first\n"])
+    await until(lambda: seen == ["first\n"])
     await box.files.write("go", "")
     assert (await handle.wait()).exit_code == 0
 
@@ -97,11 +97,14 @@ async def test_a_client_that_dies_is_no_error_of_the_double(
         answer = await session.post("/process.Process/Start", data=struct.pack(">BI", 0, len(message)) + message)
         assert b"start" in await answer.content.readany()
         answer.close()
-    await eventually(lambda: not any("keep_alive" in str(task.get_coro()) for task in asyncio.all_tasks()))
+    await until(lambda: not any("keep_alive" in str(task.get_coro()) for task in asyncio.all_tasks()))
     (process,) = await box.commands.list()
     await box.commands.kill(process.pid)
-    while await box.commands.list():
-        await asyncio.sleep(0.02)
+
+    async def ended() -> bool:
+        return not await box.commands.list()
+
+    await until(ended)
     gc.collect()  # what a task raised is told of once nobody can ask for it any more
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
@@ -224,7 +227,7 @@ async def test_its_end_is_absolute_and_kills(double: E2BDouble) -> None:
 async def test_its_end_pauses_where_it_was_created_so(double: E2BDouble) -> None:
     sandbox = await e2b.AsyncSandbox.create(timeout=1, lifecycle={"on_timeout": "pause"}, **at(double))
     await sandbox.files.write("/workspace/kept", "kept")
-    await eventually(lambda: not double.boxes[sandbox.sandbox_id].running)
+    await until(lambda: not double.boxes[sandbox.sandbox_id].running)
     again = await e2b.AsyncSandbox.connect(sandbox.sandbox_id, timeout=60, **at(double))
     assert await again.files.read("/workspace/kept") == "kept"
     await again.kill()
