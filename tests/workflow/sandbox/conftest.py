@@ -28,5 +28,8 @@ async def provider(host: Host) -> AsyncIterator[LocalProvider]:
 
 
 @pytest.fixture
-async def box(provider: LocalProvider) -> Box:
-    return await new_box(provider)
+async def box(provider: LocalProvider) -> AsyncIterator[Box]:
+    """Its host outlives the test; what it left at work there would disturb all that follow."""
+    box = await new_box(provider)
+    yield box
+    await box.end_tasks()

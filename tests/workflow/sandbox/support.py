@@ -21,7 +21,7 @@ from shared.config import SandboxSettings, Settings
 from shared.ids import new_thread_id
 from tests.support.ports import free_port
 from workflow.sandbox import cgroups
-from workflow.sandbox.base import Command, ExecResult, Task
+from workflow.sandbox.base import Command, ExecResult, ExecStatus, SandboxError, Task
 from workflow.sandbox.local import LocalProvider, LocalSandbox
 from workflow.sandbox.usage import descendants
 
@@ -144,6 +144,13 @@ class Box:
 
     async def kill(self, background: ExecResult) -> Task:
         return await self.sandbox.kill_task(str(background.task_id), self.key(), 1)
+
+    async def end_tasks(self) -> None:
+        """Whatever epochs there were."""
+        with contextlib.suppress(SandboxError):  # it may be gone, or stopped
+            for task in await self.sandbox.tasks():
+                if task.status is ExecStatus.RUNNING:
+                    await self.sandbox.kill_task(task.task_id, self.key(), 10**6)
 
     async def text(self, command: str, **fields: Any) -> str:
         """What it prints."""

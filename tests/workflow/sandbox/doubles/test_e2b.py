@@ -116,7 +116,11 @@ async def test_a_process_is_listed_and_killed_by_its_pid(box: Any) -> None:
     assert await box.commands.kill(handle.pid)
     with pytest.raises(e2b.CommandExitException):
         await handle.wait()
-    assert not await box.commands.kill(handle.pid)
+
+    async def gone() -> bool:
+        return not await box.commands.kill(handle.pid)
+
+    await until(gone)
 
 
 async def test_standard_input_can_be_sent_and_closed(box: Any) -> None:
