@@ -1,5 +1,6 @@
 """Changes that lose none of another's: `ETag` out, `If-Match` or `expected_version` in."""
 
+import re
 from typing import Annotated
 
 from fastapi import Header
@@ -17,13 +18,13 @@ IfMatch = Annotated[
 
 def expected_version(if_match: str | None, version: int | None = None) -> int | None:
     """`version`: what the body expects, which counts first. None: any. Raises AppError INVALID_REQUEST."""
-    text = ("*" if if_match is None else if_match).strip().removeprefix("W/").strip('"')
-    if version is not None or text == "*":
-        return version
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    text = "*" if if_match is None else if_match.strip()
+    if not re.match(ENTITY_TAG, text):
         detail = 'should be an ETag as it was given, such as "3"'
         raise invalid([FieldError(place="header.If-Match", detail=detail)])
-    return int(text)
+    if version is not None or text == "*":
+        return version
+    return int(text.removeprefix("W/").strip('"'))
 
 
 def tag(response: Response, version: int) -> None:
