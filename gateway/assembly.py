@@ -19,6 +19,7 @@ from gateway.idempotency import Idempotency
 from gateway.limits import RateLimits
 from gateway.metrics import GatewayMetrics
 from gateway.open_streams import OpenStreams
+from gateway.patience import PATIENCE_SECONDS
 from gateway.revocations import Revocations
 from gateway.room import Room
 from gateway.sandboxes.host import SandboxHost
@@ -39,9 +40,6 @@ from shared.snapshots.snapshots import Snapshots
 from shared.workers.registry import WorkerRegistry
 
 log = logging.getLogger("trunkline.gateway")
-
-PATIENCE_SECONDS = 2.0
-"""How long a request waits for a Redis that is away, before 503: a restart passes unnoticed."""
 
 LAST_WRITES_SECONDS = 0.5
 LAST_CHORES_SECONDS = 1.0

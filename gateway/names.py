@@ -5,10 +5,10 @@ that it remembers may have been deleted: that is looked at each time, and its to
 """
 
 from gateway.deps import Services
+from gateway.patience import PATIENCE_SECONDS
 from shared.db import names
 from shared.redis import patiently
 
-PATIENCE_SECONDS = 2.0
 REMEMBERED_SECONDS = 24 * 3600
 """After a name's last use. Less than tombstones are kept (modem.retention.TOMBSTONE_SECONDS)."""
 

@@ -1,16 +1,14 @@
 """Hook runs that a gateway named in SQL and did not live to submit."""
 
-import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from modem.sweep import NameSource, share_of
+from modem.chores import is_first, now_and_then
+from modem.sweep import NameSource
 from shared.catalogue.hooks import submit_hooks
 from shared.db import agents
 from shared.db.engine import Database
-from shared.errors import AppError
 from shared.events.outside import Outside
-from shared.redis import passes
 from shared.workers.registry import WorkerRegistry
 
 log = logging.getLogger("trunkline.modem")
@@ -19,7 +17,6 @@ EVERY_SECONDS = 15.0
 LATE_SECONDS = 30.0
 """After the change of status: before that its gateway may be at it."""
 AT_ONCE = 100
-FIRST_SHARD = 0
 
 
 class HookSweeper:
@@ -30,15 +27,12 @@ class HookSweeper:
 
     async def run(self, my_name: NameSource) -> None:
         """Until cancelled, when this worker has the first shard."""
-        while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            try:
-                if FIRST_SHARD in share_of(my_name.name, await self._registry.names()):
-                    await self.tick(datetime.now(UTC))
-            except AppError as error:
-                log.warning("hooks of agents are looked for later: %s", error.detail)
-            except Exception as error:
-                log.warning("hooks of agents could not be looked for", exc_info=not passes(error))
+
+        async def chore() -> None:
+            if await is_first(my_name.name, self._registry):
+                await self.tick(datetime.now(UTC))
+
+        await now_and_then(EVERY_SECONDS, chore, "the search for hooks of agents")
 
     async def tick(self, now: datetime) -> None:
         """Raises AppError UNAVAILABLE, RedisError."""

@@ -1,29 +1,24 @@
 """The sweeper of what threads leave behind: now and then, a worker looks for sandboxes that nobody wants."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 from redis.asyncio import Redis
 
-from modem.sweep import NameSource, share_of
+from modem.chores import is_first, now_and_then
+from modem.sweep import NameSource
 from shared import keys
 from shared.db import history
 from shared.db.engine import Database
-from shared.errors import AppError
 from shared.keys import ThreadKeys
-from shared.redis import passes
 from shared.types import JSON
 from shared.workers.registry import WorkerRegistry
-from workflow.sandbox.base import SandboxError
-from workflow.sandbox.machine import MachineError
 from workflow.sandbox.orphans import Threads
 
 log = logging.getLogger("trunkline.sweep")
 
 PAUSE_SECONDS = 300.0
-FIRST_SHARD = 0
 
 Sweep = Callable[[str, Threads], Awaitable[list[str]]]
 """Given the name of the Redis and its threads, removes what is of none and returns the ids."""
@@ -46,18 +41,11 @@ class OrphanSweeper:
 
     async def run(self, my_name: NameSource) -> None:
         """Sweeps until cancelled."""
-        while True:
-            await asyncio.sleep(PAUSE_SECONDS)
-            try:
-                await self.tick(my_name.name)
-            except (MachineError, SandboxError, AppError) as error:
-                log.warning("could not look for orphan sandboxes: %s", error)
-            except Exception as error:
-                log.warning("could not look for orphan sandboxes: %s", error, exc_info=not passes(error))
+        await now_and_then(PAUSE_SECONDS, lambda: self.tick(my_name.name), "the search for orphan sandboxes")
 
     async def tick(self, my_name: str | None) -> list[str]:
-        """One look, if it is this worker's: whoever has the first shard. Returns the ids of what was removed."""
-        if not self._by_all and FIRST_SHARD not in share_of(my_name, await self._registry.names()):
+        """One look, if it is this worker's. Returns the ids of what was removed."""
+        if not (self._by_all or await is_first(my_name, self._registry)):
             return []
         redis = await self._client.get(keys.INSTALL)
         if redis is None:  # it was emptied since we started

@@ -1,23 +1,18 @@
 """The retention job: what is older than archive.retention_days is deleted, a batch at a time, by one worker."""
 
-import asyncio
-import logging
 import time
 
-from modem.sweep import NameSource, share_of
+from modem.chores import is_first, now_and_then
+from modem.sweep import NameSource
 from shared.db import history, retention
 from shared.db.engine import Database
 from shared.errors import AppError, ErrorCode
 from shared.history.changes import Changes
-from shared.redis import passes
 from shared.threads.types import Run, Thread
 from shared.workers.registry import WorkerRegistry
 
-log = logging.getLogger("trunkline.archive")
-
 EVERY_SECONDS = 600.0
 AT_ONCE = 100
-FIRST_SHARD = 0
 TOMBSTONE_SECONDS = 7 * 86400
 """For so long an archiver may be late with what it read before a deletion."""
 
@@ -33,15 +28,12 @@ class Retention:
 
     async def run(self, my_name: NameSource) -> None:
         """Until cancelled, when this worker has the first shard."""
-        while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            try:
-                if FIRST_SHARD in share_of(my_name.name, await self._registry.names()):
-                    await self.tick(time.time())
-            except AppError as error:
-                log.warning("what is too old is deleted later: %s", error.detail)
-            except Exception as error:
-                log.warning("what is too old could not be deleted", exc_info=not passes(error))
+
+        async def chore() -> None:
+            if await is_first(my_name.name, self._registry):
+                await self.tick(time.time())
+
+        await now_and_then(EVERY_SECONDS, chore, "the deletion of what is too old")
 
     async def tick(self, now: float) -> None:
         """All that is too old at that time (seconds since 1970). Raises AppError UNAVAILABLE, RedisError."""

@@ -13,6 +13,7 @@ from gateway.auth.failures import Failures
 from gateway.auth.principal import Principal
 from gateway.auth.remembered import FRESH_SECONDS, LOAD_SECONDS, Remembered
 from gateway.counters import Counters, unless_away
+from gateway.patience import PATIENCE_SECONDS
 from shared import keys as names
 from shared.db import keys
 from shared.db.engine import Database
@@ -25,7 +26,6 @@ log = logging.getLogger("trunkline.gateway.auth")
 
 WRITE_USES_SECONDS = 30.0
 """Pause between writes of when keys were used last."""
-PATIENCE_SECONDS = 2.0
 
 
 class KeyRing:
