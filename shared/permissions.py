@@ -18,7 +18,9 @@ from typing import Self
 OPTIONS = re.compile(r"-[A-Za-z]+")
 LONG_OPTIONS = {"--recursive": "-r", "--force": "-f"}
 SAME_LETTERS = str.maketrans("R", "r")
-RULE = re.compile(r"\s*(?P<tool>[\w*?.-]+)\s*:\s*(?P<action>allow|ask|deny)(?:\s+(?P<pattern>\S.*?))?\s*", re.DOTALL)
+RULE = re.compile(
+    r"\s*(?P<tool>[\w*?.-]+)\s*:\s*(?P<action>allow|ask|deny)(?:\s+(?P<pattern>\S.*?))?\s*", re.ASCII | re.DOTALL
+)
 
 
 class Action(IntEnum):

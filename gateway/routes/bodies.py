@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.patterns import NOT_BLANK, looks_like
+from gateway.patterns import NOT_BLANK, ONE_LINE, is_blank, looks_like
 from shared.config.types import HostPattern, Permission
 from shared.types import FUNCTION_PARAMETERS, JSON, RESERVED
 
@@ -29,7 +29,7 @@ def _storable(value: Any) -> Any:
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise ValueError("should not be blank")
     return text
 
@@ -47,14 +47,13 @@ def _without_nul(value: Any) -> Any:
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The character as JSON has it, after an even number of backslashes."""
-_RULE = r"^\s*[\w*?.-]+\s*:\s*(allow|ask|deny)(\s[\s\S]*)?$"
-_ONE_LINE = r"^[^\x00-\x1f]*[^\x00-\x1f\s][^\x00-\x1f]*$"
+_RULE = r"^[\t-\r ]*[A-Za-z0-9_*?.-]+[\t-\r ]*:[\t-\r ]*(allow|ask|deny)([\t-\r ][\s\S]*)?$"
 
 
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank), looks_like(NOT_BLANK)]
 Name = Annotated[Text, Field(max_length=200), AfterValidator(_without_nul)]
-LineName = Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$"), looks_like(_ONE_LINE)]
+LineName = Annotated[Name, Field(pattern=r"^[^\x00-\x1f]+$"), looks_like(ONE_LINE)]
 
 
 INTEGRAL = BeforeValidator(_whole_number)

@@ -11,7 +11,7 @@ from gateway.deps import Services, StreamCaller, WithServices
 from gateway.errors import invalid
 from gateway.names import thread_named
 from gateway.openapi import FLOW_STREAM, TAKES_TICKET, errors
-from gateway.patterns import NOT_BLANK, looks_like
+from gateway.patterns import NOT_BLANK, is_blank, looks_like
 from gateway.routes.runs import LastEventId, LastId
 from gateway.stream.open import resume_after
 from shared import keys
@@ -44,7 +44,7 @@ async def stream_flow(
     last_event_id: LastEventId = None,
 ) -> Response:
     """For as long as no thread was opened with the pair, it waits."""
-    blank = [name for name, given in (("flowUuid", flow_uuid), ("flowInputUuid", flow_input_uuid)) if not given.strip()]
+    blank = [name for name, given in (("flowUuid", flow_uuid), ("flowInputUuid", flow_input_uuid)) if is_blank(given)]
     if blank:
         raise invalid([FieldError(place=f"query.{name}", detail="should not be blank") for name in blank])
     return await services.streams.of_flow(caller, flow_uuid, flow_input_uuid, resume_after(last_event_id, last_id))

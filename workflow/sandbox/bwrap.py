@@ -205,10 +205,18 @@ def _arguments(profile: Profile, workspace: Path, stack: contextlib.ExitStack) -
     for path, share in TMPFS.items():
         arguments += _tmpfs(path, share * profile.memory_bytes)
     arguments += [*data(profile.archive, ARCHIVE), *data(profile.shell_start, SHELL_START)]
-    if profile.templates:
+    if profile.templates and _is_there(profile.templates):
         arguments += ["--ro-bind-try", str(profile.templates), TEMPLATES]
     arguments += ["--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE, "--seccomp", seccomp_fd]
     return [*arguments, "--remount-ro", "/"], fds
+
+
+def _is_there(folder: Path) -> bool:
+    """A folder that was removed while it is mounted still has its name here, but no link."""
+    try:
+        return folder.stat().st_nlink > 0
+    except FileNotFoundError:
+        return False
 
 
 _NAMESPACES = (

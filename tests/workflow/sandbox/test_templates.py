@@ -1,6 +1,7 @@
 """What code templates depend on is to be read in every sandbox, wherever the operator keeps it."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -36,3 +37,14 @@ async def test_packages_that_cannot_be_read_cost_no_sandbox() -> None:
     with tempfile.TemporaryDirectory() as closed, Host("user", {"TRUNKLINE__TEMPLATES__PACKAGES": closed}) as host:
         assert "No such file" in await seen_in(host)
         assert f"cannot read {closed}" in host.log.read_text()
+
+
+async def test_packages_that_are_removed_cost_no_sandbox() -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "templates"
+        folder.mkdir()
+        (folder / "packages").write_text("they are here\n")
+        with Host(MODE, {"TRUNKLINE__TEMPLATES__PACKAGES": str(folder)}) as host:
+            assert "they are here" in await seen_in(host)
+            shutil.rmtree(folder)
+            assert "No such file" in await seen_in(host)
