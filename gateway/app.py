@@ -48,6 +48,7 @@ from gateway.routes import (
 from gateway.sandboxes.origins import SandboxOrigins
 from gateway.server import WEBSOCKET_LOG
 from shared.config import Settings, load_settings
+from shared.garbage import settle
 from shared.log import configure_logging
 from shared.tracing import open_tracing
 from shared.version import VERSION
@@ -94,7 +95,9 @@ def from_environment() -> FastAPI:
     # Our access log has the request's id, and no query, which may hold a ticket. This one asks for its handlers only.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger(WEBSOCKET_LOG).setLevel(logging.WARNING)
-    return create_app(settings)
+    app = create_app(settings)
+    settle()
+    return app
 
 
 def _api() -> APIRouter:
