@@ -26,7 +26,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.process import Process
 from tests.support.databases import put_database
 from tests.support.model_server import Failure, Hang, ModelServer, Reply, Turn
-from tests.support.ports import lasting_port
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.valkey import Valkey
 
@@ -155,11 +155,11 @@ class Fleet:
         self.valkey.start()
         self._valkey_keeper = asyncio.create_task(self._keep_valkey())
         if self.sandbox:
-            self._sandbox_port = lasting_port()
+            self._sandbox_port = free_port()
             host = {**self._environment(self.valkey.port), "TRUNKLINE__LOG__LEVEL": "WARNING"}
             self.others.append(self._process("sandbox-host", ["-m", "workflow.sandbox.host"], host))
         for number in range(self.gateways_wanted):
-            port = lasting_port()
+            port = free_port()
             name = f"gateway-{number}"
             environment = {**await self._proxied(name), "TRUNKLINE__API__PORT": str(port)}
             self.gateways.append(self._process(name, ["-m", "tests.chaos.gateway", name], environment))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.support.ports import lasting_port
+from tests.support.ports import free_port
 from tests.support.stack import ends_with_us
 
 # The wheel's programs alone: its module does work at import, and runs servers its own way.
@@ -24,7 +24,7 @@ class Postgres:
     """`fsync` is off: what the tests do outlives their processes, not the machine's power."""
 
     def __init__(self) -> None:
-        self.port = lasting_port()
+        self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="trunkline-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._programs, self._prefix = PACKAGES / INSTALLED / "bin", ends_with_us([])

