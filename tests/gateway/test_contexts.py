@@ -12,7 +12,8 @@ from shared.types import JSON
 from tests.gateway.support import Gateway, serving, settings_for, until
 from tests.gateway.test_agents import made, published, tell
 
-LIMITS = AgentsSettings(context_history_limit=5, message_retention_limit=6, message_ack_window_seconds=0.3)
+ACK_SECONDS = 2
+LIMITS = AgentsSettings(context_history_limit=5, message_retention_limit=6, message_ack_window_seconds=ACK_SECONDS)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ async def test_a_message_can_be_acknowledged_within_its_window_only(agents: Gate
 
     async def is_too_late() -> bool:
         third = (await written(agents, path, content="hi"))["id"]
-        await asyncio.sleep(0.31)
+        await asyncio.sleep(ACK_SECONDS + 0.01)
         return (await agents.client.post(f"{path}/{third}/ack")).status_code == 409
 
     await until(is_too_late)

@@ -202,7 +202,7 @@ async def unknown(gateway: Gateway, worker: Worker) -> tuple[str, str]:
     answer = await gateway.client.post("/api/runs", json={"runnable_type": "function", "runnable_id": "pay"})
     run_id = answer.json()["run_id"]
     attempt = asyncio.create_task(worker.runner.execute(run_id, "dead", Signals()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not worker.calls:
             await asyncio.sleep(0.01)
     worker.runner.drop("dead")

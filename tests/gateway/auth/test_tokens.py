@@ -236,7 +236,7 @@ async def test_unknown_keys_make_nobody_ask_the_issuer_often(issuer: Issuer) -> 
 
 async def test_while_the_issuer_is_away_the_last_keys_count(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
-    tokens = issuer.tokens(jwks_seconds=0.001)
+    tokens = issuer.tokens(jwks_seconds=1e-6)
     await tokens.principal(signed(KEY, "one"))
     for issuer.status, issuer.body in ((500, None), (200, "<html>"), (200, "[]"), (200, '{"keys": "x" * 300000}')):
         assert await tokens.principal(signed(KEY, "one"))

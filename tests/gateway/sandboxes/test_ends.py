@@ -16,7 +16,7 @@ from tests.gateway.support import Gateway
 
 __all__ = ["site"]
 
-SECONDS = 2
+SECONDS = 3
 
 
 async def brief(site: Site, seconds: int = SECONDS) -> str:
@@ -55,12 +55,12 @@ async def test_what_is_open_goes_on_as_long_as_a_port_is_public_anew(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(origins, "LOOK_SECONDS", 0.05)
-    await links.issue(site.gateway.redis, site.thread_id, PORT, seconds=1, public=True)
+    await links.issue(site.gateway.redis, site.thread_id, PORT, seconds=SECONDS, public=True)
     async with socket_to(site, "none") as (socket, accepted):
         assert isinstance(accepted, AcceptConnection)
         await links.issue(site.gateway.redis, site.thread_id, PORT, seconds=60, public=True)
         closing = asyncio.create_task(socket.event())
-        await asyncio.wait([closing], timeout=1.5)
+        await asyncio.wait([closing], timeout=SECONDS + 0.5)
         assert not closing.done()
         await end_links(site)
         assert isinstance(await closing, CloseConnection)

@@ -244,7 +244,7 @@ async def test_a_server_that_never_answers_is_504_and_too_many_connections_are_5
     redis_url: str, tmp_path: Path, host: Host
 ) -> None:
     address, token = host.settings.sandbox.host_url, host.settings.sandbox_token_file
-    sandbox = SandboxSettings(host_url=address, token_file=token, page_answer_seconds=1, link_connections=2)
+    sandbox = SandboxSettings(host_url=address, token_file=token, page_answer_seconds=3, link_connections=2)
     settings = settings_for(redis_url, tmp_path, sandbox=sandbox)
     async with serving(settings) as gateway, site_of(gateway, host) as site, site.visitor() as client:
         answers = await asyncio.gather(*(client.get("/never") for _ in range(3)))
