@@ -385,7 +385,7 @@ async def test_what_one_run_gave_up_the_next_one_has_again(strict_host: Host, st
 
 
 async def test_a_silent_connection_is_closed(strict: Box) -> None:
-    async with asyncio.timeout(10), silent_server() as open_connections:
+    async with asyncio.timeout(30), silent_server() as open_connections:
         await strict.text(asks(f"CONNECT {ADDRESS}:{PORT} HTTP/1.1\r\nHost: x"))
         await until(lambda: not open_connections)
 

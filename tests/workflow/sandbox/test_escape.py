@@ -157,14 +157,14 @@ async def test_daemons_and_the_deaf_end_with_their_command(host: Host, box: Box)
     """
     result = await box.run(survivors, timeout_seconds=0.5)
     assert result.task_id
-    assert _sleepers(host) == {"sleep 61", "sleep 62", "sleep 63", "sleep 64"}
+    await until(lambda: _sleepers(host) == {"sleep 61", "sleep 62", "sleep 63", "sleep 64"})
     task = await box.kill(result)
     assert task.status is ExecStatus.KILLED
     assert _sleepers(host) == set()
 
 
 async def test_a_child_that_keeps_the_output_open_does_not_keep_the_call(host: Host, box: Box) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         result = await box.run("sleep 68 & setsid sleep 69 & echo on", timeout_seconds=30)
     assert (result.status, result.exit_code, result.output.head) == (ExecStatus.EXITED, 0, "on\n")
 

@@ -179,9 +179,9 @@ async def test_a_connection_that_breaks_is_taken_up_again_where_it_broke(own_pro
 async def test_a_connection_may_break_time_and_again_in_one_command(
     own_provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.5)
     box = await new_box(own_provider)
-    running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.3; done"))
+    running = asyncio.create_task(box.run("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.6; done"))
     for seen in ("2\n", "5\n"):
         await until(lambda seen=seen: seen in box.shown)
         await _cut(box.sandbox._connection)

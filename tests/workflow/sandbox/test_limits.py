@@ -147,7 +147,7 @@ async def test_limits_cannot_be_raised_from_inside(small: Box) -> None:
 
 
 async def test_a_full_process_table_is_reported_and_can_be_cleared(small: Box) -> None:
-    full = await small.run("while sleep 100 & do :; done 2>/dev/null; sleep 100", timeout_seconds=1)
+    full = await small.run("while sleep 100 & do :; done 2>/dev/null; sleep 100", timeout_seconds=3)
     assert full.task_id
     with pytest.raises(SandboxRefused, match="end some background tasks first"):
         await small.run("true")

@@ -246,25 +246,25 @@ async def test_a_fork_has_the_files(box: Any) -> None:
 
 
 async def test_a_change_under_way_refuses_the_next() -> None:
-    async with DaytonaDouble(lag=0.3) as double, client_of(double) as client:
+    async with DaytonaDouble(lag=1.5) as double, client_of(double) as client:
         sandbox = await client.create(wanted())
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {double.key}"}) as http:
             url = f"{double.api_url}/sandbox/{sandbox.id}"
             stopped = await http.post(f"{url}/stop")
             assert stopped.json()["state"] == "stopping"
             assert (await http.post(f"{url}/start")).status_code == 409
-        await sandbox.wait_for_sandbox_stop(timeout=10)
+        await sandbox.wait_for_sandbox_stop(timeout=30)
         assert double.boxes[sandbox.id].state == "stopped"
 
 
 async def test_only_calls_keep_a_sandbox_from_stopping() -> None:
-    async with DaytonaDouble(minute=1) as double, client_of(double) as client:
+    async with DaytonaDouble(minute=4) as double, client_of(double) as client:
         busy = await client.create(wanted(auto_stop_interval=1))
         called = await client.create(wanted(auto_stop_interval=1))
         kept = await client.create(wanted(auto_stop_interval=0))
         await busy.process.create_session("s")
         await in_session(busy, "sleep 300")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while double.boxes[busy.id].state != "stopped":
                 await called.refresh_activity()
                 await asyncio.sleep(0.05)
@@ -272,7 +272,7 @@ async def test_only_calls_keep_a_sandbox_from_stopping() -> None:
 
 
 async def test_an_ephemeral_sandbox_is_deleted_when_it_stops() -> None:
-    async with DaytonaDouble(minute=1) as double, client_of(double) as client:
+    async with DaytonaDouble(minute=4) as double, client_of(double) as client:
         sandbox = await client.create(wanted(auto_stop_interval=1, ephemeral=True))
         await until(lambda: sandbox.id not in double.alive())
 

@@ -68,14 +68,12 @@ async def test_a_timeout_kills_the_process_and_says_deadline_exceeded(box: Any) 
     async def gone() -> bool:
         return not await box.commands.list()
 
-    async with asyncio.timeout(5):
-        while not await gone():
-            await asyncio.sleep(0.02)
+    await until(gone)
 
 
 async def test_a_timeout_kills_the_shell_but_not_what_it_has_started(box: Any) -> None:
     with pytest.raises(e2b.TimeoutException):
-        await box.commands.run("sleep 300.25; true", timeout=0.3)
+        await box.commands.run("sleep 300.25; true", timeout=1.5)
     assert (await box.commands.run("pgrep -fc 'sleep 300.25' || true")).stdout == "2\n"  # pgrep's own shell is one
 
 
@@ -145,7 +143,7 @@ async def test_a_silent_command_is_kept_alive_by_events(double: E2BDouble, box: 
     }
     async with httpx.AsyncClient(base_url=double.url, headers=headers) as client:
         answer = await client.post("/process.Process/Start", content=b"\0" + len(body).to_bytes(4, "big") + body)
-    assert answer.content.count(b'"keepalive"') == 2
+    assert 2 <= answer.content.count(b'"keepalive"') < 10  # its end may be noticed late
 
 
 async def test_files_go_up_and_down_byte_by_byte(box: Any) -> None:
@@ -217,7 +215,7 @@ async def test_a_rebooted_sandbox_has_its_files_but_no_processes(double: E2BDoub
 
 
 async def test_its_end_is_absolute_and_kills(double: E2BDouble) -> None:
-    sandbox = await e2b.AsyncSandbox.create(timeout=1, **at(double))
+    sandbox = await e2b.AsyncSandbox.create(timeout=3, **at(double))
     command = await sandbox.commands.run("sleep 60", background=True)
     with pytest.raises(e2b.SandboxNotRunningException):
         await command.wait()
@@ -229,7 +227,7 @@ async def test_its_end_is_absolute_and_kills(double: E2BDouble) -> None:
 
 
 async def test_its_end_pauses_where_it_was_created_so(double: E2BDouble) -> None:
-    sandbox = await e2b.AsyncSandbox.create(timeout=1, lifecycle={"on_timeout": "pause"}, **at(double))
+    sandbox = await e2b.AsyncSandbox.create(timeout=3, lifecycle={"on_timeout": "pause"}, **at(double))
     await sandbox.files.write("/workspace/kept", "kept")
     await until(lambda: not double.boxes[sandbox.sandbox_id].running)
     again = await e2b.AsyncSandbox.connect(sandbox.sandbox_id, timeout=60, **at(double))
