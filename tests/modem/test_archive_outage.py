@@ -27,6 +27,7 @@ from tests.support.postgres import Postgres
 
 SETTINGS = ArchiveSettings(every_seconds=0.05, keep_events_seconds=3600, evict_after_seconds=3600)
 CAUGHT_UP_SECONDS = 60
+STOP_SECONDS = 4  # for Postgres to stop while all runs go on
 
 
 class Alone(WorkerRegistry):
@@ -54,7 +55,7 @@ async def test_runs_do_not_notice_that_postgres_is_away(
     registry = Alone(client)
     archiver = Archiver(SETTINGS, database, out.store.payloads, Archiving(client, patience_seconds=5), registry)
     archiving = asyncio.create_task(archiver.run(registry))
-    work = [asyncio.create_task(_run(out, steps=20, seconds=1.5 * seconds)) for _ in range(runs)]
+    work = [asyncio.create_task(_run(out, steps=20, seconds=1.5 * seconds + STOP_SECONDS)) for _ in range(runs)]
     await asyncio.sleep(0.25 * seconds)
     await asyncio.to_thread(server.stop)
     assert not any(task.done() for task in work)

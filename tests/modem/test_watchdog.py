@@ -16,7 +16,7 @@ from modem.watchdog import EXIT_STATUS
 from shared import keys
 from tests.support.stack import ROOT
 
-HANG_SECONDS = 1.5
+HANG_SECONDS = 2.5
 READY_SECONDS = 60
 BOUND_SECONDS = 20
 
@@ -77,7 +77,7 @@ def test_a_loop_that_hangs_with_a_lock_ends_its_process_too(how: str, redis_url:
 def test_a_worker_that_was_only_stopped_goes_on(redis_url: str, tmp_path: Path) -> None:
     with worker("waiting", redis_url, tmp_path) as process, redis.Redis.from_url(redis_url) as client:
         process.send_signal(signal.SIGSTOP)
-        time.sleep(HANG_SECONDS * 1.5)  # longer than a hang may last, shorter than faulthandler waits
+        time.sleep(HANG_SECONDS * 1.3)  # longer than a hang may last, shorter than faulthandler waits
         process.send_signal(signal.SIGCONT)
         woke = time.time() * 1000
         deadline = time.monotonic() + BOUND_SECONDS

@@ -32,7 +32,7 @@ async def test_more_calls_than_connections_wait_for_one_and_all_succeed(client: 
 
 
 async def test_a_call_that_gets_no_connection_in_time_fails(redis_url: str) -> None:
-    async with connect(redis_url, timeout_seconds=0.1, max_connections=1) as client:
+    async with connect(redis_url, timeout_seconds=1, max_connections=1) as client:
         async with client.pubsub() as holder:
             await holder.subscribe("channel")
             with pytest.raises(RedisConnectionError):

@@ -41,7 +41,7 @@ async def client(primary: Valkey, replica: Valkey) -> AsyncIterator[Redis]:
     client, other = (connect(valkey.url, timeout_seconds=5, max_connections=10) for valkey in (primary, replica))
     await client.config_set("repl-diskless-sync-delay", 0)
     await other.replicaof("127.0.0.1", primary.port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await other.info("replication"))["master_link_status"] != "up":
             await asyncio.sleep(0.02)
     yield client

@@ -161,7 +161,7 @@ def test_loading_takes_less_than_50_ms(tmp_path: Path) -> None:
     write(tmp_path, "config.toml", (ROOT / "config.toml").read_text())
     environ = {"API_PORT": "1", "DB_HOST": "db", "TRUNKLINE__LLM__MODEL": "m"}
     times = []
-    for _ in range(3):
+    for _ in range(30):  # others may hold the processor: the best of them counts
         start = time.perf_counter()
         load_settings(environ, tmp_path)
         times.append(time.perf_counter() - start)
