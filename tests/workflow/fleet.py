@@ -90,7 +90,7 @@ class Fleet:
         return found
 
     async def until(self, run_id: str, status: RunStatus) -> Run:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (run := await self.run(run_id)).status is not status:
                 assert not run.status.terminal, run.error
                 await self.work()

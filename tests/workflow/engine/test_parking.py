@@ -19,7 +19,7 @@ async def test_an_answer_for_a_branch_that_is_gone_leaves_the_others_waiting() -
     parking = Parking()
     steps = [a_step(key) for key in ("gone", "going", "answered", "waiting")]
     gone, going, answered, waiting = (asyncio.create_task(parking.answered(step)) for step in steps)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await parking.idle.wait()
         gone.cancel()
         await asyncio.wait([gone])
@@ -35,7 +35,7 @@ async def test_an_answer_for_a_branch_that_is_gone_leaves_the_others_waiting() -
 async def test_answers_for_nobody_leave_the_run_ready_to_wait() -> None:
     parking = Parking()
     waiting = asyncio.create_task(parking.answered(a_step("waiting")))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await parking.idle.wait()
         parking.answer([a_step("gone")])
         await parking.idle.wait()

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 from workflow.llm.breaker.breaker import LONGEST_AWAY_SECONDS, Breaker, BreakerPolicy, HeldBack
 from workflow.llm.types import ModelError
 
-POLICY = BreakerPolicy(failures=1, open_seconds=0.2, probe_seconds=0.3)
+POLICY = BreakerPolicy(failures=1, open_seconds=1, probe_seconds=1.5)
 DOWN = ModelError(ErrorCode.MODEL_UNAVAILABLE, "down", retryable=True, outage=True)
 
 

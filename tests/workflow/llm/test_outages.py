@@ -22,7 +22,7 @@ async def server() -> AsyncIterator[ModelServer]:
 @pytest.fixture(params=["openai/scripted", "anthropic/claude-sonnet-5-5"])
 def model(request: pytest.FixtureRequest, server: ModelServer) -> LiteLLMModel:
     url = server.api_url if request.param.startswith("openai") else server.url
-    return LiteLLMModel(ModelOptions(request.param, SecretStr("k"), url, timeout_seconds=0.3))
+    return LiteLLMModel(ModelOptions(request.param, SecretStr("k"), url, timeout_seconds=1))
 
 
 async def failure(model: LiteLLMModel, request: ModelRequest = REQUEST) -> ModelError:

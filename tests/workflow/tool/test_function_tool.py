@@ -66,7 +66,7 @@ async def test_functions_that_hang_leave_the_loops_own_threads_free() -> None:
 
 
 async def test_a_function_for_which_there_is_no_thread_is_not_called_and_the_model_told() -> None:
-    registry = tools("hang", "pay", threads=2, timeout_seconds=0.05)
+    registry = tools("hang", "pay", threads=2, timeout_seconds=1)
     await asyncio.gather(call(registry, "hang"), call(registry, "hang"))
     refused = await call(registry, "pay", amount=1)
     assert refused.error_code == "tool_busy"
