@@ -17,7 +17,7 @@ BUSY = "[[tool:bash {} x40]] [[tokens:20]]"  # turns of some milliseconds
 
 
 @pytest.mark.slow
-async def test_a_drained_workers_runs_go_on_elsewhere_within_a_second() -> None:
+async def test_a_drained_workers_runs_go_on_elsewhere_before_a_sweeper_would_find_them() -> None:
     settings = {"DRAIN_SECONDS": DRAIN_SECONDS, "RING_SECONDS": RING_SECONDS}
     env = {f"TRUNKLINE__WORKER__{name}": str(value) for name, value in settings.items()}
     async with Stack(workers=2, env=env) as stack:
@@ -36,7 +36,7 @@ async def test_a_drained_workers_runs_go_on_elsewhere_within_a_second() -> None:
         pauses = sorted(pause for events in streams for pause in pauses_of(events))
         assert pauses, "the worker had nothing to give back"
         print(f"{len(pauses)} runs drained; they stood still for {pauses[0]:.3f} to {pauses[-1]:.3f} s")
-        assert pauses[len(pauses) // 2] < 1
+        assert pauses[len(pauses) // 2] < RING_SECONDS / 3
         assert pauses[-1] < RING_SECONDS, "it was found by the sweeper: its message was lost"
 
 

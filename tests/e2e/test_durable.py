@@ -64,7 +64,7 @@ async def until_answers(stack: Stack) -> None:
 
 async def test_a_timer_that_was_due_while_nothing_ran_fires_at_once_and_never_early() -> None:
     async with Stack(env=MODULES) as stack:
-        due, later = await start(stack, "nap", 1), await start(stack, "nap", 25)
+        due, later = await start(stack, "nap", 4), await start(stack, "nap", 25)
         began = time.monotonic()
         for run in (due, later):
             await until_status(stack, run["run_id"], "waiting")

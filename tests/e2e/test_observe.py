@@ -123,7 +123,7 @@ async def test_one_trace_leads_from_the_request_to_models_and_tools_and_ids_stan
             run_id = await found.execute(TASK, **{"X-Request-Id": "request-of-a-test"})
             run = await found.ended(run_id)
             assert (run["status"], run["request_id"]) == ("succeeded", "request-of-a-test")
-            await until(lambda: receiver.named("invoke_agent") and receiver.named("POST /api/agent/{thread_id}"), 10)
+            await until(lambda: receiver.named("invoke_agent") and receiver.named("POST /api/agent/{thread_id}"), 30)
             assert_one_tree(receiver, run_id)
             [worker] = (await found.client.get("/api/workers")).json()["items"]
             assert (worker["label"], worker["alive"], worker["metrics_port"]) == ("worker-1", True, port)
@@ -187,7 +187,7 @@ async def test_a_killed_workers_second_attempt_is_in_the_same_trace(redis_url: s
             port = free_port()
             await found.worker("worker-2", TRUNKLINE__METRICS__WORKER_PORT=str(port))
             assert (await found.ended(run_id))["attempt"] == 2
-            await until(lambda: receiver.named("invoke_agent"), 10)
+            await until(lambda: receiver.named("invoke_agent"), 30)
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                 metrics = (await client.get("/metrics")).text
         [request] = receiver.named("POST /api/agent/{thread_id}/execute")

@@ -16,7 +16,7 @@ from tests.support.stack import Stack, until
 WORK = '[[tool:bash {"command": "echo x >> ran.txt; sleep 0.4; wc -l < ran.txt"} x3]] [[tokens:100]] [[delay:20]]'
 # Its first command runs until the test lets it go on.
 HELD = WORK.replace("sleep 0.4", "until [ -e go ]; do sleep 0.1; done")
-TAKEOVER_SECONDS = 10
+TAKEOVER_SECONDS = 20  # a lease of 6 s, and a busy machine
 # Redis may still read a claim that a worker sent before it died.
 ON_ITS_WAY_SECONDS = 0.5
 

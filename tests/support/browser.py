@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
+BOUND_MS = 30_000
 FLAGS = [
     "--no-sandbox",  # tests may run as root, and load only what they serve
     "--disable-gpu",
@@ -24,6 +25,7 @@ async def open_browser() -> AsyncIterator[Page]:
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("no Chromium here: apt install chromium")
+    expect.set_options(timeout=BOUND_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
         try:

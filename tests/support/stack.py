@@ -101,7 +101,11 @@ class Stack:
             self._main.send_signal(number)
 
     def pid(self, name: str) -> int:
-        return int((self.data / "run" / f"{name}.pid").read_text())
+        """Of its present process. The file is empty for a moment when it is started again."""
+        file = self.data / "run" / f"{name}.pid"
+        while not (text := file.read_text()):
+            pass
+        return int(text)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         pid = self.pid(name)
