@@ -29,7 +29,7 @@ NO_LEFTOVERS = ("blob|", ".last", ".over")
 """What entries begin with that may stay: a blob's marker for its hour, a budget's memory of a run's last calls."""
 EMPTY_SECONDS = 60
 """Longer than the lease of a killed gateway's streams."""
-READ_SECONDS = 10
+READ_SECONDS = 30
 EXACT = ("charge", "keyed")
 ONCE = ("blind", "asking")
 

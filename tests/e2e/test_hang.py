@@ -25,7 +25,7 @@ async def test_a_hung_workers_run_goes_on_elsewhere_and_the_worker_is_replaced(t
         body = {"runnable_type": "function", "runnable_id": "stop_the_loop_once", "input": str(tmp_path / "mark")}
         run = (await stack.client.post("/api/runs", json=body)).json()
         path = f"/api/agent/{run['thread_id']}/stream?run_id={run['run_id']}"
-        events = await follow(stack.client, path, run["run_id"], seconds=30)
+        events = await follow(stack.client, path, run["run_id"], seconds=60)
         assert [event.type for event in events][-3:] == ["run.interrupted", "run.resumed", "run.completed"]
         assert events[-1].data["data"]["output"] == "went on"
         async with asyncio.timeout(60):

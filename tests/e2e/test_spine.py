@@ -291,7 +291,7 @@ async def test_a_cancel_ends_the_command_before_it_says_so() -> None:
         # It ends only when it is killed, so that a word said too early would show.
         task = '[[tool:bash {"command": "trap : TERM INT HUP; while true; do touch alive; sleep 0.02; done"}]]'
         thread_id, run_id = await start(stack, task)
-        streams = following(stack, [(thread_id, run_id)], seconds=30)
+        streams = following(stack, [(thread_id, run_id)], seconds=60)
         alive = stack.workspace(thread_id) / "alive"
         await until(alive.exists, 20)
         await stack.client.post(f"/api/runs/{run_id}/cancel", json={})
