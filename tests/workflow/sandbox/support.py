@@ -172,7 +172,7 @@ def stopped_sandboxds(host: Host) -> list[int]:
     return [pid for pid in pids if ") T " in Path(f"/proc/{pid}/stat").read_text()]
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold in time"
