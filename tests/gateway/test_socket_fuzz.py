@@ -67,7 +67,7 @@ STREAMS = [
 SOCKETS = ["/ws/agent/{thread_id}", "/ws/runs/{run_id}/logs", "/ws/agents/stream", "/ws/agents/{agent_id}"]
 CLOSED = (CloseCode.DONE, CloseCode.TIMEOUT)
 
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @dataclass

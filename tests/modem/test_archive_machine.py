@@ -329,7 +329,6 @@ def test_in_the_end_sql_has_what_happened_no_more_and_no_less(redis_url: str, da
                 settings=settings(
                     max_examples=25,
                     stateful_step_count=30,
-                    deadline=None,
                     suppress_health_check=list(HealthCheck),
                     database=None,
                 ),

@@ -212,7 +212,6 @@ def test_no_order_of_calls_crashes_and_repeats_overspends_a_budget(redis_url: st
         settings=settings(
             max_examples=60,
             stateful_step_count=30,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
         ),

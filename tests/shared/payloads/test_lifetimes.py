@@ -243,7 +243,6 @@ def test_whatever_dies_or_comes_late_a_record_names_what_is_there(redis_url: str
         settings=settings(
             max_examples=20,
             stateful_step_count=25,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate],  # ids and times are others in each replay: there is nothing to shrink

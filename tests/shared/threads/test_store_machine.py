@@ -31,9 +31,7 @@ from shared.threads.types import BusyPolicy, NewEvent, NewRun, NewThread, Origin
 from shared.types import EventType, RunStatus, StepStatus, WaitKind
 
 MAX_ATTEMPTS = 3
-SETTINGS = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+SETTINGS = settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck), database=None)
 STATUS_AFTER = {
     "run.queued": RunStatus.PENDING,
     "run.started": RunStatus.RUNNING,

@@ -237,7 +237,7 @@ class Summing:
         return ModelResponse(self.text, usage=Usage(10, 5, cost=0.0))
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=500, suppress_health_check=list(HealthCheck), database=None)
 @given(
     before=st.lists(turns(), max_size=6),
     task=st.sampled_from(["Do it.", "word " * 400, "word " * 1_700, "z" * 30_000]),

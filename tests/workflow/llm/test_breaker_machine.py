@@ -31,9 +31,7 @@ NAME = "openai/x"
 TIMES = ("open_until", "probe_until", "away_until")
 SLACK = 4.5
 """Seconds that the test itself may take while its own clock stands still; time passes in larger steps."""
-SETTINGS = settings(
-    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+SETTINGS = settings(max_examples=40, stateful_step_count=50, suppress_health_check=list(HealthCheck), database=None)
 ENDS: dict[str, ModelError | None] = {
     "success": None,
     "outage": ModelError(ErrorCode.MODEL_UNAVAILABLE, "down", retryable=True, outage=True),

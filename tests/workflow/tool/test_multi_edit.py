@@ -218,7 +218,7 @@ def edits_of(draw: st.DrawFn, content: bytes) -> list[EditArgs]:
     return edits
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_edits_one_after_the_other_change_no_byte_outside_of_them(data: st.DataObject) -> None:
     content = data.draw(contents())
