@@ -65,6 +65,15 @@ async def submit_task(
     return run
 
 
+async def canceled(services: Services, run: Run) -> Run:
+    """As it is once it is asked to end. One that has ended stays as it is."""
+    if run.status.terminal:
+        return run
+    run, ring = await services.store.cancel(run.id, reason="canceled by request")
+    services.in_background(services.queue.ring(ring))
+    return run
+
+
 async def began(services: Services, run: Run) -> None:
     """If it is a task's, the task is told."""
     if run.task_id is not None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.catalogue.runs import began, submit_run, submit_task
+from gateway.catalogue.runs import began, canceled, submit_run, submit_task
 from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
@@ -188,12 +188,7 @@ async def cancel_run(
     """
     run = await services.run_of(caller, run_id)
     await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", run.id], run.id)
-    if run.status.terminal:
-        return RunAnswer.of(run)
-    run, next_run = await services.store.cancel(run.id, reason="canceled by request")
-    if next_run:
-        services.in_background(services.queue.ring(next_run))
-    return RunAnswer.of(run)
+    return RunAnswer.of(await canceled(services, run))
 
 
 @router.post(

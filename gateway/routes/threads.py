@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from gateway.agents.snapshots import agent_named, snapshot
 from gateway.auth import Principal
+from gateway.catalogue.runs import canceled
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
@@ -159,13 +160,12 @@ async def cancel_thread(
 ) -> ThreadCanceled:
     """The run whose turn it is, and those that wait for theirs."""
     thread = await services.thread_of(caller, thread_id)
-    await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", thread.id], thread.id)
-    runs = []
-    for run_id in reversed(await services.store.unfinished(thread.id)):
-        run, ring = await services.store.cancel(run_id, reason="canceled by request")
-        services.in_background(services.queue.ring(ring))
-        runs.append(RunAnswer.of(run))
-    return ThreadCanceled(runs=runs[::-1])
+    # The runs are what is reserved: sent again, the request is not for those that have come since.
+    request, mine = ["cancel", thread.id], " ".join(await services.store.unfinished(thread.id))
+    run_ids = (await services.idempotency.reserve(caller.tenant, idempotency_key, request, mine)).split()
+    # The last one first, so that none of them begins.
+    runs = [await canceled(services, await services.run_of(caller, run_id)) for run_id in reversed(run_ids)]
+    return ThreadCanceled(runs=[RunAnswer.of(run) for run in reversed(runs)])
 
 
 @router.post(
