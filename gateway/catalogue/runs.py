@@ -1,5 +1,6 @@
 """Runs that clients ask for, of something or of a task: from what is asked to what a worker is given."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,7 +9,8 @@ from gateway.agents.snapshots import project_for, snapshot
 from gateway.auth import Principal
 from gateway.deps import Services
 from gateway.errors import field_error, invalid
-from gateway.routes.bodies import RunBody, TaskRunBody
+from gateway.routes.bodies import Parameters, RunBody, TaskRunBody
+from shared.config import Settings
 from shared.db import tasks
 from shared.db.tasks import Task
 from shared.errors import AppError, ErrorCode, FieldError
@@ -28,6 +30,7 @@ async def submit_run(
     if thread is not None and body.project_id not in (None, thread.project):
         raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} is not of project {(body.project_id or '')[:100]}.")
     of_agent = body.runnable_type == "agent"
+    check_limits(services.settings, body.parameters, {"body.input.task": body.input["task"]} if of_agent else {})
     who = body.runnable_id or (thread.agent if thread and of_agent else None)
     request = ["run", body.model_dump(), *([task.id] if task else [])]
     run_id = await services.idempotency.reserve(caller.tenant, key, request, new_run_id(thread_id))
@@ -63,6 +66,22 @@ async def submit_task(
     run = await submit_run(services, caller, run_of_task(task, _of_task(body)), key, task=task)
     await began(services, run)
     return run
+
+
+def check_limits(settings: Settings, parameters: Parameters, tasks: Mapping[str, str]) -> None:
+    """Of what is asked of a run, what depends on the configuration. `tasks`: by their place in the request.
+
+    Raises AppError INVALID_REQUEST.
+    """
+    most, wrong = settings.api.max_task_chars, list[FieldError]()
+    for place, task in tasks.items():
+        if len(task) > most:
+            wrong.append(FieldError(place=place, detail=f"has {len(task)} characters, {most} are allowed"))
+    if beyond := settings.sandbox.beyond(parameters.allowed_hosts or []):
+        detail = f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network, sandbox.allowed_hosts)"
+        wrong.append(FieldError(place="body.parameters.allowed_hosts", detail=detail))
+    if wrong:
+        raise invalid(wrong)
 
 
 async def canceled(services: Services, run: Run) -> Run:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.catalogue.runs import began, canceled, submit_run, submit_task
+from gateway.catalogue.runs import began, canceled, check_limits, submit_run, submit_task
 from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
@@ -214,6 +214,7 @@ async def retry_run(
     run = await services.run_of(caller, run_id)
     if run.runnable_type is Runnable.FUNCTION and (unheeded := changes.unheeded_by_functions):
         raise invalid([FieldError(place="body.parameters", detail=unheeded)])
+    check_limits(services.settings, changes, {})
     request = ["retry", run.id, parameters]
     new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(run.thread_id))
     await services.store.bring_back(run.thread_id, run.id)

@@ -7,9 +7,8 @@ from starlette.responses import Response
 
 from gateway.agents.snapshots import agent_named, snapshot
 from gateway.auth import Principal
-from gateway.catalogue.runs import canceled
+from gateway.catalogue.runs import canceled, check_limits
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
-from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import (
     MessageAccepted,
@@ -28,9 +27,8 @@ from gateway.routes.paging import Cursor, InProject, Limit, NumberCursor, Thread
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
 from gateway.routes.versions import IfMatch, expected_version, tag
 from gateway.stream.open import resume_after
-from shared.config import Settings
 from shared.db.agents import Agent
-from shared.errors import AppError, ErrorCode, FieldError
+from shared.errors import AppError, ErrorCode
 from shared.ids import THREAD_ID, new_id, new_run_id, new_thread_id
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Thread
@@ -84,7 +82,7 @@ async def execute(
 ) -> RunAccepted:
     """The run is accepted at once and waits for a worker. Follow it on the thread's stream."""
     thread = await services.thread_of(caller, thread_id)
-    _check_limits(body, services.settings)
+    check_limits(services.settings, body.parameters, {"body.task": body.task})
     request = ["execute", thread.id, body.model_dump()]
     run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread.id))
     parameters = body.parameters.model_dump(exclude_none=True)
@@ -319,16 +317,3 @@ async def stream(
 ) -> Response:
     """All events from the first on, or from after `last_id`, then each as it happens."""
     return await services.streams.of_thread(caller, thread_id, resume_after(last_event_id, last_id), run_id)
-
-
-def _check_limits(body: ExecuteBody, settings: Settings) -> None:
-    """What depends on the configuration. Raises AppError INVALID_REQUEST."""
-    wrong: list[FieldError] = []
-    if len(body.task) > settings.api.max_task_chars:
-        detail = f"has {len(body.task)} characters, {settings.api.max_task_chars} are allowed"
-        wrong.append(FieldError(place="body.task", detail=detail))
-    if beyond := settings.sandbox.beyond(body.parameters.allowed_hosts or []):
-        detail = f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network, sandbox.allowed_hosts)"
-        wrong.append(FieldError(place="body.parameters.allowed_hosts", detail=detail))
-    if wrong:
-        raise invalid(wrong)
