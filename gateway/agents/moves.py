@@ -5,7 +5,7 @@ it, or a worker that looks for such ones (modem/hooks.py). All of an agent's hoo
 are called in the order of its changes.
 """
 
-from gateway.agents.known import announce, catalogue_of, kind_of
+from gateway.agents.known import announce, catalogue_of
 from gateway.auth import Principal
 from gateway.deps import Services
 from shared.catalogue import hooks
@@ -90,11 +90,8 @@ async def hook_run(services: Services, agent: Agent) -> Run | None:
     return await services.history.run(agent.hook_run) if agent.hook_run else None
 
 
-async def check_ready(services: Services, caller: Principal, agent: Agent) -> None:
-    """That it takes runs. Raises AppError CONFLICT."""
-    kind_of(await catalogue_of(services), agent)
-    if agent.status is not AgentStatus.ACTIVE:
-        raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is {agent.status}: it takes no runs. Activate it first.")
+async def check_hooks(services: Services, caller: Principal, agent: Agent) -> None:
+    """That its last hook run, submitted now if it was not, has succeeded. Raises AppError CONFLICT."""
     await submit_hooks(services, agent, key_id=caller.key_id)
     check_hooked(agent, await hook_run(services, agent))
 

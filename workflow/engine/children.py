@@ -95,7 +95,7 @@ class Children:
         return found if only is None else _keep_to(within(found, self._run.definition), only, self._run.definition)
 
     async def _of_catalogue(self, name: str) -> JSON:
-        """Waits for a database that is away: runs do."""
+        """Waits for a database that is away, or until a worker has told which kinds there are: runs do."""
         agents, tenant = self._outside.agents, Tenant(self._run.workspace, self._run.project)
         if agents is None:
             raise AppError(ErrorCode.NOT_IMPLEMENTED, NO_CATALOGUE)
@@ -106,7 +106,7 @@ class Children:
             except AppError as error:
                 if error.code is not ErrorCode.UNAVAILABLE:
                     raise
-                log.warning("run %s waits for the database, to call agent %s", self._run.id, name)
+                log.warning("run %s waits to call agent %s: %s", self._run.id, name, error.detail)
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
         if agent and agent.hook_run:
             check_hooked(agent, await self._outside.store.run(agent.hook_run))
