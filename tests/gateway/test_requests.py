@@ -334,3 +334,24 @@ async def test_what_the_configuration_forbids_is_refused_wherever_a_run_is_asked
         answer = await gateway.client.post(path, json=body)
         assert answer.status_code == 400, path
         assert places(answer.json()) == {place}
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        (5, "body.input"),
+        ("Go on.", "body.input"),
+        ({}, "body.input.task"),
+        ({"task": " "}, "body.input.task"),
+        ({"task": "x" * 101}, "body.input.task"),
+        ({"task": "x", "tusk": 1}, "body.input.tusk"),
+        ({"task": "x", "context_data": [{"type": "t", "content": json.loads("[" * 300 + "]" * 300)}]}, None),
+    ],
+)
+async def test_another_input_of_a_forked_agent_is_judged_as_the_first_was(
+    gateway: Gateway, asked: Any, place: str | None
+) -> None:
+    run_id = await gateway.execute(await gateway.thread())
+    answer = await gateway.client.post(f"/api/runs/{run_id}/fork", json={"step_id": f"{run_id}.1", "input": asked})
+    assert answer.status_code == 400, answer.text
+    assert place is None or places(answer.json()) == {place}

@@ -11,7 +11,7 @@ from shared.events.outside import Outside
 from shared.ids import thread_of
 from shared.tenant import Tenant
 from shared.threads.steps import StepRecord
-from shared.threads.types import NewRun, NewThread, Run
+from shared.threads.types import NewRun, NewThread, Run, input_of
 from shared.types import AGENT_PARAMETERS, FUNCTION_PARAMETERS, JSON, Runnable
 from workflow.engine.durable import DurableFunction
 
@@ -163,10 +163,3 @@ def parameters_of(kind: Runnable, parameters: JSON) -> JSON:
             f"There are {', '.join(sorted(known))}.",
         )
     return parameters
-
-
-def input_of(kind: Runnable, input: Any) -> JSON:
-    """A run's input: an agent's is its task, a function's is anything."""
-    if kind is not Runnable.AGENT:
-        return {"input": input}
-    return input if isinstance(input, dict) and "task" in input else {"task": str(input)}
