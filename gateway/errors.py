@@ -4,12 +4,13 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.routing import RouteContext, iter_route_contexts
+from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -26,6 +27,8 @@ PROBLEM_JSON = "application/problem+json"
 CLIENT_CLOSED_REQUEST = 499
 """Only in the log: the client went away before the answer was complete."""
 RETRY_SECONDS = 2.0
+
+M = TypeVar("M", bound=BaseModel)
 
 _STATUS = {
     ErrorCode.INVALID_REQUEST: 400,
@@ -152,6 +155,14 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
     return problem(not_valid(error.errors()))
 
 
+def parsed(model: type[M], document: Any, *place: str) -> M:
+    """What stands at that place of a request. Raises AppError INVALID_REQUEST."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise not_valid([{**item, "loc": (*place, *item["loc"])} for item in error.errors()]) from error
+
+
 def not_valid(items: Sequence[Any]) -> AppError:
     """Pydantic's errors, in plain words."""
     unsupported = any(item["type"] == ErrorCode.UNSUPPORTED for item in items)
@@ -177,4 +188,6 @@ def field_error(item: Mapping[str, Any]) -> FieldError:
         case "model_attributes_type" | "model_type" | "dict_type" if place == ["body"]:
             detail = "should be a JSON object, sent as Content-Type: application/json"
             return FieldError(place="body", detail=detail)
+        case "model_type":
+            return FieldError(place=".".join(place), detail="should be a JSON object")
     return FieldError(place=".".join(place), detail=str(item["msg"]).removeprefix("Value error, "))

@@ -8,12 +8,13 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from modem.chores import is_away
 from modem.metrics import ChoreMetrics
 from modem.sweep import NameSource, share_of
 from shared.config import ArchiveSettings
 from shared.db import archive
 from shared.db.engine import Database
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError
 from shared.payloads.blobs import Ref
 from shared.payloads.payloads import Payloads
 from shared.redis import passes
@@ -85,7 +86,7 @@ class Archiver:
         try:
             return await self.evict(thread_id)
         except Exception as error:
-            if _away(error):
+            if is_away(error):
                 raise
             log.exception("thread %s cannot leave Redis", thread_id)
             await self._archiving.put_off([thread_id])
@@ -96,7 +97,7 @@ class Archiver:
         try:
             await self._copy(marks)
         except Exception as error:
-            if _away(error):
+            if is_away(error):
                 raise
             if len(marks) == 1:
                 [thread_id] = marks
@@ -153,7 +154,3 @@ class Archiver:
             async with self._database.begin() as c:
                 await archive.keep_blob(c, resting.thread_id, ref.name, data)
         return True
-
-
-def _away(error: Exception) -> bool:
-    return passes(error) or (isinstance(error, AppError) and error.code is ErrorCode.UNAVAILABLE)

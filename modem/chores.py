@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from modem.sweep import share_of
-from shared.errors import AppError
+from shared.errors import AppError, ErrorCode
 from shared.redis import passes
 from shared.workers.registry import WorkerRegistry
 from workflow.sandbox.machine import MachineError
@@ -25,6 +25,11 @@ async def now_and_then(every_seconds: float, chore: Callable[[], Awaitable[objec
             log.warning("%s comes later: %s", what, error)
         except Exception as error:
             log.warning("%s failed: %s", what, error, exc_info=not passes(error))
+
+
+def is_away(error: Exception) -> bool:
+    """Redis or SQL: it passes, and is no fault of what is being done."""
+    return passes(error) or (isinstance(error, AppError) and error.code is ErrorCode.UNAVAILABLE)
 
 
 async def is_first(my_name: str | None, registry: WorkerRegistry) -> bool:

@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime, timedelta
 
-from modem.chores import is_first, now_and_then
+from modem.chores import is_away, is_first, now_and_then
 from modem.sweep import NameSource
 from shared.catalogue.hooks import submit_hooks
 from shared.db import agents
@@ -35,9 +35,16 @@ class HookSweeper:
         await now_and_then(EVERY_SECONDS, chore, "the search for hooks of agents")
 
     async def tick(self, now: datetime) -> None:
-        """Raises AppError UNAVAILABLE, RedisError."""
+        """One that cannot be submitted keeps no other waiting. Raises AppError UNAVAILABLE, RedisError."""
         async with self._database.connect() as c:
             found = await agents.with_hooks_left(c, before=now - timedelta(seconds=LATE_SECONDS), limit=AT_ONCE)
         for agent in found:
             log.warning("hook run %s of agent %s had not been submitted", agent.hook_run, agent.id)
-            await self._outside.ring(await submit_hooks(self._outside.store, self._database, agent, key_id=None))
+            try:
+                _, ring = await submit_hooks(self._outside.store, self._database, agent, key_id=None)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.exception("hook run %s of agent %s cannot be submitted", agent.hook_run, agent.id)
+            else:
+                await self._outside.ring(ring)

@@ -1,8 +1,10 @@
-"""Hides secrets in text that people or machines will read: log lines, error messages, printed settings."""
+"""Secrets in text: how it names them, and how they are hidden from people and machines that will read it."""
 
 import re
 
 MASK = "****"
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+"""Stands for a variable of the worker's environment, in what tools and MCP servers send."""
 
 _SECRETS = re.compile(
     r"""

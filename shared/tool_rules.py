@@ -18,10 +18,10 @@ from referencing.jsonschema import DRAFT202012
 from shared.config.tools import FunctionCall, HttpCall, ToolName
 from shared.config.types import HttpUrl, Section, Text
 from shared.errors import FieldError
+from shared.secrets import VARIABLE
 from shared.types import JSON
 
 FIELD = re.compile(r"(?<!\$)\{(\w+)\}")
-SECRET = re.compile(r"\$\{(\w+)\}")
 HOST = re.compile(r"^(https?://[^/?#]*).*", re.DOTALL)
 DEPTH = 12
 NODES = 1_000
@@ -71,7 +71,7 @@ def call_of(kind: WorkspaceToolType, config: JSON) -> Call:
 
 def variables_of(call: Section) -> list[str]:
     """The variables that its templates name."""
-    return sorted(set(SECRET.findall(orjson.dumps(call.model_dump()).decode())))
+    return sorted(set(VARIABLE.findall(orjson.dumps(call.model_dump()).decode())))
 
 
 def fields_of(call: HttpCall) -> set[str]:

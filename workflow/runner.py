@@ -246,10 +246,14 @@ async def _flow(attempt: Attempt, step: Step, runtime: Runtime) -> JSON:
     limit = seconds_limit(attempt.run, runtime.settings)
     try:
         async with TimeLimit(limit - attempt.run.ran_seconds) as clock:
-            if attempt.run.runnable_type is Runnable.FUNCTION:
-                result = await run_function(attempt, step, runtime.functions)
-            else:
-                result = await run_agent(attempt, step, runtime)
+            match attempt.run.runnable_type:
+                case Runnable.AGENT:
+                    result = await run_agent(attempt, step, runtime)
+                case Runnable.FUNCTION:
+                    result = await run_function(attempt, step, runtime.functions)
+                case kind:  # of a gateway of a newer release
+                    detail = f"This worker's release runs no {kind}s. Retry when all workers have a newer one."
+                    raise AppError(ErrorCode.NOT_IMPLEMENTED, detail)
     except (AppError, TimeoutError) as error:
         if not clock.expired():
             raise

@@ -13,9 +13,7 @@ from shared.channels import ChannelEvent, ChannelEventType
 from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.types import JSON
-from shared.workers.catalogue import Catalogue, DefinitionCard, told_catalogue
-
-RETRY_SECONDS = 2.0
+from shared.workers.catalogue import Catalogue, known_catalogue
 
 log = logging.getLogger("trunkline.gateway")
 
@@ -31,26 +29,7 @@ async def check_enabled(services: WithServices) -> None:
 
 async def catalogue_of(services: Services) -> Catalogue:
     """Raises AppError UNAVAILABLE while no worker has told."""
-    told = await told_catalogue(services.redis)
-    if told is None:
-        raise AppError(
-            ErrorCode.UNAVAILABLE,
-            "No worker has started yet, so that nobody knows which agents, models and tools there are. Try again.",
-            retry_after=RETRY_SECONDS,
-        )
-    return told
-
-
-def kind_of(catalogue: Catalogue, agent: Agent) -> DefinitionCard:
-    """Raises AppError CONFLICT for a kind that no worker knows any more."""
-    card = catalogue.definition(agent.definition)
-    if card is None:
-        raise AppError(
-            ErrorCode.CONFLICT,
-            f"Agent {agent.id} is of the kind {agent.definition!r}, which no worker knows any more. Has a module been "
-            "taken out of agents.registry_modules?",
-        )
-    return card
+    return await known_catalogue(services.redis)
 
 
 async def check_named(services: Services, caller: Principal, values: JSON) -> None:

@@ -5,7 +5,7 @@ it, or a worker that looks for such ones (modem/hooks.py). All of an agent's hoo
 are called in the order of its changes.
 """
 
-from gateway.agents.known import announce, catalogue_of, kind_of
+from gateway.agents.known import announce, catalogue_of
 from gateway.auth import Principal
 from gateway.deps import Services
 from shared.catalogue import hooks
@@ -51,7 +51,7 @@ async def move(
             agent = await agents.change(c, agent, {"status": to, **values})
     if agent is before:
         return await _retry_hooks(services, caller, agent)
-    await submit_hooks(services, agent, key_id=caller.key_id)
+    agent = await submit_hooks(services, agent, key_id=caller.key_id)
     await announce_move(services, agent, before.status)
     return agent
 
@@ -74,10 +74,11 @@ def hook_values(agent: Agent, to: AgentStatus) -> JSON:
     return {"hook_thread": thread_id, "hook_run": new_run_id(thread_id), "hooks": first + HOOKS[to]}
 
 
-async def submit_hooks(services: Services, agent: Agent, *, key_id: str | None) -> None:
-    """The agent's last hook run, if it is not sure that it was."""
-    ring = await hooks.submit_hooks(services.store, services.db, agent, key_id=key_id)
+async def submit_hooks(services: Services, agent: Agent, *, key_id: str | None) -> Agent:
+    """The agent's last hook run, if it is not sure that it was. Returns the agent as it is then."""
+    agent, ring = await hooks.submit_hooks(services.store, services.db, agent, key_id=key_id)
     services.in_background(services.queue.ring(ring))
+    return agent
 
 
 async def announce_move(services: Services, agent: Agent, before: AgentStatus) -> None:
@@ -90,17 +91,14 @@ async def hook_run(services: Services, agent: Agent) -> Run | None:
     return await services.history.run(agent.hook_run) if agent.hook_run else None
 
 
-async def check_ready(services: Services, caller: Principal, agent: Agent) -> None:
-    """That it takes runs. Raises AppError CONFLICT."""
-    kind_of(await catalogue_of(services), agent)
-    if agent.status is not AgentStatus.ACTIVE:
-        raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is {agent.status}: it takes no runs. Activate it first.")
-    await submit_hooks(services, agent, key_id=caller.key_id)
+async def check_hooks(services: Services, caller: Principal, agent: Agent) -> None:
+    """That its last hook run, submitted now if it was not, has succeeded. Raises AppError CONFLICT."""
+    agent = await submit_hooks(services, agent, key_id=caller.key_id)
     check_hooked(agent, await hook_run(services, agent))
 
 
 async def _retry_hooks(services: Services, caller: Principal, agent: Agent) -> Agent:
-    await submit_hooks(services, agent, key_id=caller.key_id)
+    agent = await submit_hooks(services, agent, key_id=caller.key_id)
     run = await hook_run(services, agent)
     if run is None or run.status not in FAILED:
         return agent

@@ -2,12 +2,12 @@
 
 import re
 
-from gateway.agents.known import catalogue_of, check_enabled, kind_of
-from gateway.agents.moves import check_ready
+from gateway.agents.known import catalogue_of, check_enabled
+from gateway.agents.moves import check_hooks
 from gateway.auth import Principal
 from gateway.catalogue.tools import with_tools
 from gateway.deps import Services
-from shared.catalogue.agents import merged
+from shared.catalogue.agents import kind_of, merged
 from shared.db import agents
 from shared.db.agents import Agent
 from shared.errors import AppError, ErrorCode
@@ -56,8 +56,9 @@ async def snapshot_of(services: Services, caller: Principal, name: str) -> JSON:
     found = await agent_named(services, caller, name)
     if isinstance(found, DefinitionCard):
         return merged(found, None)
-    await check_ready(services, caller, found)
-    return merged(kind_of(await catalogue_of(services), found), found)
+    card = kind_of(await catalogue_of(services), found)
+    await check_hooks(services, caller, found)
+    return merged(card, found)
 
 
 async def project_for(services: Services, caller: Principal, asked: str | None, definition: JSON | None) -> str | None:

@@ -1,20 +1,20 @@
 """Runs that clients ask for, of something or of a task: from what is asked to what a worker is given."""
 
+from collections.abc import Mapping
 from typing import Any
-
-from pydantic import ValidationError
 
 from gateway.agents.snapshots import project_for, snapshot
 from gateway.auth import Principal
 from gateway.deps import Services
-from gateway.errors import field_error, invalid
-from gateway.routes.bodies import RunBody, TaskRunBody
+from gateway.errors import invalid, parsed
+from gateway.routes.bodies import AgentInput, Parameters, RunBody, TaskRunBody
+from shared.config import Settings
 from shared.db import tasks
 from shared.db.tasks import Task
 from shared.errors import AppError, ErrorCode, FieldError
 from shared.ids import new_run_id, new_thread_id, thread_of
-from shared.threads.types import NewRun, NewThread, Run
-from shared.types import Runnable
+from shared.threads.types import NewRun, NewThread, Run, input_of
+from shared.types import JSON, Runnable
 
 RUNNABLE = (Runnable.AGENT, Runnable.FUNCTION)
 
@@ -27,7 +27,9 @@ async def submit_run(
     thread = None if body.thread_id is None else await services.thread_of(caller, body.thread_id)
     if thread is not None and body.project_id not in (None, thread.project):
         raise AppError(ErrorCode.NOT_FOUND, f"Thread {thread.id} is not of project {(body.project_id or '')[:100]}.")
-    of_agent = body.runnable_type == "agent"
+    kind = Runnable(body.runnable_type)
+    of_agent = kind is Runnable.AGENT
+    check_limits(services.settings, body.parameters, {"body.input.task": body.input["task"]} if of_agent else {})
     who = body.runnable_id or (thread.agent if thread and of_agent else None)
     request = ["run", body.model_dump(), *([task.id] if task else [])]
     run_id = await services.idempotency.reserve(caller.tenant, key, request, new_run_id(thread_id))
@@ -40,9 +42,9 @@ async def submit_run(
     new = NewRun(
         run_id,
         caller.workspace,
-        input=body.input if of_agent else {"input": body.input},
+        input=input_of(kind, body.input),
         parameters=parameters,
-        runnable_type=Runnable(body.runnable_type),
+        runnable_type=kind,
         runnable_id=who,
         user_uuid=body.user_uuid or caller.user,
         key_id=caller.key_id,
@@ -65,6 +67,31 @@ async def submit_task(
     return run
 
 
+def check_limits(settings: Settings, parameters: Parameters, tasks: Mapping[str, str]) -> None:
+    """Of what is asked of a run, what depends on the configuration. `tasks`: by their place in the request.
+
+    Raises AppError INVALID_REQUEST.
+    """
+    most, wrong = settings.api.max_task_chars, list[FieldError]()
+    for place, task in tasks.items():
+        if len(task) > most:
+            wrong.append(FieldError(place=place, detail=f"has {len(task)} characters, {most} are allowed"))
+    if beyond := settings.sandbox.beyond(parameters.allowed_hosts or []):
+        detail = f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network, sandbox.allowed_hosts)"
+        wrong.append(FieldError(place="body.parameters.allowed_hosts", detail=detail))
+    if wrong:
+        raise invalid(wrong)
+
+
+async def canceled(services: Services, run: Run) -> Run:
+    """As it is once it is asked to end. One that has ended stays as it is."""
+    if run.status.terminal:
+        return run
+    run, ring = await services.store.cancel(run.id, reason="canceled by request")
+    services.in_background(services.queue.ring(ring))
+    return run
+
+
 async def began(services: Services, run: Run) -> None:
     """If it is a task's, the task is told."""
     if run.task_id is not None:
@@ -81,10 +108,17 @@ def run_of_task(task: Task, body: TaskRunBody) -> RunBody:
     how = body.model_dump(exclude={"input", "parameters"})
     parameters = {**task.parameters, **body.parameters.model_dump(exclude_none=True)}
     what = {"runnable_type": task.runnable_type, "runnable_id": task.runnable_id, "parameters": parameters}
-    try:
-        return RunBody.model_validate({**how, **what, "input": _work(task, input)})
-    except ValidationError as error:
-        raise invalid([field_error({**item, "loc": ("body", *item["loc"])}) for item in error.errors()]) from error
+    return parsed(RunBody, {**how, **what, "input": _work(task, input)}, "body")
+
+
+def input_of_fork(settings: Settings, run: Run, given: Any) -> JSON | None:
+    """Another input than the run's, judged as that was; None: the same. Raises AppError INVALID_REQUEST."""
+    if given is None:
+        return None
+    if run.runnable_type is Runnable.AGENT:
+        asked = parsed(AgentInput, given, "body", "input")
+        check_limits(settings, Parameters(), {"body.input.task": asked.task})
+    return input_of(run.runnable_type, given)
 
 
 def _of_task(body: TaskRunBody | RunBody) -> TaskRunBody:

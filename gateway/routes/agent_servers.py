@@ -1,6 +1,5 @@
 """MCP servers of an agent's own, in requests and answers. What may be a secret in them goes in, and never out."""
 
-import re
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -11,11 +10,11 @@ from shared.config import Settings
 from shared.config.types import HttpUrl
 from shared.config.web import ServerName
 from shared.errors import FieldError
+from shared.secrets import VARIABLE
 from shared.types import JSON
 
 MOST_SERVERS = 20
 SECRET = ("headers", "env")
-VARIABLE = re.compile(r"\$\{\w+\}")
 SERVER_NAME = "^[a-zA-Z0-9_-]{1,32}$"
 
 Secrets = dict[Name, Annotated[str, Field(max_length=10_000)] | None]

@@ -205,7 +205,7 @@ async def _changed(
             card = catalogue.definition(before.definition)
             values = {**values, "status": to, **(hook_values(before, to) if card and card.hooks else {})}
         agent = await agents.change(c, before, values, expected=expected)
-    await submit_hooks(services, agent, key_id=caller.key_id)
+    agent = await submit_hooks(services, agent, key_id=caller.key_id)
     if agent.status is not before.status:
         await announce_move(services, agent, before.status)
     return agent

@@ -50,6 +50,7 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _RULE = r"^[\t-\r ]*[A-Za-z0-9_*?.-]+[\t-\r ]*:[\t-\r ]*(allow|ask|deny)([\t-\r ][\s\S]*)?$"
 
 
+Json = Annotated[Any, AfterValidator(_storable)]
 JsonObject = Annotated[JSON, AfterValidator(_storable)]
 Text = Annotated[str, AfterValidator(_not_blank), looks_like(NOT_BLANK)]
 Name = Annotated[Text, Field(max_length=200), AfterValidator(_without_nul)]
@@ -111,7 +112,7 @@ class ContextItem(BaseModel):
 
     @model_validator(mode="after")
     def _is_storable(self) -> Self:
-        _storable(self.model_dump())
+        _storable(self.model_dump())  # its further fields, too
         return self
 
 
@@ -197,7 +198,7 @@ class RunBody(Body):
     task_id: Name | None = Field(
         default=None, description="A task's run: it says what is run, and what the request does not."
     )
-    input: Any = Field(
+    input: Json = Field(
         default=None,
         validation_alias=AliasChoices("input", "input_variables"),
         description="A function's input; an agent's is `{task, context_data?}`.",
@@ -220,7 +221,6 @@ class RunBody(Body):
 
     @model_validator(mode="after")
     def _fits_its_runnable(self) -> Self:
-        _storable(self.input)
         if self.task_id is not None:
             return self  # the task says what is run, and it is judged with that
         if self.runnable_type == "function" and self.runnable_id is None:
@@ -235,7 +235,7 @@ class RunBody(Body):
 
 
 class TaskRunBody(Body):
-    input: Any = Field(
+    input: Json = Field(
         default=None,
         validation_alias=AliasChoices("input", "input_variables"),
         description="Another one than the task's; not given: the task's.",
@@ -247,11 +247,6 @@ class TaskRunBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": {"task": "Sum up last week's changes."}}]})
 
-    @model_validator(mode="after")
-    def _is_storable(self) -> Self:
-        _storable(self.input)
-        return self
-
 
 class AgentInput(Body):
     task: Text
@@ -260,7 +255,7 @@ class AgentInput(Body):
 
 class EventBody(Body):
     name: LineName = Field(description="What flows wait for.")
-    payload: Any = None
+    payload: Json = None
     key: Name | None = Field(default=None, description="Only for those who wait for this name and key.")
     run_id: str | None = Field(default=None, description="Only for this run.")
 
@@ -270,25 +265,19 @@ class EventBody(Body):
 
     @model_validator(mode="after")
     def _is_for_one_or_all(self) -> Self:
-        _storable(self.payload)
         if self.key is not None and self.run_id is not None:
             raise ValueError("an event is for a key or for a run, not both")
         return self
 
 
 class HumanBody(Body):
-    output: Any = Field(
+    output: Json = Field(
         default=None,
         validation_alias=AliasChoices("output", "output_data"),
         description="The answer, as the flow gets it.",
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"output": {"approved": True}}]})
-
-    @model_validator(mode="after")
-    def _is_storable(self) -> Self:
-        _storable(self.output)
-        return self
 
 
 class ResolveBody(HumanBody):
@@ -314,7 +303,7 @@ class RetryBody(Body):
 
 class ForkBody(Body):
     step_id: str | None = Field(default=None, description="What comes before this step is kept. Unset: everything.")
-    input: Any = Field(default=None, description="Another input than the run's.")
+    input: Json = Field(default=None, description="Another input than the run's.")
 
 
 class ForkThreadBody(Body):

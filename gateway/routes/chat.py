@@ -8,11 +8,13 @@ from starlette.responses import Response
 from gateway.agents.known import catalogue_of
 from gateway.agents.snapshots import project_for, snapshot_of
 from gateway.auth import Principal
+from gateway.catalogue.runs import check_limits
 from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, IdempotencyKey, Runner, Services, WithServices
 from gateway.names import thread_named
 from gateway.openapi import errors
 from gateway.routes.agent_bodies import ChatBody
+from gateway.routes.bodies import Parameters
 from gateway.routes.json_route import StrictJsonRoute
 from shared import keys
 from shared.breaker import deployments, seconds_held
@@ -56,6 +58,7 @@ async def chat(
 
     501 where there is no such agent, 503 with `Retry-After` while its model's provider is left alone.
     """
+    check_limits(services.settings, Parameters(), {"body.input": body.input})
     request = ["chat", body.model_dump()]
     before = await services.idempotency.reserved(caller.tenant, idempotency_key, request)
     known = before is not None and await services.history.is_there(before)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.types import Scope as AsgiScope
 
 from gateway.audit import of_frame
 from gateway.auth import Principal
 from gateway.deps import Services
-from gateway.errors import internal, invalid, members_of, not_valid, redis_away, status_of, too_large
+from gateway.errors import internal, invalid, members_of, parsed, redis_away, status_of, too_large
 from gateway.limits import RouteClass
 from gateway.middleware import REQUEST_ID
 from gateway.routes import steps, threads
@@ -101,8 +101,8 @@ async def _approve(frame: _Frame) -> BaseModel:
     if step_id.partition(".")[0] != frame.sender.thread_id:
         raise AppError(ErrorCode.NOT_FOUND, f"The thread has no step {step_id[:100]}.")
     if "as" in given:
-        return await steps.resolve(step_id, _parsed(ResolveBody, given), *frame.who)
-    return await steps.human_complete(step_id, _parsed(HumanBody, given), *frame.who)
+        return await steps.resolve(step_id, parsed(ResolveBody, given, "body"), *frame.who)
+    return await steps.human_complete(step_id, parsed(HumanBody, given, "body"), *frame.who)
 
 
 THREAD_ACTS: Mapping[str, Act] = {
@@ -172,8 +172,7 @@ class Frames:
             document = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise invalid([FieldError(place="body", detail=f"not JSON: {error}")]) from error
-        envelope: Envelope = _parsed(Envelope, document)
-        return envelope
+        return parsed(Envelope, document, "body")
 
     async def _do(self, envelope: Envelope) -> BaseModel:
         sender, act = self._sender, self._acts.get(envelope.type)
@@ -183,16 +182,8 @@ class Frames:
             known = f"one of {', '.join(self._acts)}" if self._acts else "nothing: this socket only tells"
             raise invalid([FieldError(place="body.type", detail=f"should be {known}")])
         sender.caller.check(Scope.RUN)
-        body = _parsed(act.body, envelope.model_extra)
+        body = parsed(act.body, envelope.model_extra, "body")
         return await act.do(_Frame(sender, body, envelope.idempotency_key))
-
-
-def _parsed(model: type[Any], document: Any) -> Any:
-    """Raises AppError INVALID_REQUEST."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise not_valid([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error
 
 
 def _error(frame_id: str | int | None, error: AppError) -> bytes:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.catalogue.runs import began, submit_run, submit_task
+from gateway.catalogue.runs import began, canceled, check_limits, input_of_fork, submit_run, submit_task
 from gateway.catalogue.tools import with_tools
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
 from gateway.errors import invalid
@@ -188,12 +188,7 @@ async def cancel_run(
     """
     run = await services.run_of(caller, run_id)
     await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", run.id], run.id)
-    if run.status.terminal:
-        return RunAnswer.of(run)
-    run, next_run = await services.store.cancel(run.id, reason="canceled by request")
-    if next_run:
-        services.in_background(services.queue.ring(next_run))
-    return RunAnswer.of(run)
+    return RunAnswer.of(await canceled(services, run))
 
 
 @router.post(
@@ -219,6 +214,7 @@ async def retry_run(
     run = await services.run_of(caller, run_id)
     if run.runnable_type is Runnable.FUNCTION and (unheeded := changes.unheeded_by_functions):
         raise invalid([FieldError(place="body.parameters", detail=unheeded)])
+    check_limits(services.settings, changes, {})
     request = ["retry", run.id, parameters]
     new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(run.thread_id))
     await services.store.bring_back(run.thread_id, run.id)
@@ -255,7 +251,7 @@ async def fork_run(
     """
     body = body or ForkBody()
     run = await services.run_of(caller, run_id)
-    step = step_number(run, body.step_id)
+    step, other = step_number(run, body.step_id), input_of_fork(services.settings, run, body.input)
     request = ["fork", run.id, body.model_dump()]
     new_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(new_thread_id()))
     agent = run.runnable_id if run.runnable_type is Runnable.AGENT else None
@@ -264,7 +260,6 @@ async def fork_run(
     )
     await services.store.bring_back(run.thread_id, run.id)
     await services.copy_files(run.thread_id, thread.id, up_to=run.id)
-    other = None if body.input is None else body.input if run.runnable_type is Runnable.AGENT else {"input": body.input}
     submitted = await again.fork_run(services.store, run, thread, new_id, key_id=caller.key_id, step=step, input=other)
     return accepted(response, await _submitted(services, caller, new_id, submitted))
 

@@ -22,7 +22,7 @@ from gateway.routes.paging import Cursor, InProject, Limit, page_of, place_of
 from gateway.routes.row_bodies import RowFields, RowPatch
 from gateway.routes.runs import accepted, page_of_runs
 from gateway.routes.versions import IfMatch, expected_version, tag
-from shared.db import history, tasks, teams, workflows
+from shared.db import tasks, teams, workflows
 from shared.db.history import RunFilter
 from shared.db.rows import Place
 from shared.db.tasks import Task
@@ -259,13 +259,8 @@ def _plain(columns: JSON) -> JSON:
 
 
 async def _last_runs(services: Services, found: Sequence[Task]) -> dict[str, Run]:
-    """By id, those too that have left Redis."""
-    ids = [task.last_run for task in found if task.last_run]
-    runs = {run.id: run for run in await services.store.runs(ids)}
-    if gone := [run_id for run_id in ids if run_id not in runs]:
-        async with services.db.connect() as c:
-            runs |= {copy.id: Run.parse(copy.id, copy.record) for copy in await history.runs_of(c, gone)}
-    return runs
+    """By id."""
+    return {run.id: run for run in await services.history.runs([task.last_run for task in found if task.last_run])}
 
 
 async def _answer(services: Services, task: Task, response: Response) -> TaskAnswer:

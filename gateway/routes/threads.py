@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from gateway.agents.snapshots import agent_named, snapshot
 from gateway.auth import Principal
+from gateway.catalogue.runs import canceled, check_limits
 from gateway.deps import BEGINS_WORK, Caller, IdempotencyKey, Runner, Services, StreamCaller, WithServices, Writer
-from gateway.errors import invalid
 from gateway.openapi import EVENT_STREAM, TAKES_TICKET, errors
 from gateway.routes.answers import (
     MessageAccepted,
@@ -27,9 +27,8 @@ from gateway.routes.paging import Cursor, InProject, Limit, NumberCursor, Thread
 from gateway.routes.runs import LastEventId, LastId, page_of_runs, step_number
 from gateway.routes.versions import IfMatch, expected_version, tag
 from gateway.stream.open import resume_after
-from shared.config import Settings
 from shared.db.agents import Agent
-from shared.errors import AppError, ErrorCode, FieldError
+from shared.errors import AppError, ErrorCode
 from shared.ids import THREAD_ID, new_id, new_run_id, new_thread_id
 from shared.threads import again
 from shared.threads.types import NewRun, NewThread, Thread
@@ -83,7 +82,7 @@ async def execute(
 ) -> RunAccepted:
     """The run is accepted at once and waits for a worker. Follow it on the thread's stream."""
     thread = await services.thread_of(caller, thread_id)
-    _check_limits(body, services.settings)
+    check_limits(services.settings, body.parameters, {"body.task": body.task})
     request = ["execute", thread.id, body.model_dump()]
     run_id = await services.idempotency.reserve(caller.tenant, idempotency_key, request, new_run_id(thread.id))
     parameters = body.parameters.model_dump(exclude_none=True)
@@ -159,13 +158,12 @@ async def cancel_thread(
 ) -> ThreadCanceled:
     """The run whose turn it is, and those that wait for theirs."""
     thread = await services.thread_of(caller, thread_id)
-    await services.idempotency.reserve(caller.tenant, idempotency_key, ["cancel", thread.id], thread.id)
-    runs = []
-    for run_id in reversed(await services.store.unfinished(thread.id)):
-        run, ring = await services.store.cancel(run_id, reason="canceled by request")
-        services.in_background(services.queue.ring(ring))
-        runs.append(RunAnswer.of(run))
-    return ThreadCanceled(runs=runs[::-1])
+    # The runs are what is reserved: sent again, the request is not for those that have come since.
+    request, mine = ["cancel", thread.id], " ".join(await services.store.unfinished(thread.id))
+    run_ids = (await services.idempotency.reserve(caller.tenant, idempotency_key, request, mine)).split()
+    # The last one first, so that none of them begins.
+    runs = [await canceled(services, await services.run_of(caller, run_id)) for run_id in reversed(run_ids)]
+    return ThreadCanceled(runs=[RunAnswer.of(run) for run in reversed(runs)])
 
 
 @router.post(
@@ -319,16 +317,3 @@ async def stream(
 ) -> Response:
     """All events from the first on, or from after `last_id`, then each as it happens."""
     return await services.streams.of_thread(caller, thread_id, resume_after(last_event_id, last_id), run_id)
-
-
-def _check_limits(body: ExecuteBody, settings: Settings) -> None:
-    """What depends on the configuration. Raises AppError INVALID_REQUEST."""
-    wrong: list[FieldError] = []
-    if len(body.task) > settings.api.max_task_chars:
-        detail = f"has {len(body.task)} characters, {settings.api.max_task_chars} are allowed"
-        wrong.append(FieldError(place="body.task", detail=detail))
-    if beyond := settings.sandbox.beyond(body.parameters.allowed_hosts or []):
-        detail = f"{', '.join(beyond)}: sandboxes may not reach that (sandbox.network, sandbox.allowed_hosts)"
-        wrong.append(FieldError(place="body.parameters.allowed_hosts", detail=detail))
-    if wrong:
-        raise invalid(wrong)

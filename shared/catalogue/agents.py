@@ -1,6 +1,5 @@
 """An agent as its runs carry it, so that no run waits for SQL."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -16,7 +15,7 @@ from shared.net.hosts import common
 from shared.tenant import Tenant
 from shared.threads.types import Run
 from shared.types import JSON, RunStatus
-from shared.workers.catalogue import DefinitionCard, told_catalogue
+from shared.workers.catalogue import Catalogue, DefinitionCard, known_catalogue
 
 LIMITED = ("memory_bytes", "processes", "disk_bytes")
 """Of a sandbox, what an agent may have less of."""
@@ -124,25 +123,24 @@ class AgentCatalogue:
         """
         if not self.settings.agents.enabled:
             raise AppError(ErrorCode.NOT_IMPLEMENTED, "This installation offers no agents (agents.enabled is false).")
-        told = await told_catalogue(self.redis)
-        cards = {card.id: card for card in (told.definitions if told else ())}
-        agent = await self._agent(tenant, name) if name not in cards else None
-        if name not in cards and agent is None:
-            raise AppError(ErrorCode.NOT_FOUND, f"There is no agent {name[:100]}, and no kind of agents of this name.")
-        if agent is not None:
-            _check_active(agent, cards)
-        definition = merged(cards[agent.definition if agent else name], agent)
+        catalogue = await known_catalogue(self.redis)
+        card, agent = catalogue.definition(name), None
+        if card is None:
+            agent = await self._agent(tenant, name)
+            card = kind_of(catalogue, agent)
+        definition = merged(card, agent)
         names = definition["parameters"].get("tools")
         if not names:
             return definition, agent
         tools = ToolCatalogue(self.settings.tools, self.redis, self.database)
         return with_named(definition, await tools.named(tenant, names, settled=True)), agent
 
-    async def _agent(self, tenant: Tenant, agent_id: str) -> Agent | None:
-        if not is_row_id(agent_id):
-            return None
-        async with self.database.connect() as c:
-            return await agents.get(c, tenant, agent_id)
+    async def _agent(self, tenant: Tenant, name: str) -> Agent:
+        if is_row_id(name):
+            async with self.database.connect() as c:
+                if found := await agents.get(c, tenant, name):
+                    return found
+        raise AppError(ErrorCode.NOT_FOUND, f"There is no agent {name[:100]}, and no kind of agents of this name.")
 
 
 def check_hooked(agent: Agent, run: Run | None) -> None:
@@ -156,10 +154,15 @@ def check_hooked(agent: Agent, run: Run | None) -> None:
     raise AppError(ErrorCode.CONFLICT, detail)
 
 
-def _check_active(agent: Agent, cards: Iterable[str]) -> None:
-    """Raises AppError CONFLICT."""
-    if agent.definition not in cards:
-        detail = f"Agent {agent.id} is of the kind {agent.definition!r}, which no worker knows any more."
-        raise AppError(ErrorCode.CONFLICT, detail)
+def kind_of(catalogue: Catalogue, agent: Agent) -> DefinitionCard:
+    """Of an agent that is to run. Raises AppError CONFLICT for one that takes no runs."""
+    card = catalogue.definition(agent.definition)
+    if card is None:
+        raise AppError(
+            ErrorCode.CONFLICT,
+            f"Agent {agent.id} is of the kind {agent.definition!r}, which no worker knows any more. Has a module been "
+            "taken out of agents.registry_modules?",
+        )
     if agent.status is not AgentStatus.ACTIVE:
         raise AppError(ErrorCode.CONFLICT, f"Agent {agent.id} is {agent.status}: it takes no runs. Activate it first.")
+    return card

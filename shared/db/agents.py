@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.rows import Place, of_tenant
 from shared.db.table_rows import Rows
 from shared.db.tables.agents import agents
+from shared.ids import new_run_id, new_thread_id
 from shared.tenant import Tenant
 from shared.types import JSON
 
@@ -92,7 +93,21 @@ async def with_hooks_left(c: AsyncConnection, *, before: datetime, limit: int) -
     return await ROWS.all(c, select(agents).where(left).order_by(agents.c.updated_at).limit(limit))
 
 
+async def with_other_hook_thread(c: AsyncConnection, agent: Agent) -> Agent:
+    """Its last hook run is another one, in a thread of its own, unless somebody has seen to that already.
+
+    Raises AppError NOT_FOUND.
+    """
+    thread_id = new_thread_id()
+    other = {"hook_thread": thread_id, "hook_run": new_run_id(thread_id)}
+    await c.execute(agents.update().where(_with_its_hook_run(agent)).values(**other))
+    return await existing(c, Tenant(agent.workspace), agent.id)
+
+
 async def told_hooks(c: AsyncConnection, agent: Agent) -> None:
     """Its last hook run was submitted."""
-    mine = and_(ROWS.at(agent.workspace, agent.id), agents.c.hook_run == agent.hook_run)
-    await c.execute(agents.update().where(mine).values(hooks=None))
+    await c.execute(agents.update().where(_with_its_hook_run(agent)).values(hooks=None))
+
+
+def _with_its_hook_run(agent: Agent) -> ColumnElement[bool]:
+    return and_(ROWS.at(agent.workspace, agent.id), agents.c.hook_run == agent.hook_run)

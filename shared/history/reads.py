@@ -60,6 +60,14 @@ class History:
             found |= {each.id: Thread.parse(each.id, {**each.record, "evicted_at": ""}) for each in archived}
         return [found[thread_id] for thread_id in thread_ids if thread_id in found]
 
+    async def runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Those that exist, in the order given."""
+        found = {run.id: run for run in await self._store.runs(run_ids)}
+        if missing := [run_id for run_id in run_ids if run_id not in found]:
+            async with self._database.connect() as c:
+                found |= {each.id: Run.parse(each.id, each.record) for each in await history.runs_of(c, missing)}
+        return [found[run_id] for run_id in run_ids if run_id in found]
+
     async def run(self, run_id: str) -> Run | None:
         if found := await self._store.run(run_id):
             return found

@@ -1,4 +1,4 @@
-"""The thread store: with the Lua scripts beside it, the only code that changes a thread, a run, a stream or a journal.
+"""The thread store: how threads are read, and how runs come into them, are claimed, answered and canceled.
 
 What the owner of a run writes goes through its `Attempt`, which `claim` gives.
 """

@@ -88,6 +88,13 @@ class Thread:
         )
 
 
+def input_of(kind: Runnable, given: Any) -> JSON:
+    """A run's input: an agent's is its task, others' is anything."""
+    if kind is not Runnable.AGENT:
+        return {"input": given}
+    return given if isinstance(given, dict) and "task" in given else {"task": str(given)}
+
+
 @dataclass(frozen=True, slots=True)
 class NewRun:
     id: str

@@ -11,10 +11,12 @@ import orjson
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.errors import AppError, ErrorCode
 from shared.types import JSON
 from shared.workers.tools import KEPT_SECONDS
 
 Source = Literal["builtin", "config", "code"]
+RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,18 @@ async def told_catalogue(client: Redis) -> Catalogue | None:
     """None while no worker has told. Raises RedisError."""
     told = await client.get(keys.CATALOGUE)
     return None if told is None else Catalogue.parse(orjson.loads(told))
+
+
+async def known_catalogue(client: Redis) -> Catalogue:
+    """Raises AppError UNAVAILABLE while no worker has told, RedisError."""
+    told = await told_catalogue(client)
+    if told is None:
+        raise AppError(
+            ErrorCode.UNAVAILABLE,
+            "No worker has started yet, so that nobody knows which agents, models and tools there are. Try again.",
+            retry_after=RETRY_SECONDS,
+        )
+    return told
 
 
 def _known(kind: Any, card: JSON) -> JSON:

@@ -131,6 +131,19 @@ async def test_hooks_are_called_by_runs_in_one_thread_and_the_agent_takes_runs_o
         assert (run.input["input"]["hooks"], run.thread_id) == (hooks, hook.thread_id)
 
 
+async def test_an_agent_goes_on_when_the_thread_of_its_hooks_was_deleted(agents: Gateway) -> None:
+    agent = await made(agents, definition_id="hooked", activate=True)
+    path, first = f"/api/agents/{agent['id']}", agent["hooks"]["run_id"]
+    await (await agents.attempt(first)).end(RunStatus.SUCCEEDED, {"output": None}, {"output": None})
+    deleted = await agents.client.delete(f"/api/agent/{first.partition('.')[0]}")
+    assert deleted.status_code == 204
+    moved = await agents.client.post(f"{path}/deactivate")
+    assert moved.status_code == 200, moved.text
+    run = await run_of(agents, moved.json()["hooks"]["run_id"])
+    assert run.input is not None
+    assert run.input["input"]["hooks"] == ["deactivate"]
+
+
 async def test_hooks_that_failed_are_retried_when_the_agent_is_activated_again(agents: Gateway) -> None:
     agent = await made(agents, definition_id="hooked", activate=True)
     attempt = await agents.attempt(agent["hooks"]["run_id"])

@@ -77,6 +77,17 @@ async def test_a_gateway_that_died_between_reserving_and_submitting_does_no_harm
     assert (await post(gateway, path, "k", busy)).json()["run_id"] == reserved
 
 
+async def test_a_cancel_that_is_sent_again_cancels_no_later_run(gateway: Gateway) -> None:
+    thread_id = await gateway.thread()
+    first, path = await gateway.execute(thread_id), f"/api/agent/{thread_id}/cancel"
+    assert [run["run_id"] for run in (await post(gateway, path, "k")).json()["runs"]] == [first]
+    later = await gateway.execute(thread_id)
+    again = (await post(gateway, path, "k")).json()["runs"]
+    assert [(run["run_id"], run["status"]) for run in again] == [(first, "canceled")]
+    assert (await gateway.client.get(f"/api/runs/{later}")).json()["cancel_requested"] is False
+    assert [run["run_id"] for run in (await post(gateway, path, "other")).json()["runs"]] == [later]
+
+
 async def test_a_repeat_is_not_refused_because_its_own_run_keeps_the_thread_busy(gateway: Gateway) -> None:
     path, body = f"/api/agent/{await gateway.thread()}/execute", {"task": "x", "on_busy": "reject"}
     first = await post(gateway, path, "k", body)

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
+from starlette.requests import HTTPConnection
 
+from gateway.deps import BEGINS_WORK
+from gateway.limits import RouteClass, class_of
 from shared import keys
 from shared.config import AuthSettings, RateLimitSettings, Settings, StreamSettings
 from tests.gateway.support import KEY, Gateway, serving, settings_for, until
@@ -242,3 +246,14 @@ async def test_a_killed_gateways_streams_stop_counting_and_a_living_ones_go_on(
             async with second.stream(path) as third:
                 assert third.status == 200
                 assert first < set(await open_streams(second))
+
+
+async def test_whatever_begins_a_run_counts_as_execute(gateway: Gateway) -> None:
+    others = {"initiateThread": RouteClass.WRITE, "forkThread": RouteClass.WRITE, "publishEvent": RouteClass.SIGNAL}
+    found = {}
+    for route in iter_route_contexts(gateway.app.routes):
+        if set(BEGINS_WORK) <= set(getattr(route, "dependencies", None) or ()):
+            scope = {"type": "http", "method": "POST", "headers": [], "route": route}
+            found[route.operation_id] = class_of(HTTPConnection(scope))
+    assert found.keys() > others.keys()
+    assert {name: each for name, each in found.items() if each is not RouteClass.EXECUTE} == others

@@ -10,6 +10,7 @@ import pytest
 
 from shared.config import ApiSettings
 from tests.gateway.support import Gateway, serving, settings_for, until
+from tests.gateway.test_agents import tell
 from tests.support.databases import put_database
 
 SMALL = ApiSettings(max_body_bytes=2000, max_task_chars=100, cors_origins=["https://console.example"])
@@ -314,3 +315,43 @@ async def test_a_method_that_is_not_there_is_told_all_that_are(gateway: Gateway,
     answer = await gateway.client.options(path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
     assert answer.json()["detail"].endswith(f"only {allowed}.")
+
+
+async def test_what_the_configuration_forbids_is_refused_wherever_a_run_is_asked_for(gateway: Gateway) -> None:
+    await tell(gateway)
+    run_id = await gateway.execute(await gateway.thread())
+    await gateway.client.post(f"/api/runs/{run_id}/cancel")
+    task = (await gateway.client.post("/api/tasks", json={"name": "t"})).json()["id"]
+    far, long = {"parameters": {"allowed_hosts": ["a.test"]}}, "x" * 101
+    for path, body, place in (
+        ("/api/runs", {"input": {"task": long}}, "body.input.task"),
+        ("/api/runs", {"input": {"task": "x"}, **far}, "body.parameters.allowed_hosts"),
+        (f"/api/tasks/{task}/runs", {"input": {"task": long}}, "body.input.task"),
+        (f"/api/tasks/{task}/runs", far, "body.parameters.allowed_hosts"),
+        (f"/api/runs/{run_id}/retry", far, "body.parameters.allowed_hosts"),
+        ("/api/chat/stream", {"agent": "chat", "input": long}, "body.input"),
+    ):
+        answer = await gateway.client.post(path, json=body)
+        assert answer.status_code == 400, path
+        assert places(answer.json()) == {place}
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        (5, "body.input"),
+        ("Go on.", "body.input"),
+        ({}, "body.input.task"),
+        ({"task": " "}, "body.input.task"),
+        ({"task": "x" * 101}, "body.input.task"),
+        ({"task": "x", "tusk": 1}, "body.input.tusk"),
+        ({"task": "x", "context_data": [{"type": "t", "content": json.loads("[" * 300 + "]" * 300)}]}, None),
+    ],
+)
+async def test_another_input_of_a_forked_agent_is_judged_as_the_first_was(
+    gateway: Gateway, asked: Any, place: str | None
+) -> None:
+    run_id = await gateway.execute(await gateway.thread())
+    answer = await gateway.client.post(f"/api/runs/{run_id}/fork", json={"step_id": f"{run_id}.1", "input": asked})
+    assert answer.status_code == 400, answer.text
+    assert place is None or places(answer.json()) == {place}

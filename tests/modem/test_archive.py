@@ -3,6 +3,7 @@
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
@@ -133,6 +134,19 @@ async def test_an_idle_thread_leaves_redis_whole_and_comes_back_with_rising_ids(
             *("run.queued", "run.started", "step.completed", "run.completed"),
         ]
         assert len(await history.conversation(c, thread_id)) == 2
+
+
+async def test_a_run_comes_back_however_many_have_answered_it(house: House) -> None:
+    """Each answer that has a name is a field of its record."""
+    thread_id = await house.thread()
+    run_id = await house.finished(thread_id)
+    answers: dict[Any, Any] = {f"answer:{number}": "k1" for number in range(10_000)}
+    await house.client.hset(ThreadKeys(thread_id).run(run_id), mapping=answers)
+    await house.archiver.tick(ALL)
+    assert await house.left() == []
+    assert await house.out.store.bring_back(thread_id, run_id)
+    found = await house.client.hgetall(ThreadKeys(thread_id).run(run_id))
+    assert answers.items() <= found.items()
 
 
 async def test_a_run_that_is_submitted_again_after_it_left_is_not_run_again(house: House) -> None:

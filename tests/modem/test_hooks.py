@@ -9,6 +9,7 @@ from shared.db import agents
 from shared.db.agents import Agent
 from shared.db.engine import Database
 from shared.ids import new_id, new_run_id, new_thread_id
+from shared.keys import ThreadKeys
 from shared.tenant import Tenant
 from shared.types import AGENT_HOOKS
 from shared.workers.registry import WorkerRegistry
@@ -42,3 +43,27 @@ async def test_a_run_that_was_named_and_not_submitted_is_submitted_once(client: 
     assert await client.lrange("rung", 0, -1) == [agent.hook_run]
     async with database.connect() as c:
         assert (await agents.existing(c, Tenant("default"), agent.id)).hooks is None
+
+
+async def test_one_that_cannot_be_submitted_keeps_no_other_waiting(client: Redis, database: Database) -> None:
+    broken = await left(database, seconds_ago=LATE_SECONDS + 2, hooks=["shutdown"])
+    agent = await left(database, seconds_ago=LATE_SECONDS + 1, hooks=["shutdown"])
+    await client.set(ThreadKeys(broken.hook_thread or "").metadata, "no hash")
+    out = outside(client)
+    await HookSweeper(database, out, WorkerRegistry(client)).tick(NOW)
+    assert await out.store.run(agent.hook_run or "") is not None
+
+
+async def test_hooks_whose_thread_was_deleted_are_called_in_another(client: Redis, database: Database) -> None:
+    agent = await left(database, seconds_ago=LATE_SECONDS + 1, hooks=["shutdown"])
+    assert agent.hook_thread
+    await client.set(ThreadKeys(agent.hook_thread).gone(agent.hook_thread), 1)
+    out = outside(client)
+    await HookSweeper(database, out, WorkerRegistry(client)).tick(NOW)
+    async with database.connect() as c:
+        now = await agents.existing(c, Tenant("default"), agent.id)
+    assert now.hooks is None
+    assert now.hook_thread != agent.hook_thread
+    run = await out.store.run(now.hook_run or "")
+    assert run is not None
+    assert (run.thread_id, (run.input or {})["input"]["hooks"]) == (now.hook_thread, ["shutdown"])

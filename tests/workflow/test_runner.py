@@ -16,7 +16,7 @@ from shared.keys import thread_keys_of
 from shared.redis import connect
 from shared.threads.attempt import GoOn
 from shared.threads.types import NewRun, NewThread, Run
-from shared.types import RunStatus, StepStatus
+from shared.types import Runnable, RunStatus, StepStatus
 from tests.workflow.support import Ledger, Playbook, a_runtime, outside, turn
 from workflow.llm.scripted import ScriptedModel
 from workflow.llm.types import ModelError, ModelRequest, ModelResponse, TextDelta, ThinkingDelta
@@ -230,6 +230,18 @@ async def test_a_worker_that_lost_its_lease_drops_its_runs_and_writes_nothing(ou
     runner.drop("w1")
     assert await task is None
     assert await events_of(out, run_id) == before
+
+
+@pytest.mark.parametrize("kind", [Runnable.TEAM, Runnable.WORKFLOW])
+async def test_what_a_worker_cannot_run_is_not_done_by_the_plain_agent(out: Outside, kind: Runnable) -> None:
+    """A gateway may be of a newer release than its workers."""
+    ledger, thread = Ledger(), await out.store.create_thread(NewThread(new_thread_id(), "w"))
+    run_id = new_run_id(thread.id)
+    await out.store.submit(NewRun(run_id, "w", {"task": "Do it."}, runnable_type=kind, runnable_id="x"), queued={})
+    await Runner(out, a_runtime(Playbook(BOOK), ledger)).execute(run_id, "w1", Signals())
+    run = await ended(out, run_id)
+    assert (run.status, (run.error or {})["code"]) == (RunStatus.FAILED, ErrorCode.NOT_IMPLEMENTED)
+    assert not ledger.effects
 
 
 async def test_an_error_that_is_recorded_tells_no_secret(out: Outside) -> None:

@@ -11,7 +11,7 @@ from shared.events.outside import Outside
 from shared.ids import thread_of
 from shared.tenant import Tenant
 from shared.threads.steps import StepRecord
-from shared.threads.types import NewRun, NewThread, Run
+from shared.threads.types import NewRun, NewThread, Run, input_of
 from shared.types import AGENT_PARAMETERS, FUNCTION_PARAMETERS, JSON, Runnable
 from workflow.engine.durable import DurableFunction
 
@@ -95,7 +95,7 @@ class Children:
         return found if only is None else _keep_to(within(found, self._run.definition), only, self._run.definition)
 
     async def _of_catalogue(self, name: str) -> JSON:
-        """Waits for a database that is away: runs do."""
+        """Waits for a database that is away, or until a worker has told which kinds there are: runs do."""
         agents, tenant = self._outside.agents, Tenant(self._run.workspace, self._run.project)
         if agents is None:
             raise AppError(ErrorCode.NOT_IMPLEMENTED, NO_CATALOGUE)
@@ -106,7 +106,7 @@ class Children:
             except AppError as error:
                 if error.code is not ErrorCode.UNAVAILABLE:
                     raise
-                log.warning("run %s waits for the database, to call agent %s", self._run.id, name)
+                log.warning("run %s waits to call agent %s: %s", self._run.id, name, error.detail)
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
         if agent and agent.hook_run:
             check_hooked(agent, await self._outside.store.run(agent.hook_run))
@@ -163,10 +163,3 @@ def parameters_of(kind: Runnable, parameters: JSON) -> JSON:
             f"There are {', '.join(sorted(known))}.",
         )
     return parameters
-
-
-def input_of(kind: Runnable, input: Any) -> JSON:
-    """A run's input: an agent's is its task, a function's is anything."""
-    if kind is not Runnable.AGENT:
-        return {"input": input}
-    return input if isinstance(input, dict) and "task" in input else {"task": str(input)}

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 
 from shared.config import McpServerSettings
 from shared.net.guard import Guard, Refused, Target
+from shared.secrets import VARIABLE
 from workflow.mcp.pipes import pipe_streams
 
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 CONNECT_SECONDS = 10.0
 STREAM_SECONDS = 300.0
 ANSWER_BYTES = 16 * 1024**2  # of one answer, one event, or one line

@@ -11,7 +11,8 @@ import orjson
 from shared.config.tools import HttpCall, ToolDefinition
 from shared.net.client import BodyRefused, guarded_client, read_capped
 from shared.net.guard import Guard, Refused
-from shared.tool_rules import FIELD, SECRET
+from shared.secrets import VARIABLE
+from shared.tool_rules import FIELD
 from shared.types import JSON
 from workflow.tool.base import Effect, OutcomeUnknown, ToolContext, ToolResult
 from workflow.tool.defined import DefinedTool
@@ -122,7 +123,7 @@ def _url(template: str, fields: JSON, secrets: Mapping[str, str]) -> str:
             raise ValueError(f"{match[1]} is part of the address, and cannot be {text!r}")
         return quote(text, safe="")
 
-    return SECRET.sub(lambda match: quote(secrets[match[1]], safe=""), FIELD.sub(value, template))
+    return VARIABLE.sub(lambda match: quote(secrets[match[1]], safe=""), FIELD.sub(value, template))
 
 
 def _filled(template: Any, fields: JSON, secrets: Mapping[str, str]) -> Any:

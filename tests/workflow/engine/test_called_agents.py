@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from shared import keys
 from shared.catalogue.agents import AgentCatalogue
 from shared.config import AgentsSettings, Settings
 from shared.db import agents
@@ -146,6 +147,14 @@ async def test_agents_that_are_turned_off_are_not_called(out: Outside, client: R
     off = replace(out, agents=AgentCatalogue(Settings(agents=AgentsSettings(enabled=False)), client, database))
     run, _ = await called(off, client, "agent:plain")
     assert (run.error or {})["code"] == ErrorCode.NOT_IMPLEMENTED
+
+
+async def test_no_kind_is_said_to_be_missing_while_no_worker_has_told_of_any(out: Outside, client: Redis) -> None:
+    await client.delete(keys.CATALOGUE)
+    assert out.agents is not None
+    with pytest.raises(AppError) as refused:
+        await out.agents.definition(Tenant("default"), "plain")
+    assert refused.value.code is ErrorCode.UNAVAILABLE
 
 
 class Away(AgentCatalogue):
