@@ -79,7 +79,9 @@ async def list_files(
     thread_id: str,
     services: WithServices,
     caller: Caller,
-    path: Annotated[str, Query(description="The folder to list.", examples=["src"])] = "",
+    path: Annotated[
+        str, Query(description="The folder to list, relative to the workspace or absolute.", examples=["src"])
+    ] = "",
     depth: Depth = 1,
 ) -> FileListing:
     """Of a sandbox that does not exist yet, none."""
@@ -165,7 +167,11 @@ async def upload_file(
 
 
 def _inside(path: str) -> str:
-    """Raises AppError INVALID_REQUEST. Links are followed inside the sandbox, where they lead nowhere else."""
+    """Of a path relative to the workspace, or absolute as answers give it. Raises AppError INVALID_REQUEST.
+
+    Links are followed inside the sandbox, where they lead nowhere else.
+    """
+    path = f"{path}/".removeprefix(f"{WORKSPACE}/").removesuffix("/")
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise AppError(ErrorCode.INVALID_REQUEST, f"The path should be relative to {WORKSPACE}, and stay below it.")
     return f"{WORKSPACE}/{path}".rstrip("/")

@@ -1,6 +1,7 @@
 """Schemathesis asks a gateway what its description allows and what it does not: all checks, step by step too."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from shared.workers.tools import tell_tools
 from tests.gateway.support import KEY, until
 from tests.gateway.test_process import gateway_process, ready
 from tests.support.ports import free_port
+from tests.workflow.sandbox.support import Host
 from workflow.definitions.registry import load_definitions
 from workflow.tool.listing import cards_of
 from workflow.tool.registry import built_in_tools
@@ -52,10 +54,13 @@ def schemathesis(port: int, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 async def test_the_gateway_does_what_its_description_says(redis_url: str, tmp_path: Path) -> None:
     port = free_port()
-    with gateway_process(redis_url, tmp_path, port, variables=SETTINGS):
-        await until(lambda: ready(port), 60)
-        await tell_what_workers_know(redis_url)
-        done = await asyncio.to_thread(schemathesis, port, tmp_path)
+    with Host("root" if os.geteuid() == 0 else "user") as host:
+        address = {"SANDBOX__HOST_URL": host.settings.sandbox.host_url}
+        token = {"SANDBOX__TOKEN_FILE": str(host.settings.sandbox_token_file)}
+        with gateway_process(redis_url, tmp_path, port, variables={**SETTINGS, **address, **token}):
+            await until(lambda: ready(port), 60)
+            await tell_what_workers_know(redis_url)
+            done = await asyncio.to_thread(schemathesis, port, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Stateful" in done.stdout
     print(done.stdout.split("= SUMMARY =")[-1])

@@ -72,9 +72,13 @@ async def test_what_was_uploaded_is_listed_and_comes_back(gateway: Gateway, thre
         ("data", "directory"),
         ("data/in.bin", "file"),
     ]
-    answer = await get(gateway, thread_id, "data/in.bin")
-    assert answer.content == content
-    assert answer.headers["etag"] == f'"{digest}"'
+    for path in ("data/in.bin", "/workspace/data/in.bin"):
+        answer = await get(gateway, thread_id, path)
+        assert answer.content == content
+        assert answer.headers["etag"] == f'"{digest}"'
+    for folder in ("data", "/workspace/data", "/workspace/data/"):
+        inside = (await gateway.client.get(f"/api/agent/{thread_id}/files", params={"path": folder})).json()
+        assert (inside["path"], inside["entries"][0]["path"]) == ("/workspace/data", "in.bin")
     assert (await box.text("sha256sum < data/in.bin")).split()[0] == digest
 
 
@@ -162,7 +166,11 @@ async def test_an_upload_above_the_limit_is_413_and_leaves_nothing(gateway: Gate
 
 
 @pytest.mark.parametrize(
-    "path", ["%2e%2e/x", "a/%2e%2e/%2e%2e/etc/passwd", "%2Fetc/passwd", "a%00b", "..%2f..%2fetc%2fpasswd"]
+    "path",
+    [
+        *("%2e%2e/x", "a/%2e%2e/%2e%2e/etc/passwd", "%2Fetc/passwd", "a%00b", "..%2f..%2fetc%2fpasswd"),
+        *("%2Fworkspacex/b", "%2Fworkspace/%2e%2e/etc/passwd", "%2Fworkspace%2F%2Fetc/passwd"),
+    ],
 )
 async def test_no_path_leads_out_of_the_workspace(gateway: Gateway, thread_id: str, path: str) -> None:
     await put(gateway, thread_id, "a/b", b"")
