@@ -28,13 +28,15 @@ MAX_ENTRIES = 2000
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _TAG: JSON = {"description": "Its SHA-256, in quotes, unless it has more than 64 MiB.", "schema": {"type": "string"}}
+_ANY: JSON = {"*/*": {}}
+"""A file's name says what is in it."""
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file, as an attachment; or, with `archive`, the folder.",
         "headers": {"ETag": _TAG},
-        "content": {"application/octet-stream": _BYTES, "application/gzip": _BYTES},
+        "content": _ANY,
     },
-    206: {"description": "The part of it that `Range` asked for.", "content": {"application/octet-stream": _BYTES}},
+    206: {"description": "The part of it that `Range` asked for.", "content": _ANY},
     416: {"description": "The file has no such range."},
 }
 _BODY: JSON = {"requestBody": {"required": True, "content": {"application/octet-stream": _BYTES}}}
