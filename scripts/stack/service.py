@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.stack.errors import StackError
+from scripts.stack.folder import write_private
 
 CHILD = Path(__file__).with_name("child.py")
 READY_SECONDS = 120.0
@@ -109,7 +110,7 @@ class Keeper:
             start_new_session=True,
         )
         self._process = process
-        self._pid_file.write_text(f"{process.pid}\n")
+        write_private(self._pid_file, f"{process.pid}\n")
         assert process.stdout is not None
         self._reading = asyncio.create_task(self._read(process.stdout))
         return process

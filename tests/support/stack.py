@@ -101,11 +101,7 @@ class Stack:
             self._main.send_signal(number)
 
     def pid(self, name: str) -> int:
-        """Of its present process. The file is empty for a moment when it is started again."""
-        file = self.data / "run" / f"{name}.pid"
-        while not (text := file.read_text()):
-            pass
-        return int(text)
+        return int((self.data / "run" / f"{name}.pid").read_text())
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         pid = self.pid(name)
